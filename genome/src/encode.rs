@@ -1,0 +1,347 @@
+//! From a variant to what the model reads: the one way that workbench and box share.
+
+use alloc::{string::{String, ToString}, vec::Vec};
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Consequence, EncodeError, KmerTokenizer, Mutation, Strand, Transcript,
+    consequence::{self, Bases},
+    dna, features,
+    tokenizer::UNK,
+    window::Window,
+};
+
+/// Bases on each side of a variant that features may look at. A request that carries this much gives
+/// the same features as the reference pack does.
+pub const CONTEXT_BASES: i64 = 300;
+
+/// Whether the model had a transcript.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputMode {
+    /// Track, consequence and amino-acid features are given.
+    Transcript,
+    /// Bases alone.
+    SequenceOnly,
+}
+
+impl InputMode {
+    /// As written in manifests and answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Transcript => "transcript",
+            Self::SequenceOnly => "sequence_only",
+        }
+    }
+}
+
+impl fmt::Display for InputMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a variant is outside of what a pair model can read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ScopeReason {
+    /// An insertion, deletion or multi-base change.
+    NotSnv,
+    /// Every k-mer that holds the variant also holds an ambiguous base.
+    AmbiguousBases,
+    /// Fewer known bases than one k-mer.
+    TooShort,
+}
+
+impl fmt::Display for ScopeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotSnv => "not a single-base variant",
+            Self::AmbiguousBases => "ambiguous bases next to the variant",
+            Self::TooShort => "too few bases around the variant",
+        })
+    }
+}
+
+/// A variant as the model reads it. Rows include [CLS] and [SEP] and are not padded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EncodedVariant {
+    /// Token ids of the reference window.
+    pub ref_ids: Vec<i64>,
+    /// Token ids of the alternate window, of the same length.
+    pub alt_ids: Vec<i64>,
+    /// Track code per token, the same for both.
+    pub track: Vec<i64>,
+    /// As [`features::feature_names`]; all zero in sequence-only mode.
+    pub features: Vec<f32>,
+    /// Whether there was a transcript.
+    pub mode: InputMode,
+    /// Consequence on the transcript, by all that is known.
+    pub consequence: Option<Consequence>,
+    /// Amino-acid change such as `G943R`.
+    pub amino_acid_change: Option<String>,
+    /// Transcript that was read.
+    pub transcript_id: Option<String>,
+    /// Its gene.
+    pub gene: Option<String>,
+    /// Known bases in the window.
+    pub window_bases: usize,
+    /// Whether the model can read it at all.
+    pub in_scope: Result<(), ScopeReason>,
+}
+
+/// A stretch of bases with the 1-based position of its first one.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretch<'a> {
+    /// Upper-case IUPAC codes on the forward strand.
+    pub bases: &'a [u8],
+    /// Position of `bases[0]`.
+    pub first: i64,
+}
+
+impl Bases for Stretch<'_> {
+    fn base(&self, position: i64) -> Option<u8> {
+        self.bases.get(usize::try_from(position.checked_sub(self.first)?).ok()?).copied()
+    }
+}
+
+impl Stretch<'_> {
+    /// The part within `flank` bases of `position`.
+    pub fn within(&self, position: i64, flank: i64) -> Stretch<'_> {
+        let last = self.first + self.bases.len() as i64 - 1;
+        let from = (position - flank).clamp(self.first, last + 1);
+        let to = (position + flank).clamp(self.first - 1, last);
+        let range = (from - self.first) as usize..(to + 1 - self.first).max(from - self.first) as usize;
+        Stretch { bases: &self.bases[range], first: from }
+    }
+}
+
+/// One allele to encode on a stretch of known bases.
+#[derive(Clone, Copy, Debug)]
+pub struct Allele<'a> {
+    /// 1-based position in the stretch's coordinates.
+    pub position: i64,
+    /// Reference allele, upper case.
+    pub ref_allele: &'a [u8],
+    /// Alternate allele, upper case.
+    pub alt_allele: &'a [u8],
+}
+
+/// Makes model inputs; host, engine and edge call the same one.
+#[derive(Clone, Copy, Debug)]
+pub struct VariantEncoder {
+    tokenizer: KmerTokenizer,
+    window_kmers: usize,
+}
+
+impl VariantEncoder {
+    /// Windows of at most `window_kmers` k-mers.
+    pub const fn new(tokenizer: KmerTokenizer, window_kmers: usize) -> Self {
+        Self { tokenizer, window_kmers }
+    }
+
+    /// The tokenizer in use.
+    pub const fn tokenizer(&self) -> &KmerTokenizer {
+        &self.tokenizer
+    }
+
+    /// Most k-mers in a window.
+    pub const fn window_kmers(&self) -> usize {
+        self.window_kmers
+    }
+
+    /// Encodes a mutation of a given wild-type sequence, with the transcript in the sequence's own
+    /// coordinates where the asker has one.
+    ///
+    /// # Errors
+    /// A sequence or mutation that cannot be read, or that disagree with each other.
+    pub fn encode_sequence(
+        &self,
+        sequence: &str,
+        mutation: &Mutation,
+        transcript: Option<&Transcript>,
+    ) -> Result<EncodedVariant, EncodeError> {
+        let bases = dna::normalise(sequence, dna::MAX_SEQUENCE_BASES)?;
+        let stretch = Stretch { bases: &bases, first: 1 };
+        let position = i64::try_from(mutation.position).unwrap_or(i64::MAX);
+        if stretch.base(position).is_none() {
+            return Err(EncodeError::OutOfRange { position: mutation.position, len: bases.len() as u64 });
+        }
+        let (r, a) = ([mutation.ref_allele], [mutation.alt_allele]);
+        let allele = Allele { position, ref_allele: &r, alt_allele: &a };
+        self.encode(stretch, &allele, transcript, CONTEXT_BASES, Strand::Forward)
+    }
+
+    /// Encodes one allele on known bases. Features and window see `flank` bases on each side at most;
+    /// `strand` is the sense without a transcript.
+    ///
+    /// # Errors
+    /// `RefMismatch`, `RefEqualsAlt`, or `OutOfRange` where the reference allele is not wholly known.
+    pub fn encode(
+        &self,
+        stretch: Stretch<'_>,
+        allele: &Allele<'_>,
+        transcript: Option<&Transcript>,
+        flank: i64,
+        strand: Strand,
+    ) -> Result<EncodedVariant, EncodeError> {
+        check_reference(&stretch, allele)?;
+        let near = stretch.within(allele.position, flank);
+        let (&[reference], &[alt]) = (allele.ref_allele, allele.alt_allele) else {
+            return Ok(self.indel(allele, transcript));
+        };
+        let strand = transcript.map_or(strand, |t| t.strand);
+        let width = self.tokenizer.bases(self.window_kmers);
+        let window = Window::around(&near, allele.position, width, strand, transcript);
+        let alt_in_sense = if strand == Strand::Forward { alt } else { dna::complement(alt) };
+        let ref_ids = window.ids(&self.tokenizer);
+        let alt_ids = window.with_centre(alt_in_sense).ids(&self.tokenizer);
+        let change = |t| consequence::codon_change(&stretch, t, allele.position, alt).map(|c| c.short());
+        let in_scope = if ref_ids.len() <= 2 {
+            Err(ScopeReason::TooShort)
+        } else if ref_ids == alt_ids || ref_ids.iter().zip(&alt_ids).all(|(r, a)| r == a || *r == i64::from(UNK)) {
+            Err(ScopeReason::AmbiguousBases)
+        } else {
+            Ok(())
+        };
+        Ok(EncodedVariant {
+            track: window.token_track(&self.tokenizer),
+            ref_ids,
+            alt_ids,
+            features: transcript.map_or_else(
+                || alloc::vec![0.0; features::N_FEATURES],
+                |t| features::of_snv(&near, t, allele.position, reference, alt),
+            ),
+            consequence: transcript.map(|t| consequence::of_snv(&stretch, t, allele.position, alt)),
+            amino_acid_change: transcript.and_then(change),
+            window_bases: window.bases.len(),
+            in_scope,
+            ..described(transcript)
+        })
+    }
+
+    fn indel(&self, allele: &Allele<'_>, transcript: Option<&Transcript>) -> EncodedVariant {
+        let (r, a) = (allele.ref_allele.len() as i64, allele.alt_allele.len() as i64);
+        EncodedVariant {
+            consequence: transcript.map(|t| consequence::of_indel(t, allele.position, r, a)),
+            ..described(transcript)
+        }
+    }
+}
+
+fn described(transcript: Option<&Transcript>) -> EncodedVariant {
+    let text = |s: &str| (!s.is_empty()).then(|| s.to_string());
+    EncodedVariant {
+        ref_ids: Vec::new(),
+        alt_ids: Vec::new(),
+        track: Vec::new(),
+        features: alloc::vec![0.0; features::N_FEATURES],
+        mode: if transcript.is_some() { InputMode::Transcript } else { InputMode::SequenceOnly },
+        consequence: None,
+        amino_acid_change: None,
+        transcript_id: transcript.and_then(|t| text(&t.id)),
+        gene: transcript.and_then(|t| text(&t.gene)),
+        window_bases: 0,
+        in_scope: Err(ScopeReason::NotSnv),
+    }
+}
+
+fn check_reference(stretch: &Stretch<'_>, allele: &Allele<'_>) -> Result<(), EncodeError> {
+    if allele.ref_allele == allele.alt_allele {
+        return Err(EncodeError::RefEqualsAlt);
+    }
+    for (i, &stated) in allele.ref_allele.iter().enumerate() {
+        let position = allele.position + i as i64;
+        let shown = u64::try_from(position).unwrap_or(0);
+        let held = stretch.base(position).ok_or(EncodeError::OutOfRange {
+            position: shown,
+            len: (stretch.first + stretch.bases.len() as i64 - 1).max(0) as u64,
+        })?;
+        if held != stated {
+            let text = |b: u8| String::from(char::from(b));
+            return Err(EncodeError::RefMismatch { got: text(stated), expected: text(held), position: shown });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transcript::{CdsPart, Exon};
+
+    fn encoder() -> VariantEncoder {
+        VariantEncoder::new(KmerTokenizer::new(3, 1).unwrap(), 61)
+    }
+
+    fn sequence() -> String {
+        (0..201).map(|i| char::from(b"ACGGTCATTGCA"[(i * i + i / 3) % 12])).collect()
+    }
+
+    fn mutation_at(sequence: &str, position: usize) -> Mutation {
+        let reference = sequence.as_bytes()[position - 1];
+        let alt_allele = if reference == b'A' { b'C' } else { b'A' };
+        Mutation { ref_allele: reference, position: position as u64, alt_allele }
+    }
+
+    #[test]
+    fn only_the_k_tokens_over_the_variant_differ() {
+        let s = sequence();
+        let e = encoder().encode_sequence(&s, &mutation_at(&s, 101), None).unwrap();
+        let differ: Vec<usize> = (0..e.ref_ids.len()).filter(|&i| e.ref_ids[i] != e.alt_ids[i]).collect();
+        assert_eq!((e.ref_ids.len(), differ), (63, vec![30, 31, 32]));
+        assert_eq!((e.mode, e.in_scope), (InputMode::SequenceOnly, Ok(())));
+        assert!(e.features.iter().all(|&f| f == 0.0) && e.track.iter().all(|&t| t == 0));
+    }
+
+    #[test]
+    fn both_strands_of_one_gene_give_the_same_input() {
+        let s = sequence();
+        let n = s.len() as i64;
+        let r = String::from_utf8(dna::reverse_complement(s.as_bytes())).unwrap();
+        let exon = |start, end| Exon { start, end };
+        let forward = Transcript::new("t", "g", Strand::Forward, vec![exon(10, 120), exon(150, 190)],
+            vec![CdsPart { start: 40, end: 120, phase: 0 }, CdsPart { start: 150, end: 179, phase: 0 }]).unwrap();
+        let reverse = Transcript::new("t", "g", Strand::Reverse,
+            vec![exon(n + 1 - 120, n + 1 - 10), exon(n + 1 - 190, n + 1 - 150)],
+            vec![CdsPart { start: n + 1 - 120, end: n + 1 - 40, phase: 0 }, CdsPart { start: n + 1 - 179, end: n + 1 - 150, phase: 0 }]).unwrap();
+        for p in [20, 60, 118, 121, 130, 149, 160, 185] {
+            let f = mutation_at(&s, p);
+            let m = Mutation { ref_allele: dna::complement(f.ref_allele), position: n as u64 + 1 - p as u64, alt_allele: dna::complement(f.alt_allele) };
+            let a = encoder().encode_sequence(&s, &f, Some(&forward)).unwrap();
+            let b = encoder().encode_sequence(&r, &m, Some(&reverse)).unwrap();
+            assert_eq!(a, b, "position {p}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_reference_base_and_a_position_outside_are_refused() {
+        let s = sequence();
+        let mut m = mutation_at(&s, 5);
+        core::mem::swap(&mut m.ref_allele, &mut m.alt_allele);
+        assert!(matches!(encoder().encode_sequence(&s, &m, None), Err(EncodeError::RefMismatch { position: 5, .. })));
+        m.position = 202;
+        assert!(matches!(encoder().encode_sequence(&s, &m, None), Err(EncodeError::OutOfRange { position: 202, len: 201 })));
+        m.position = u64::MAX;
+        assert!(encoder().encode_sequence(&s, &m, None).is_err());
+    }
+
+    #[test]
+    fn short_and_ambiguous_sequences_are_out_of_scope_not_guessed() {
+        let m = |t: &str| t.parse::<Mutation>().unwrap();
+        assert_eq!(encoder().encode_sequence("A", &m("A1C"), None).unwrap().in_scope, Err(ScopeReason::TooShort));
+        assert_eq!(encoder().encode_sequence("NNANN", &m("A3C"), None).unwrap().in_scope, Err(ScopeReason::AmbiguousBases));
+    }
+
+    #[test]
+    fn a_stretch_within_a_flank_keeps_coordinates() {
+        let s = Stretch { bases: b"ACGTACGT", first: 100 };
+        let w = s.within(103, 1);
+        assert_eq!((w.bases, w.first), (b"GTA".as_slice(), 102));
+        assert_eq!(s.within(100, 2).bases, b"ACG");
+        assert_eq!(s.within(5, 2).bases, b"");
+        assert_eq!(s.within(500, 2).bases, b"");
+    }
+}

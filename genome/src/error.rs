@@ -1,0 +1,151 @@
+use alloc::string::String;
+
+/// Why a request could not be turned into tokens. The message says what was got, what was expected
+/// and what to do; it never quotes more of a sequence than one base.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// No bases at all.
+    #[error("got an empty sequence, expected at least one base; send the wild-type sequence")]
+    Empty,
+    /// Longer than is taken.
+    #[error("got {got} bases, expected at most {max}; send a shorter stretch around the mutation")]
+    TooLong {
+        /// Length that came.
+        got: usize,
+        /// Longest that is taken.
+        max: usize,
+    },
+    /// A character that is no IUPAC nucleotide code.
+    #[error("got {got:?} at position {position} of the sequence, expected A, C, G, T, U, N or another IUPAC code; correct that character")]
+    BadBase {
+        /// The character.
+        got: char,
+        /// Its 1-based position.
+        position: u64,
+    },
+    /// Not a mutation like `A123T`.
+    #[error("got a mutation of {len} characters that cannot be read ({reason}), expected reference base, 1-based position, alternate base, such as A123T")]
+    BadMutation {
+        /// Length of the text.
+        len: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Not a variant like `chr17-43045705-T-A`.
+    #[error("got a variant that cannot be read ({reason}), expected contig-position-ref-alt, such as chr17-43045705-T-A")]
+    BadVariant {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Position 0, or beyond the sequence.
+    #[error("got position {position}, expected 1 to {len}; positions count from 1 in the given sequence")]
+    OutOfRange {
+        /// The position asked for.
+        position: u64,
+        /// Last position there is.
+        len: u64,
+    },
+    /// The stated reference allele is not what the sequence holds.
+    #[error("got reference allele {got} at position {position}, but the sequence holds {expected} there; check assembly, strand and position")]
+    RefMismatch {
+        /// What the asker stated.
+        got: String,
+        /// What the sequence holds.
+        expected: String,
+        /// 1-based position.
+        position: u64,
+    },
+    /// Reference and alternate are the same.
+    #[error("got the same reference and alternate allele, expected two different ones; nothing changes, so there is nothing to predict")]
+    RefEqualsAlt,
+    /// The reference pack does not know this contig.
+    #[error("got contig {contig:?}, which the reference pack does not hold; expected one of its contigs, such as {example:?}")]
+    UnknownContig {
+        /// The contig asked for.
+        contig: String,
+        /// One that is there.
+        example: String,
+    },
+    /// The pack has the contig but not this position.
+    #[error("got {contig}:{position}, which lies outside the reference pack's regions of that contig; expected a position that it covers, or send the sequence itself")]
+    NotCovered {
+        /// Contig.
+        contig: String,
+        /// 1-based position.
+        position: u64,
+    },
+    /// No such transcript over the position.
+    #[error("got transcript {transcript:?}, which does not lie on the same region as the variant; leave transcript_id out, or use {example:?}")]
+    UnknownTranscript {
+        /// The transcript asked for.
+        transcript: String,
+        /// One that is there.
+        example: String,
+    },
+    /// The transcript's own parts contradict each other.
+    #[error("got a transcript that contradicts itself: {reason}; expected exons and CDS parts as in GFF3, 1-based inclusive, each CDS part inside an exon")]
+    BadTranscript {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+impl EncodeError {
+    /// The stable fault code of the wire.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::TooLong { .. } => "too_long",
+            Self::BadBase { .. } => "bad_sequence",
+            Self::BadMutation { .. } | Self::BadVariant { .. } => "bad_mutation",
+            Self::OutOfRange { .. } | Self::NotCovered { .. } => "out_of_range",
+            Self::RefMismatch { .. } => "ref_mismatch",
+            Self::RefEqualsAlt => "ref_equals_alt",
+            Self::UnknownContig { .. } => "unknown_contig",
+            Self::UnknownTranscript { .. } => "unknown_transcript",
+            Self::BadTranscript { .. } => "bad_transcript",
+        }
+    }
+}
+
+/// Why a file could not be read.
+#[cfg(feature = "std")]
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The operating system, or a truncated archive.
+    #[error("cannot read {path}: {source}; check that the file is there and whole")]
+    Io {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// A line that is not what the format wants.
+    #[error("{path}, line {line}: {reason}")]
+    Line {
+        /// The file.
+        path: std::path::PathBuf,
+        /// 1-based line, or record where the format has no lines.
+        line: u64,
+        /// What was got and expected.
+        reason: String,
+    },
+    /// Two records of one name.
+    #[error("{path}: the record name {name:?} occurs twice, expected unique names; rename or remove one")]
+    Duplicate {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// Nothing in it.
+    #[error("{path}: got no records, expected at least one {expected}")]
+    Nothing {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the file should hold.
+        expected: &'static str,
+    },
+}

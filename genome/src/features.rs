@@ -1,0 +1,136 @@
+//! What the annotation says about a variant, as numbers for the head: consequence, residues and their
+//! neighbours, and distances. All zero where there is no transcript.
+
+use alloc::{format, string::String, vec, vec::Vec};
+
+use crate::{
+    amino, codon,
+    consequence::{self, Bases, Consequence},
+    transcript::{ExonPart, Site, Strand, Transcript},
+};
+
+/// Residues on each side of the changed one.
+const NEIGHBOURS: i64 = 8;
+const RESIDUES: usize = amino::RESIDUES.len();
+/// Distances are capped here, in bases.
+const FAR: i64 = 300;
+const SCALARS: [&str; 13] = [
+    "blosum62", "hydropathy_change", "volume_change", "abs_hydropathy_change", "abs_volume_change",
+    "intron_from_donor", "intron_from_acceptor", "exon_from_junction", "relative_cds_position",
+    "before_last_junction", "transition", "cpg_lost", "codon_known",
+];
+
+/// Number of features.
+pub const N_FEATURES: usize =
+    Consequence::ALL.len() + 2 * RESIDUES + SCALARS.len() + 2 * NEIGHBOURS as usize * RESIDUES;
+
+/// Names of the features, in the order of the graph's input.
+pub fn feature_names() -> Vec<String> {
+    let residues = || amino::RESIDUES.iter().map(|&r| if r == b'*' { "stop".into() } else { String::from(char::from(r)) });
+    let mut names: Vec<String> = Consequence::ALL.iter().map(|c| format!("consequence:{c}")).collect();
+    for side in ["ref", "alt"] {
+        names.extend(residues().map(|r| format!("{side}_residue:{r}")));
+    }
+    names.extend(SCALARS.iter().map(|&s| String::from(s)));
+    for offset in (-NEIGHBOURS..=NEIGHBOURS).filter(|&o| o != 0) {
+        names.extend(residues().map(|r| format!("residue{offset:+}:{r}")));
+    }
+    names
+}
+
+/// Distance on a logarithmic scale, 0 at an edge and 1 at 300 bases or more.
+fn near(distance: i64) -> f32 {
+    let d = distance.clamp(1, FAR) as f32;
+    // ln by std or libm alike is not in core; a rational curve with the same use.
+    d / (d + 8.0) * ((FAR as f32 + 8.0) / FAR as f32)
+}
+
+/// The features of a single-base replacement at `position` (`reference`, `alt` on the forward strand).
+/// Only `bases` is looked at: what it does not know stays zero.
+pub fn of_snv(bases: &dyn Bases, transcript: &Transcript, position: i64, reference: u8, alt: u8) -> Vec<f32> {
+    let mut features = vec![0.0; N_FEATURES];
+    let class = consequence::of_snv(bases, transcript, position, alt);
+    if let Some(i) = Consequence::ALL.iter().position(|&c| c == class) {
+        features[i] = 1.0;
+    }
+    let residues_at = Consequence::ALL.len();
+    let scalars_at = residues_at + 2 * RESIDUES;
+    let neighbours_at = scalars_at + SCALARS.len();
+    let mut scalars = [0.0f32; SCALARS.len()];
+
+    match transcript.site(position) {
+        Site::Intron { from_donor, from_acceptor } => {
+            scalars[5] = 1.0 - near(from_donor);
+            scalars[6] = 1.0 - near(from_acceptor);
+        }
+        Site::Exon { from_junction, part } => {
+            scalars[7] = from_junction.map_or(0.0, |d| 1.0 - near(d));
+            if let ExonPart::Coding { index, .. } = part {
+                scalars[8] = index as f32 / transcript.cds_len().max(1) as f32;
+                scalars[9] = f32::from(u8::from(index + 50 < last_junction(transcript)));
+            }
+        }
+        Site::Upstream | Site::Downstream => {}
+    }
+    let purine = |b| matches!(b, b'A' | b'G');
+    scalars[10] = f32::from(u8::from(purine(reference) == purine(alt)));
+    let cpg = (reference == b'C' && bases.base(position + 1) == Some(b'G'))
+        || (reference == b'G' && bases.base(position - 1) == Some(b'C'));
+    scalars[11] = f32::from(u8::from(cpg));
+
+    if let Some(change) = consequence::codon_change(bases, transcript, position, alt)
+        && let (Some(r), Some(a)) =
+            (amino::residue_index(change.ref_residue), amino::residue_index(change.alt_residue))
+    {
+        features[residues_at + r] = 1.0;
+        features[residues_at + RESIDUES + a] = 1.0;
+        scalars[0] = f32::from(amino::blosum62(r, a)) / 4.0;
+        scalars[1] = (amino::hydropathy(a) - amino::hydropathy(r)) / 4.5;
+        scalars[2] = (amino::volume(a) - amino::volume(r)) / 100.0;
+        scalars[3] = scalars[1].abs();
+        scalars[4] = scalars[2].abs();
+        scalars[12] = 1.0;
+        let offsets = (-NEIGHBOURS..=NEIGHBOURS).filter(|&o| o != 0);
+        for (slot, offset) in offsets.enumerate() {
+            let residue = consequence::codon_at(bases, transcript, change.index + 3 * offset)
+                .and_then(codon::translate)
+                .and_then(amino::residue_index);
+            if let Some(i) = residue {
+                features[neighbours_at + slot * RESIDUES + i] = 1.0;
+            }
+        }
+    }
+    features[scalars_at..neighbours_at].copy_from_slice(&scalars);
+    features
+}
+
+/// Coding index of the first base after the last junction: a stop 50 bases or more before it is
+/// expected to trigger nonsense-mediated decay (Nagy & Maquat 1998).
+fn last_junction(transcript: &Transcript) -> i64 {
+    let cds = transcript.cds();
+    let last = match transcript.strand {
+        Strand::Forward => cds.last(),
+        Strand::Reverse => cds.first(),
+    };
+    last.map_or(0, |c| transcript.cds_len() - (c.end - c.start + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_feature_has_one_name() {
+        let mut names = feature_names();
+        assert_eq!(names.len(), N_FEATURES);
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), N_FEATURES);
+    }
+
+    #[test]
+    fn distance_is_monotone_and_bounded() {
+        assert!(near(1) < near(2) && near(299) < near(300));
+        assert!((near(300) - 1.0).abs() < 1e-6 && near(1_000_000) <= 1.0 + 1e-6 && near(1) > 0.0);
+    }
+}

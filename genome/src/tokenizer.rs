@@ -1,0 +1,215 @@
+//! k-mer tokenizer, as DNABERT (Ji et al. 2021) cuts DNA: overlapping words of k bases.
+
+use alloc::vec::Vec;
+
+use crate::dna;
+
+/// Padding.
+pub const PAD: u32 = 0;
+/// A k-mer with a base that is not A, C, G or T.
+pub const UNK: u32 = 1;
+/// First token of a row.
+pub const CLS: u32 = 2;
+/// Last token of a row.
+pub const SEP: u32 = 3;
+/// Hidden in pretraining.
+pub const MASK: u32 = 4;
+/// Number of special tokens before the first k-mer.
+pub const SPECIAL_TOKENS: u32 = 5;
+const SPECIAL_NAMES: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+
+/// Why a tokenizer cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenizerError {
+    /// k outside 3..=6.
+    #[error("got k = {got}, expected 3 to 6")]
+    K {
+        /// The k asked for.
+        got: usize,
+    },
+    /// Neither 1 nor k.
+    #[error("got stride {got}, expected 1 or k = {k}")]
+    Stride {
+        /// The stride asked for.
+        got: usize,
+        /// The k it goes with.
+        k: usize,
+    },
+    /// A tokenizer file that is not ours.
+    #[error("tokenizer.json: {reason}")]
+    File {
+        /// What was got and expected.
+        reason: &'static str,
+    },
+}
+
+/// Cuts bases into k-mers and names each by its token id: specials first, then all k-mers over ACGT in
+/// lexicographic order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KmerTokenizer {
+    k: usize,
+    stride: usize,
+}
+
+impl KmerTokenizer {
+    /// # Errors
+    /// k outside 3..=6, or a stride that is neither 1 nor k.
+    pub const fn new(k: usize, stride: usize) -> Result<Self, TokenizerError> {
+        if k < 3 || k > 6 {
+            return Err(TokenizerError::K { got: k });
+        }
+        if stride != 1 && stride != k {
+            return Err(TokenizerError::Stride { got: stride, k });
+        }
+        Ok(Self { k, stride })
+    }
+
+    /// Bases per token.
+    pub const fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Bases from one token to the next.
+    pub const fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Number of token ids.
+    pub const fn vocab_size(&self) -> usize {
+        SPECIAL_TOKENS as usize + 4usize.pow(self.k as u32)
+    }
+
+    /// Bases that `kmers` tokens cover.
+    pub const fn bases(&self, kmers: usize) -> usize {
+        if kmers == 0 { 0 } else { (kmers - 1) * self.stride + self.k }
+    }
+
+    /// Token id of one k-mer, [`UNK`] where a base is not A, C, G or T.
+    pub fn kmer_id(&self, kmer: &[u8]) -> u32 {
+        let mut code = 0;
+        for &b in kmer {
+            code = code * 4
+                + match b {
+                    b'A' => 0,
+                    b'C' => 1,
+                    b'G' => 2,
+                    b'T' => 3,
+                    _ => return UNK,
+                };
+        }
+        SPECIAL_TOKENS + code
+    }
+
+    /// Token ids of the k-mers of `bases`, without specials.
+    pub fn encode(&self, bases: &[u8]) -> Vec<u32> {
+        bases.windows(self.k).step_by(self.stride).map(|w| self.kmer_id(w)).collect()
+    }
+
+    /// The bases of a token id, `None` for specials and ids beyond the vocabulary.
+    pub fn decode(&self, id: u32) -> Option<Vec<u8>> {
+        let mut code = id.checked_sub(SPECIAL_TOKENS)?;
+        if id as usize >= self.vocab_size() {
+            return None;
+        }
+        let mut kmer = alloc::vec![0; self.k];
+        for b in kmer.iter_mut().rev() {
+            *b = b"ACGT"[(code % 4) as usize];
+            code /= 4;
+        }
+        Some(kmer)
+    }
+}
+
+#[cfg(feature = "std")]
+mod file {
+    use std::string::String;
+
+    use serde::{Deserialize, Serialize};
+    use sha2::{Digest, Sha256};
+
+    use super::{KmerTokenizer, SPECIAL_NAMES, SPECIAL_TOKENS, TokenizerError};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        format: String,
+        k: usize,
+        stride: usize,
+        vocab: Vec<String>,
+    }
+
+    const FORMAT: &str = "locus-kmer-v1";
+
+    impl KmerTokenizer {
+        fn vocab(&self) -> Vec<String> {
+            let kmers = (SPECIAL_TOKENS..self.vocab_size() as u32)
+                .filter_map(|id| self.decode(id))
+                .map(|b| b.into_iter().map(char::from).collect());
+            SPECIAL_NAMES.iter().map(|s| (*s).to_owned()).chain(kmers).collect()
+        }
+
+        /// The tokenizer as `tokenizer.json`, its whole vocabulary written out; the same bytes every time.
+        pub fn to_json(&self) -> String {
+            let file = File { format: FORMAT.to_owned(), k: self.k, stride: self.stride, vocab: self.vocab() };
+            serde_json::to_string(&file).expect("strings and numbers serialise")
+        }
+
+        /// Reads `tokenizer.json` and checks that its vocabulary is the one this code would use.
+        ///
+        /// # Errors
+        /// Not JSON of this format, or another vocabulary.
+        pub fn from_json(text: &str) -> Result<Self, TokenizerError> {
+            let file: File = serde_json::from_str(text)
+                .map_err(|_| TokenizerError::File { reason: "got something other than a locus-kmer-v1 file" })?;
+            if file.format != FORMAT {
+                return Err(TokenizerError::File { reason: "got another format, expected locus-kmer-v1" });
+            }
+            let tokenizer = Self::new(file.k, file.stride)?;
+            if file.vocab != tokenizer.vocab() {
+                return Err(TokenizerError::File { reason: "got another vocabulary than k and the order imply" });
+            }
+            Ok(tokenizer)
+        }
+
+        /// SHA-256 of `tokenizer.json`, in hex: two models with one fingerprint read bases alike.
+        pub fn fingerprint(&self) -> String {
+            hex::encode(Sha256::digest(self.to_json().as_bytes()))
+        }
+    }
+}
+
+/// The token id of the reverse complement of a k-mer's token id; specials stay.
+pub fn reverse_complement_id(tokenizer: &KmerTokenizer, id: u32) -> u32 {
+    tokenizer.decode(id).map_or(id, |kmer| tokenizer.kmer_id(&dna::reverse_complement(&kmer)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_lexicographic_after_the_specials() {
+        let t = KmerTokenizer::new(3, 1).unwrap();
+        assert_eq!(t.encode(b"AAAACTTTNA"), [5, 5, 6, 12, 36, 68, UNK, UNK]);
+        assert_eq!((t.vocab_size(), t.decode(68).unwrap().as_slice()), (69, b"TTT".as_slice()));
+        assert_eq!((t.decode(4), t.decode(69)), (None, None));
+    }
+
+    #[test]
+    fn stride_k_does_not_overlap() {
+        let t = KmerTokenizer::new(4, 4).unwrap();
+        assert_eq!(t.encode(b"ACGTACGTAC").len(), 2);
+        assert_eq!(t.bases(2), 8);
+    }
+
+    #[test]
+    fn the_file_reads_back_and_a_changed_vocabulary_is_refused() {
+        let t = KmerTokenizer::new(5, 1).unwrap();
+        let json = t.to_json();
+        assert_eq!(KmerTokenizer::from_json(&json).unwrap(), t);
+        assert!(KmerTokenizer::from_json(&json.replacen("AAAAC", "CAAAA", 1)).is_err());
+        assert_ne!(t.fingerprint(), KmerTokenizer::new(5, 5).unwrap().fingerprint());
+        assert!(KmerTokenizer::new(2, 1).is_err() && KmerTokenizer::new(3, 2).is_err());
+    }
+}

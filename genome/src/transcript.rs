@@ -1,0 +1,327 @@
+//! Transcript structure: exons, coding parts with phase, and where a position lies in them.
+
+use alloc::{string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use crate::EncodeError;
+
+/// The strand a transcript is read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Strand {
+    /// As the sequence is written.
+    #[serde(rename = "+")]
+    Forward,
+    /// The reverse complement.
+    #[serde(rename = "-")]
+    Reverse,
+}
+
+/// One exon: 1-based inclusive coordinates of the sequence in hand, which may lie beyond its ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exon {
+    /// First base.
+    pub start: i64,
+    /// Last base.
+    pub end: i64,
+}
+
+/// One coding part of an exon, with its phase as in GFF3: the number of bases, in the transcript's
+/// sense, to skip to the next codon's first base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CdsPart {
+    /// First base.
+    pub start: i64,
+    /// Last base.
+    pub end: i64,
+    /// 0, 1 or 2.
+    pub phase: u8,
+}
+
+/// A transcript whose parts are sorted and do not contradict each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transcript {
+    /// Identifier, empty where the asker gave none.
+    pub id: String,
+    /// Gene symbol, empty where unknown.
+    pub gene: String,
+    /// Strand it is read on.
+    pub strand: Strand,
+    exons: Vec<Exon>,
+    cds: Vec<CdsPart>,
+}
+
+/// What a position is, as the track codes of the graph contract name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Site {
+    /// Before the first exon, in the transcript's sense.
+    Upstream,
+    /// After the last exon.
+    Downstream,
+    /// In an intron: bases to the exon before (donor side) and after (acceptor side), from 1.
+    Intron {
+        /// Distance to the last base of the exon before it, in sense.
+        from_donor: i64,
+        /// Distance to the first base of the exon after it, in sense.
+        from_acceptor: i64,
+    },
+    /// In an exon.
+    Exon {
+        /// Bases to the nearest junction with an intron, from 1 (the exon's edge base), if there is one.
+        from_junction: Option<i64>,
+        /// What the exonic base is.
+        part: ExonPart,
+    },
+}
+
+/// What an exonic base is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExonPart {
+    /// Before the coding sequence.
+    FivePrimeUtr,
+    /// After it.
+    ThreePrimeUtr,
+    /// The transcript codes for nothing.
+    NonCoding,
+    /// Coding: 0-based index in the spliced coding sequence, and place in the codon (0, 1, 2).
+    Coding {
+        /// Index in the coding sequence, in sense.
+        index: i64,
+        /// 0 = first base of its codon.
+        codon_base: u8,
+    },
+}
+
+/// Most exons a transcript may have: titin has 363.
+pub const MAX_EXONS: usize = 1_000;
+
+impl Transcript {
+    /// Sorts the parts and checks them.
+    ///
+    /// # Errors
+    /// `BadTranscript` where there is no exon or too many, an end before its start, an overlap, a phase
+    /// over 2, or a coding part outside every exon.
+    pub fn new(
+        id: impl Into<String>,
+        gene: impl Into<String>,
+        strand: Strand,
+        mut exons: Vec<Exon>,
+        mut cds: Vec<CdsPart>,
+    ) -> Result<Self, EncodeError> {
+        let bad = |reason| Err(EncodeError::BadTranscript { reason });
+        if exons.is_empty() {
+            return bad("it has no exon");
+        }
+        if exons.len() > MAX_EXONS || cds.len() > MAX_EXONS {
+            return bad("it has more than 1,000 exons");
+        }
+        let edge = i64::MAX / 4;
+        if exons.iter().any(|e| e.end < e.start || e.start < -edge || e.end > edge) {
+            return bad("an exon ends before it starts, or lies beyond any genome");
+        }
+        if cds.iter().any(|c| c.end < c.start) {
+            return bad("a coding part ends before it starts");
+        }
+        if cds.iter().any(|c| c.phase > 2) {
+            return bad("a phase is not 0, 1 or 2");
+        }
+        exons.sort_by_key(|e| e.start);
+        cds.sort_by_key(|c| c.start);
+        if exons.windows(2).any(|w| w[1].start <= w[0].end) || cds.windows(2).any(|w| w[1].start <= w[0].end) {
+            return bad("two of its parts overlap");
+        }
+        if cds.iter().any(|c| !exons.iter().any(|e| e.start <= c.start && c.end <= e.end)) {
+            return bad("a coding part lies outside every exon");
+        }
+        Ok(Self { id: id.into(), gene: gene.into(), strand, exons, cds })
+    }
+
+    /// Exons by ascending start.
+    pub fn exons(&self) -> &[Exon] {
+        &self.exons
+    }
+
+    /// Coding parts by ascending start.
+    pub fn cds(&self) -> &[CdsPart] {
+        &self.cds
+    }
+
+    /// First and last base of the transcript.
+    pub fn span(&self) -> (i64, i64) {
+        (self.exons[0].start, self.exons[self.exons.len() - 1].end)
+    }
+
+    /// The same transcript with every coordinate moved by `by`.
+    #[must_use]
+    pub fn shifted(&self, by: i64) -> Self {
+        let mut moved = self.clone();
+        for e in &mut moved.exons {
+            e.start += by;
+            e.end += by;
+        }
+        for c in &mut moved.cds {
+            c.start += by;
+            c.end += by;
+        }
+        moved
+    }
+
+    /// Coding parts in the transcript's sense.
+    fn cds_in_sense(&self) -> impl Iterator<Item = &CdsPart> {
+        let reverse = self.strand == Strand::Reverse;
+        let n = self.cds.len();
+        (0..n).map(move |i| &self.cds[if reverse { n - 1 - i } else { i }])
+    }
+
+    /// Number of coding bases.
+    pub fn cds_len(&self) -> i64 {
+        self.cds.iter().map(|c| c.end - c.start + 1).sum()
+    }
+
+    /// Position of the base at `index` of the spliced coding sequence.
+    pub fn cds_position(&self, index: i64) -> Option<i64> {
+        let mut left = index;
+        if left < 0 {
+            return None;
+        }
+        for part in self.cds_in_sense() {
+            let len = part.end - part.start + 1;
+            if left < len {
+                return Some(match self.strand {
+                    Strand::Forward => part.start + left,
+                    Strand::Reverse => part.end - left,
+                });
+            }
+            left -= len;
+        }
+        None
+    }
+
+    fn coding(&self, position: i64) -> Option<ExonPart> {
+        let mut before = 0;
+        for part in self.cds_in_sense() {
+            if part.start <= position && position <= part.end {
+                let into = match self.strand {
+                    Strand::Forward => position - part.start,
+                    Strand::Reverse => part.end - position,
+                };
+                let codon_base = (into - i64::from(part.phase)).rem_euclid(3) as u8;
+                return Some(ExonPart::Coding { index: before + into, codon_base });
+            }
+            before += part.end - part.start + 1;
+        }
+        None
+    }
+
+    fn exonic(&self, position: i64) -> ExonPart {
+        if let Some(part) = self.coding(position) {
+            return part;
+        }
+        let (Some(first), Some(last)) = (self.cds.first(), self.cds.last()) else {
+            return ExonPart::NonCoding;
+        };
+        let before = position < first.start;
+        let after = position > last.end;
+        match (self.strand, before, after) {
+            (Strand::Forward, true, _) | (Strand::Reverse, _, true) => ExonPart::FivePrimeUtr,
+            (Strand::Forward, _, true) | (Strand::Reverse, true, _) => ExonPart::ThreePrimeUtr,
+            // An exonic base between coding parts that is not coding itself: an annotated frameshift.
+            _ => ExonPart::NonCoding,
+        }
+    }
+
+    /// What `position` is in this transcript.
+    pub fn site(&self, position: i64) -> Site {
+        let (first, last) = self.span();
+        let forward = self.strand == Strand::Forward;
+        if position < first {
+            return if forward { Site::Upstream } else { Site::Downstream };
+        }
+        if position > last {
+            return if forward { Site::Downstream } else { Site::Upstream };
+        }
+        let next = self.exons.partition_point(|e| e.end < position);
+        let exon = self.exons[next];
+        if position < exon.start {
+            let (left, right) = (position - self.exons[next - 1].end, exon.start - position);
+            let (from_donor, from_acceptor) = if forward { (left, right) } else { (right, left) };
+            return Site::Intron { from_donor, from_acceptor };
+        }
+        let left = (next > 0).then(|| position - exon.start + 1);
+        let right = (next + 1 < self.exons.len()).then(|| exon.end - position + 1);
+        let from_junction = match (left, right) {
+            (Some(l), Some(r)) => Some(l.min(r)),
+            (one, other) => one.or(other),
+        };
+        Site::Exon { from_junction, part: self.exonic(position) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn two_exons(strand: Strand) -> Transcript {
+        let exons = [Exon { start: 30, end: 40 }, Exon { start: 10, end: 20 }];
+        let phase = |first| if (strand == Strand::Forward) == first { 0 } else { 1 };
+        let cds = [
+            CdsPart { start: 13, end: 20, phase: phase(true) },
+            CdsPart { start: 30, end: 36, phase: phase(false) },
+        ];
+        Transcript::new("t", "g", strand, exons.to_vec(), cds.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn sites_of_a_forward_transcript() {
+        let t = two_exons(Strand::Forward);
+        assert_eq!(t.site(9), Site::Upstream);
+        assert_eq!(t.site(41), Site::Downstream);
+        assert_eq!(t.site(22), Site::Intron { from_donor: 2, from_acceptor: 8 });
+        assert!(matches!(t.site(10), Site::Exon { part: ExonPart::FivePrimeUtr, from_junction: Some(11) }));
+        assert_eq!(
+            t.site(30),
+            Site::Exon { from_junction: Some(1), part: ExonPart::Coding { index: 8, codon_base: 2 } }
+        );
+        assert!(matches!(t.site(37), Site::Exon { part: ExonPart::ThreePrimeUtr, .. }));
+    }
+
+    #[test]
+    fn sites_of_a_reverse_transcript_mirror() {
+        let t = two_exons(Strand::Reverse);
+        assert_eq!(t.site(9), Site::Downstream);
+        assert_eq!(t.site(22), Site::Intron { from_donor: 8, from_acceptor: 2 });
+        assert!(matches!(t.site(40), Site::Exon { part: ExonPart::FivePrimeUtr, .. }));
+        assert_eq!(
+            t.site(36),
+            Site::Exon { from_junction: Some(7), part: ExonPart::Coding { index: 0, codon_base: 0 } }
+        );
+        assert_eq!(t.cds_position(7), Some(20));
+    }
+
+    #[test]
+    fn coding_index_and_position_are_inverse() {
+        for t in [two_exons(Strand::Forward), two_exons(Strand::Reverse)] {
+            for i in 0..t.cds_len() {
+                let p = t.cds_position(i).unwrap();
+                assert!(matches!(t.site(p), Site::Exon { part: ExonPart::Coding { index, .. }, .. } if index == i));
+            }
+            assert_eq!(t.cds_position(t.cds_len()), None);
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let e = |start, end| Exon { start, end };
+        let c = |start, end, phase| CdsPart { start, end, phase };
+        for (exons, cds) in [
+            (vec![], vec![]),
+            (vec![e(5, 4)], vec![]),
+            (vec![e(1, 5), e(5, 9)], vec![]),
+            (vec![e(1, 5)], vec![c(1, 6, 0)]),
+            (vec![e(1, 5)], vec![c(1, 5, 3)]),
+            (vec![e(i64::MIN, i64::MAX)], vec![]),
+        ] {
+            assert!(Transcript::new("", "", Strand::Forward, exons, cds).is_err());
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The stretch around a variant, in the transcript's sense, with what each of its bases is.
+
+use alloc::vec::Vec;
+
+use crate::{
+    consequence::Bases,
+    dna,
+    tokenizer::{CLS, KmerTokenizer, SEP},
+    transcript::{ExonPart, Site, Strand, Transcript},
+};
+
+/// Track codes of the graph contract.
+pub const TRACK_CODES: [&str; 9] = [
+    "unknown", "intergenic", "intron", "splice_site", "five_prime_utr", "three_prime_utr", "cds_phase_0",
+    "cds_phase_1", "cds_phase_2",
+];
+
+/// Track code of a position.
+pub fn track_code(transcript: &Transcript, position: i64) -> u8 {
+    match transcript.site(position) {
+        Site::Upstream | Site::Downstream => 1,
+        Site::Intron { from_donor, from_acceptor } if from_donor.min(from_acceptor) <= 2 => 3,
+        Site::Intron { .. } => 2,
+        Site::Exon { part: ExonPart::FivePrimeUtr, .. } => 4,
+        Site::Exon { part: ExonPart::ThreePrimeUtr, .. } => 5,
+        Site::Exon { part: ExonPart::NonCoding, .. } => 0,
+        Site::Exon { part: ExonPart::Coding { codon_base, .. }, .. } => 6 + codon_base,
+    }
+}
+
+/// Known bases around a position, in sense, with the position's offset among them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Upper-case IUPAC codes in sense.
+    pub bases: Vec<u8>,
+    /// Offset of the variant's base.
+    pub centre: usize,
+    /// Track code of each base; all 0 without a transcript.
+    pub track: Vec<u8>,
+}
+
+impl Window {
+    /// At most `width` bases centred on `position`, cut off where bases are not known.
+    pub fn around(
+        bases: &dyn Bases,
+        position: i64,
+        width: usize,
+        strand: Strand,
+        transcript: Option<&Transcript>,
+    ) -> Self {
+        let left = (width.saturating_sub(1) / 2) as i64;
+        let right = width as i64 - 1 - left;
+        let at = |sense: i64| match strand {
+            Strand::Forward => position + sense,
+            Strand::Reverse => position - sense,
+        };
+        let known = |sense: i64| bases.base(at(sense));
+        let first = -(1..=left).take_while(|&d| known(-d).is_some()).count().cast_signed() as i64;
+        let last = (1..=right).take_while(|&d| known(d).is_some()).count() as i64;
+        let read = |sense: i64| {
+            let b = known(sense).unwrap_or(b'N');
+            if strand == Strand::Forward { b } else { dna::complement(b) }
+        };
+        Self {
+            bases: (first..=last).map(read).collect(),
+            centre: first.unsigned_abs() as usize,
+            track: (first..=last).map(|s| transcript.map_or(0, |t| track_code(t, at(s)))).collect(),
+        }
+    }
+
+    /// Token ids with [CLS] and [SEP].
+    pub fn ids(&self, tokenizer: &KmerTokenizer) -> Vec<i64> {
+        let kmers = tokenizer.encode(&self.bases);
+        core::iter::once(CLS).chain(kmers).chain(core::iter::once(SEP)).map(i64::from).collect()
+    }
+
+    /// Track code per token: that of base ⌊k/2⌋ of each k-mer, 0 for [CLS] and [SEP].
+    pub fn token_track(&self, tokenizer: &KmerTokenizer) -> Vec<i64> {
+        let middle = tokenizer.k() / 2;
+        let codes = self.track.windows(tokenizer.k()).step_by(tokenizer.stride()).map(|w| i64::from(w[middle]));
+        core::iter::once(0).chain(codes).chain(core::iter::once(0)).collect()
+    }
+
+    /// The same window with another base at its centre (`alt` in sense).
+    #[must_use]
+    pub fn with_centre(&self, alt: u8) -> Self {
+        let mut changed = self.clone();
+        changed.bases[self.centre] = alt;
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Text(&'static [u8]);
+    impl Bases for Text {
+        fn base(&self, position: i64) -> Option<u8> {
+            self.0.get(usize::try_from(position - 1).ok()?).copied()
+        }
+    }
+
+    #[test]
+    fn a_window_is_centred_and_clipped_at_the_ends() {
+        let w = Window::around(&Text(b"ACGTTGCA"), 4, 5, Strand::Forward, None);
+        assert_eq!((w.bases.as_slice(), w.centre), (b"CGTTG".as_slice(), 2));
+        let w = Window::around(&Text(b"ACGTTGCA"), 2, 5, Strand::Forward, None);
+        assert_eq!((w.bases.as_slice(), w.centre), (b"ACGT".as_slice(), 1));
+    }
+
+    #[test]
+    fn the_reverse_window_is_the_reverse_complement() {
+        let f = Window::around(&Text(b"ACGTTGCA"), 4, 5, Strand::Forward, None);
+        let r = Window::around(&Text(b"ACGTTGCA"), 4, 5, Strand::Reverse, None);
+        assert_eq!(r.bases, dna::reverse_complement(&f.bases));
+        assert_eq!(r.bases[r.centre], dna::complement(f.bases[f.centre]));
+    }
+}
