@@ -35,7 +35,7 @@ fn the_real_panel_agrees_with_its_annotation() {
     let pack =
         ReferencePack::open(&panel.join("panel.GRCh38.fa.gz"), &panel.join("panel.GRCh38.gff3.gz")).unwrap();
     let encoder = VariantEncoder::new(KmerTokenizer::new(3, 1).unwrap(), 61);
-    let (mut compared, mut agreed, mut residues, mut residues_agreed) = (0u32, 0u32, 0u32, 0u32);
+    let (mut compared, mut agreed, mut residues, mut letters, mut numbers) = (0u32, 0u32, 0u32, 0u32, 0u32);
     let mut disagreements: BTreeMap<(String, String), u32> = BTreeMap::new();
     for row in vcf::Reader::open(&panel.join("clinvar.GRCh38.vcf.gz")).unwrap() {
         let row = row.unwrap();
@@ -54,11 +54,18 @@ fn the_real_panel_agrees_with_its_annotation() {
         }
         if let Some(aa) = row.info("AA").filter(|aa| aa.len() > 2) {
             residues += 1;
-            residues_agreed += u32::from(encoded.amino_acid_change.as_deref() == Some(aa));
+            let change = encoded.amino_acid_change.unwrap_or_default();
+            numbers += u32::from(change == aa);
+            letters += u32::from(change.starts_with(&aa[..1]) && change.ends_with(&aa[aa.len() - 1..]));
         }
     }
-    println!("{agreed} of {compared} consequences, {residues_agreed} of {residues} residues; {disagreements:?}");
+    println!(
+        "{agreed} of {compared} consequences, of {residues} residues {letters} and, with their number, {numbers}; \
+         {disagreements:?}"
+    );
     assert_eq!(compared, 43_801);
     assert!(f64::from(agreed) >= 0.995 * f64::from(compared));
-    assert!(f64::from(residues_agreed) >= 0.995 * f64::from(residues));
+    assert!(f64::from(letters) >= 0.999 * f64::from(residues));
+    // ALMS1 and SLC37A4 count residues past a gap between transcript and genome, which GFF3 does not carry.
+    assert!(f64::from(numbers) >= 0.99 * f64::from(residues));
 }
