@@ -1,0 +1,123 @@
+//! What a manifest must hold before anything is read, divided by or allocated from it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use locus_firmware_config::manifest::Manifest;
+use locus_genome::KmerTokenizer;
+
+use super::archive::part_name;
+use super::{BundleError, Limits};
+
+/// The version that `min_edge_version` of a manifest is compared with.
+pub const ENGINE_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+/// Parts that every variant-effect bundle has.
+const REQUIRED: [&str; 4] = [TOKENIZER, "config.json", "golden.json", "fp32.onnx"];
+/// Parts that format 1 knows.
+const KNOWN: [&str; 8] = [
+    TOKENIZER,
+    "config.json",
+    "calibration.json",
+    "golden.json",
+    "fp32.onnx",
+    "int8.onnx",
+    "int8-fp16.onnx",
+    "model-card.md",
+];
+
+pub(super) fn parse_manifest(bytes: &[u8], limits: &Limits) -> Result<Manifest, BundleError> {
+    let manifest =
+        Manifest::from_json(bytes).map_err(|error| BundleError::Manifest { detail: error.to_string() })?;
+    for (at, part) in manifest.parts.iter().enumerate() {
+        let problem = |problem| BundleError::Part { name: part.name.chars().take(64).collect(), problem };
+        if part_name(part.name.as_bytes()).is_err() {
+            return Err(problem("no name that a part can have"));
+        }
+        if !KNOWN.contains(&part.name.as_str()) {
+            return Err(problem("a part that format 1 does not know"));
+        }
+        if manifest.parts[..at].iter().any(|other| other.name == part.name) {
+            return Err(problem("listed twice"));
+        }
+        if !part.name.ends_with(".onnx") && part.size > limits.text_bytes {
+            return Err(problem("larger than a text part may be"));
+        }
+    }
+    for name in REQUIRED {
+        if !manifest.parts.iter().any(|part| part.name == name) {
+            return Err(BundleError::MissingPart { name });
+        }
+    }
+    check_version(&manifest)?;
+    check_contract(&manifest)?;
+    Ok(manifest)
+}
+
+fn check_version(manifest: &Manifest) -> Result<(), BundleError> {
+    let wanted = &manifest.min_edge_version;
+    match ENGINE_VERSION.parse() {
+        Ok(here) if *wanted <= here => Ok(()),
+        _ => Err(BundleError::MinVersion { got: ENGINE_VERSION.to_owned(), expected: wanted.to_string() }),
+    }
+}
+
+/// Numbers that later code divides by, allocates from or indexes with.
+fn check_contract(manifest: &Manifest) -> Result<(), BundleError> {
+    let graph = &manifest.graph;
+    let wrong = |what, got: String, expected: &str| {
+        Err(BundleError::Contract { what, got, expected: expected.to_owned() })
+    };
+    if graph.buckets.is_empty() || graph.buckets.len() > 16 || graph.buckets.contains(&0) {
+        return wrong("graph.buckets", format!("{} entries", graph.buckets.len()), "1 to 16 lengths above 0");
+    }
+    let longest = graph.buckets.iter().copied().max().unwrap_or(0);
+    if longest > graph.max_tokens || graph.max_tokens > 65_536 {
+        return wrong("graph.max_tokens", graph.max_tokens.to_string(), "the longest bucket to 65,536");
+    }
+    if graph.max_batch == 0 || graph.max_batch > 4096 {
+        return wrong("graph.max_batch", graph.max_batch.to_string(), "1 to 4,096");
+    }
+    if manifest.labels.is_empty() || manifest.labels.len() > 1024 {
+        return wrong("labels", format!("{} entries", manifest.labels.len()), "1 to 1,024");
+    }
+    if graph.features.len() > 4096 {
+        return wrong("graph.features", format!("{} entries", graph.features.len()), "at most 4,096");
+    }
+    if let Some((what, got)) = crate::probability::problem(&manifest.probability) {
+        let expected = "a calibration that `locus calibrate` writes".to_owned();
+        return Err(BundleError::Contract { what: "probability", got: format!("{what} {got}"), expected });
+    }
+    let longest_row = u64::from(manifest.tokenizer.window_kmers) + 2;
+    if longest_row > u64::from(longest) {
+        let got = manifest.tokenizer.window_kmers.to_string();
+        return wrong("tokenizer.window_kmers", got, "two fewer than the longest bucket, or less");
+    }
+    Ok(())
+}
+
+pub(super) fn check_tokenizer(
+    manifest: &Manifest,
+    parts: &BTreeMap<String, Arc<[u8]>>,
+) -> Result<KmerTokenizer, BundleError> {
+    let wrong = |what, got: String, expected: String| BundleError::Tokenizer { what, got, expected };
+    let unreadable =
+        |detail: String| wrong("a content that cannot be read:", detail, "a k-mer tokenizer".into());
+    let bytes = parts.get(TOKENIZER).ok_or(BundleError::MissingPart { name: TOKENIZER })?;
+    let text = std::str::from_utf8(bytes).map_err(|error| unreadable(error.to_string()))?;
+    let tokenizer = KmerTokenizer::from_json(text).map_err(|error| unreadable(error.to_string()))?;
+    let stated = &manifest.tokenizer;
+    if tokenizer.fingerprint() != stated.fingerprint {
+        return Err(wrong("fingerprint", tokenizer.fingerprint(), stated.fingerprint.clone()));
+    }
+    let numbers = [
+        ("k", tokenizer.k(), stated.kmer as usize),
+        ("stride", tokenizer.stride(), stated.stride as usize),
+        ("a vocabulary of", tokenizer.vocab_size(), stated.vocab_size as usize),
+    ];
+    match numbers.into_iter().find(|(_, got, expected)| got != expected) {
+        None => Ok(tokenizer),
+        Some((what, got, expected)) => Err(wrong(what, got.to_string(), expected.to_string())),
+    }
+}

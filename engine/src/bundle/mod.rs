@@ -1,0 +1,232 @@
+//! Opens a `.locus` bundle and believes none of it before it is proved.
+//!
+//! The order matters: the manifest is read first (bounded), its signature second, and only then parts, each one
+//! announced by the manifest with its size, so that an unsigned file costs a box neither memory nor time.
+
+mod archive;
+mod checks;
+mod error;
+#[cfg(test)]
+mod tests;
+mod trust;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use locus_firmware_config::manifest::{Manifest, Part};
+use locus_genome::KmerTokenizer;
+use sha2::{Digest, Sha256};
+
+pub use archive::ArchiveError;
+use archive::ArchiveReader;
+pub use checks::ENGINE_VERSION;
+use checks::{TOKENIZER, check_tokenizer, parse_manifest};
+pub use error::BundleError;
+pub use trust::{Trust, TrustError, TrustedKey, signed_message};
+
+const MANIFEST: &str = "manifest.json";
+const SIGNATURES: &str = "signatures.json";
+/// Largest sizes accepted, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The whole file.
+    pub bundle_bytes: u64,
+    /// `manifest.json`.
+    pub manifest_bytes: u64,
+    /// `signatures.json`.
+    pub signatures_bytes: u64,
+    /// Every other part that is not a graph.
+    pub text_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bundle_bytes: 2 << 30,
+            manifest_bytes: 1 << 20,
+            signatures_bytes: 64 << 10,
+            text_bytes: 64 << 20,
+        }
+    }
+}
+
+/// A verified bundle, whole in memory: nothing is read from the file afterwards.
+#[derive(Clone)]
+pub struct Bundle {
+    manifest: Manifest,
+    manifest_bytes: Arc<[u8]>,
+    digest: String,
+    signer: Option<String>,
+    tokenizer: KmerTokenizer,
+    parts: BTreeMap<String, Arc<[u8]>>,
+}
+
+impl std::fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let manifest = &self.manifest;
+        f.debug_struct("Bundle")
+            .field("name", &manifest.name)
+            .field("version", &manifest.version)
+            .field("digest", &self.digest)
+            .field("signer", &self.signer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Bundle {
+    /// Opens a bundle file and verifies everything that can be verified without running it.
+    ///
+    /// # Errors
+    /// [`BundleError`] with what was got, what was expected and what to do.
+    pub fn open(path: impl AsRef<Path>, trust: &Trust) -> Result<Self, BundleError> {
+        Self::open_within(path, trust, &Limits::default())
+    }
+
+    /// As [`Bundle::open`], with other limits than the default ones.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`].
+    pub fn open_within(path: impl AsRef<Path>, trust: &Trust, limits: &Limits) -> Result<Self, BundleError> {
+        let path = path.as_ref();
+        let opened = |source| BundleError::Open { path: path.display().to_string(), source };
+        // Asked before opening: opening a FIFO or a terminal would wait for ever.
+        if !std::fs::metadata(path).map_err(opened)?.is_file() {
+            return Err(ArchiveError::NotAFile.into());
+        }
+        let file = File::open(path).map_err(opened)?;
+        let total = file.metadata().map_err(opened)?.len();
+        Self::read(BufReader::new(file), total, trust, limits)
+    }
+
+    /// Verifies a bundle of `total` bytes from a reader.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`].
+    pub fn read(reader: impl Read, total: u64, trust: &Trust, limits: &Limits) -> Result<Self, BundleError> {
+        let mut archive = ArchiveReader::new(reader, total, limits.bundle_bytes)?;
+        let mut entries = Entries { archive: &mut archive, index: 0, pending: None };
+        let manifest_bytes = entries.take(MANIFEST, limits.manifest_bytes)?;
+        let raw_digest: [u8; 32] = Sha256::digest(&manifest_bytes).into();
+        let signatures = entries.take_if(SIGNATURES, limits.signatures_bytes)?;
+        let signer = trust.check(&raw_digest, signatures.as_deref())?;
+        let manifest = parse_manifest(&manifest_bytes, limits)?;
+        let mut parts = BTreeMap::new();
+        for part in &manifest.parts {
+            parts.insert(part.name.clone(), Arc::from(entries.take_part(part)?));
+        }
+        entries.finish()?;
+        let tokenizer = check_tokenizer(&manifest, &parts)?;
+        Ok(Self {
+            manifest,
+            manifest_bytes: manifest_bytes.into(),
+            digest: hex::encode(raw_digest),
+            signer,
+            tokenizer,
+            parts,
+        })
+    }
+
+    /// What the bundle says of itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The bytes that the digest and the signatures cover.
+    pub fn manifest_bytes(&self) -> &[u8] {
+        &self.manifest_bytes
+    }
+
+    /// SHA-256 of `manifest.json`, in lower-case hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The bytes of a part.
+    pub fn part(&self, name: &str) -> Option<Arc<[u8]>> {
+        self.parts.get(name).cloned()
+    }
+
+    /// Whether a trusted key's signature was verified; always false under [`Trust::AllowUnsigned`].
+    pub fn signed(&self) -> bool {
+        self.signer.is_some()
+    }
+
+    /// Id of the trusted key that signed.
+    pub fn signer(&self) -> Option<&str> {
+        self.signer.as_deref()
+    }
+
+    /// The tokenizer of `tokenizer.json`, whose fingerprint is the manifest's.
+    pub fn tokenizer(&self) -> &KmerTokenizer {
+        &self.tokenizer
+    }
+}
+
+struct Entries<'a, R> {
+    archive: &'a mut ArchiveReader<R>,
+    index: usize,
+    pending: Option<archive::PartHeader>,
+}
+
+impl<R: Read> Entries<'_, R> {
+    fn next(&mut self, expected: &str) -> Result<archive::PartHeader, BundleError> {
+        let header = match self.pending.take() {
+            Some(header) => Some(header),
+            None => self.archive.next_header()?,
+        };
+        match header {
+            Some(header) if header.name == expected => {
+                self.index += 1;
+                Ok(header)
+            }
+            other => Err(self.order(other.map(|header| header.name), expected)),
+        }
+    }
+
+    fn order(&self, got: Option<String>, expected: &str) -> BundleError {
+        let got = got.unwrap_or_else(|| "the end of the archive".to_owned());
+        BundleError::Order { index: self.index, got, expected: expected.to_owned() }
+    }
+
+    fn take(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, BundleError> {
+        let header = self.next(name)?;
+        Ok(self.archive.read_part(&header, limit)?)
+    }
+
+    fn take_if(&mut self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, BundleError> {
+        self.pending = self.archive.next_header()?;
+        match &self.pending {
+            Some(header) if header.name == name => self.take(name, limit).map(Some),
+            Some(_) => Ok(None),
+            None => Err(self.order(None, TOKENIZER)),
+        }
+    }
+
+    fn take_part(&mut self, part: &Part) -> Result<Vec<u8>, BundleError> {
+        let header = self.next(&part.name)?;
+        if header.size != part.size {
+            let name = part.name.clone();
+            return Err(BundleError::Size { name, got: header.size, expected: part.size });
+        }
+        let bytes = self.archive.read_part(&header, part.size)?;
+        let got = hex::encode(Sha256::digest(&bytes));
+        if got != part.sha256 {
+            return Err(BundleError::Sha256 { name: part.name.clone(), got, expected: part.sha256.clone() });
+        }
+        Ok(bytes)
+    }
+
+    fn finish(&mut self) -> Result<(), BundleError> {
+        let header = match self.pending.take() {
+            Some(header) => Some(header),
+            None => self.archive.next_header()?,
+        };
+        match header {
+            None => Ok(()),
+            Some(header) => Err(self.order(Some(header.name), "the end of the archive")),
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Whose bundles this box runs: Ed25519 public keys and the check of `signatures.json`.
+//!
+//! The message is `locus-bundle-v1\0` and the 32 bytes of the digest, verified strictly (RFC 8032 with the
+//! small-order and malleability checks of ed25519-dalek's `verify_strict`).
+
+use ed25519_dalek::pkcs8::DecodePublicKey;
+use ed25519_dalek::{Signature, VerifyingKey};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+/// What is put before the digest, so that a signature on anything else never counts as one on a bundle.
+const DOMAIN: &[u8] = b"locus-bundle-v1\0";
+/// The only algorithm of format 1.
+const ALGORITHM: &str = "ed25519";
+/// Signatures in one bundle.
+const MAX_SIGNATURES: usize = 16;
+
+/// Why a bundle is not trusted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrustError {
+    /// A signature is required and there is none.
+    #[error(
+        "the bundle is unsigned, expected a signature by one of: {expected}; sign it with `locus bundle sign`"
+    )]
+    Unsigned {
+        /// Ids of the trusted keys.
+        expected: String,
+    },
+    /// A signature is required and no key is trusted.
+    #[error("no key is trusted on this box; add the signer's public key to its configuration")]
+    NoKeys,
+    /// `signatures.json` does not parse.
+    #[error("signatures.json is not valid ({detail}); sign the bundle again with `locus bundle sign`")]
+    Malformed {
+        /// What is wrong.
+        detail: String,
+    },
+    /// Nobody trusted signed it.
+    #[error("signed by {got}, expected one of: {expected}; ask the sender, or trust the signer's public key")]
+    UnknownSigner {
+        /// Key ids that signed.
+        got: String,
+        /// Key ids that are trusted.
+        expected: String,
+    },
+    /// A trusted key's signature does not fit this manifest.
+    #[error(
+        "the signature by key {key_id} does not fit this manifest; the bundle was altered: do not flash it"
+    )]
+    Invalid {
+        /// The key whose signature is wrong.
+        key_id: String,
+    },
+    /// The public key cannot be used.
+    #[error("not an Ed25519 public key ({detail}), expected SPKI PEM as `locus keygen` writes it")]
+    Key {
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+/// A public key that may sign bundles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedKey {
+    key: VerifyingKey,
+    id: String,
+}
+
+impl TrustedKey {
+    /// Reads the SPKI PEM of an Ed25519 public key.
+    ///
+    /// # Errors
+    /// [`TrustError::Key`] when the text is no such key or the key is of small order.
+    pub fn from_pem(pem: &str) -> Result<Self, TrustError> {
+        let key = VerifyingKey::from_public_key_pem(pem.trim())
+            .map_err(|error| TrustError::Key { detail: error.to_string() })?;
+        Self::from_key(key)
+    }
+
+    /// Reads the 32 raw bytes of a public key.
+    ///
+    /// # Errors
+    /// As [`TrustedKey::from_pem`].
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, TrustError> {
+        let key =
+            VerifyingKey::from_bytes(bytes).map_err(|error| TrustError::Key { detail: error.to_string() })?;
+        Self::from_key(key)
+    }
+
+    fn from_key(key: VerifyingKey) -> Result<Self, TrustError> {
+        if key.is_weak() {
+            return Err(TrustError::Key { detail: "a key of small order, which verifies anything".into() });
+        }
+        let mut id = hex::encode(Sha256::digest(key.as_bytes()));
+        id.truncate(16);
+        Ok(Self { key, id })
+    }
+
+    /// The first 16 hexadecimal digits of the SHA-256 of the 32 key bytes.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// Whose bundles are opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// Only bundles with a valid signature by one of these keys. An empty list opens nothing.
+    Keys(Vec<TrustedKey>),
+    /// Any bundle whose parts fit its manifest: for the workbench, never for a box.
+    AllowUnsigned,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignatureFile {
+    signatures: Vec<SignatureEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignatureEntry {
+    key_id: String,
+    algorithm: String,
+    signature: String,
+}
+
+/// The bytes that a signature covers.
+pub fn signed_message(digest: &[u8; 32]) -> Vec<u8> {
+    [DOMAIN, digest].concat()
+}
+
+impl Trust {
+    /// Checks the signatures over `digest`: the id of a trusted key that signed, or `None` where none is asked for.
+    ///
+    /// # Errors
+    /// [`TrustError`] when a signature is required and missing, or one by a trusted key is wrong; and in both
+    /// modes when `signatures.json` is there and does not parse.
+    pub(crate) fn check(&self, digest: &[u8; 32], file: Option<&[u8]>) -> Result<Option<String>, TrustError> {
+        let entries = file.map(parse).transpose()?;
+        let Self::Keys(keys) = self else { return Ok(None) };
+        if keys.is_empty() {
+            return Err(TrustError::NoKeys);
+        }
+        let expected = || keys.iter().map(TrustedKey::id).collect::<Vec<_>>().join(", ");
+        let Some(entries) = entries else { return Err(TrustError::Unsigned { expected: expected() }) };
+        let message = signed_message(digest);
+        let mut signer = None;
+        for (key_id, signature) in &entries {
+            let Some(trusted) = keys.iter().find(|key| key.id == *key_id) else { continue };
+            // One wrong signature under a trusted name condemns the bundle even beside a right one.
+            if trusted.key.verify_strict(&message, signature).is_err() {
+                return Err(TrustError::Invalid { key_id: key_id.clone() });
+            }
+            signer.get_or_insert_with(|| key_id.clone());
+        }
+        let got = || entries.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>().join(", ");
+        signer.map(Some).ok_or_else(|| TrustError::UnknownSigner { got: got(), expected: expected() })
+    }
+}
+
+fn parse(file: &[u8]) -> Result<Vec<(String, Signature)>, TrustError> {
+    let malformed = |detail: String| TrustError::Malformed { detail };
+    let file: SignatureFile = serde_json::from_slice(file).map_err(|error| malformed(error.to_string()))?;
+    if file.signatures.is_empty() || file.signatures.len() > MAX_SIGNATURES {
+        return Err(malformed(format!(
+            "{} signatures, expected 1 to {MAX_SIGNATURES}",
+            file.signatures.len()
+        )));
+    }
+    let mut entries: Vec<(String, Signature)> = Vec::new();
+    for entry in file.signatures {
+        if entry.algorithm != ALGORITHM {
+            return Err(malformed(format!("an algorithm other than {ALGORITHM}")));
+        }
+        let is_id = entry.key_id.len() == 16
+            && entry.key_id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if !is_id {
+            return Err(malformed("a key_id that is not 16 hexadecimal digits".into()));
+        }
+        if entries.iter().any(|(id, _)| *id == entry.key_id) {
+            return Err(malformed(format!("two signatures by key {}", entry.key_id)));
+        }
+        let mut bytes = [0; 64];
+        hex::decode_to_slice(&entry.signature, &mut bytes)
+            .map_err(|_| malformed("a signature that is not 128 hexadecimal digits".into()))?;
+        entries.push((entry.key_id, Signature::from_bytes(&bytes)));
+    }
+    Ok(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ed25519_dalek::{Signer, SigningKey};
+
+    fn signing_key(seed: u8) -> SigningKey {
+        SigningKey::from_bytes(&[seed; 32])
+    }
+
+    fn trusted(key: &SigningKey) -> TrustedKey {
+        TrustedKey::from_bytes(key.verifying_key().as_bytes()).unwrap()
+    }
+
+    fn signatures(keys: &[&SigningKey], digest: &[u8; 32]) -> Vec<u8> {
+        let entries: Vec<_> = keys
+            .iter()
+            .map(|key| {
+                serde_json::json!({
+                    "key_id": trusted(key).id(),
+                    "algorithm": "ed25519",
+                    "signature": hex::encode(key.sign(&signed_message(digest)).to_bytes()),
+                })
+            })
+            .collect();
+        serde_json::to_vec(&serde_json::json!({ "signatures": entries })).unwrap()
+    }
+
+    #[test]
+    fn only_a_trusted_key_over_this_digest_opens() {
+        let (ours, theirs) = (signing_key(1), signing_key(2));
+        let trust = Trust::Keys(vec![trusted(&ours)]);
+        let digest = [7; 32];
+        let good = signatures(&[&theirs, &ours], &digest);
+        assert_eq!(trust.check(&digest, Some(&good)).unwrap().as_deref(), Some(trusted(&ours).id()));
+        assert!(matches!(trust.check(&[8; 32], Some(&good)), Err(TrustError::Invalid { .. })));
+        assert!(matches!(trust.check(&digest, None), Err(TrustError::Unsigned { .. })));
+        let foreign = signatures(&[&theirs], &digest);
+        assert!(matches!(trust.check(&digest, Some(&foreign)), Err(TrustError::UnknownSigner { .. })));
+        assert!(matches!(Trust::Keys(vec![]).check(&digest, Some(&good)), Err(TrustError::NoKeys)));
+        assert!(Trust::AllowUnsigned.check(&digest, None).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_signature_under_another_keys_name_is_refused() {
+        let (ours, theirs) = (signing_key(1), signing_key(2));
+        let digest = [7; 32];
+        let renamed = String::from_utf8(signatures(&[&theirs], &digest))
+            .unwrap()
+            .replace(trusted(&theirs).id(), trusted(&ours).id());
+        let trust = Trust::Keys(vec![trusted(&ours)]);
+        assert!(matches!(trust.check(&digest, Some(renamed.as_bytes())), Err(TrustError::Invalid { .. })));
+    }
+
+    #[test]
+    fn malformed_signature_files_are_refused_even_where_none_is_required() {
+        let key = signing_key(1);
+        let good = String::from_utf8(signatures(&[&key], &[7; 32])).unwrap();
+        let id = trusted(&key).id().to_owned();
+        let twice = good.replace("}]", &format!("}},{}]", &good[15..good.len() - 2]));
+        let bad = [
+            "{}".to_owned(),
+            "[]".to_owned(),
+            r#"{"signatures":[]}"#.to_owned(),
+            good.replace("ed25519", "rsa"),
+            good.replace(&id, "short"),
+            good.replace(&id, &id.to_uppercase()).replace(&id, "ZZZZZZZZZZZZZZZZ"),
+            good.replace("\"signature\":\"", "\"signature\":\"00"),
+            good.replace("\"algorithm\"", "\"extra\":1,\"algorithm\""),
+            twice,
+        ];
+        for file in bad.iter().filter(|file| **file != good) {
+            let got = Trust::AllowUnsigned.check(&[7; 32], Some(file.as_bytes()));
+            assert!(matches!(got, Err(TrustError::Malformed { .. })), "{file}");
+        }
+        assert!(TrustedKey::from_pem("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----").is_err());
+        assert!(TrustedKey::from_bytes(&[0; 32]).is_err(), "small order");
+    }
+
+    #[test]
+    fn a_pem_key_is_the_raw_key() {
+        use ed25519_dalek::pkcs8::EncodePublicKey;
+        use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+        let key = signing_key(3).verifying_key();
+        let pem = key.to_public_key_pem(LineEnding::LF).unwrap();
+        assert_eq!(TrustedKey::from_pem(&pem).unwrap(), TrustedKey::from_bytes(key.as_bytes()).unwrap());
+    }
+}

@@ -1,0 +1,162 @@
+//! Finds and loads the ONNX Runtime library, once per process. The one place of this crate that reads the
+//! environment.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+
+use crate::session::Unavailable;
+
+/// Names the library where neither an option nor a profile does.
+pub const LIBRARY_VARIABLE: &str = "LOCUS_ONNXRUNTIME";
+/// Where `cargo xtask` puts libraries, below the project's folder: `<version>/libonnxruntime.so.<version>`.
+const PROJECT_FOLDER: &str = ".locus/onnxruntime";
+
+/// The library of this process. ONNX Runtime allows one environment, and a library cannot be exchanged.
+static LOADED: Mutex<Option<Library>> = Mutex::new(None);
+
+/// A loaded library.
+#[derive(Clone)]
+pub(crate) struct Library {
+    path: PathBuf,
+    pub(crate) environment: Environment,
+    /// For example `onnxruntime 1.24.4`.
+    pub(crate) version: String,
+}
+
+/// Where the library is: the option, else the variable, else the newest one in the project's folder.
+///
+/// # Errors
+/// [`Unavailable`] when none of the three names a file.
+pub fn library_path(option: Option<&Path>) -> Result<PathBuf, Unavailable> {
+    let stated = option.map(Path::to_owned).or_else(|| std::env::var_os(LIBRARY_VARIABLE).map(PathBuf::from));
+    if let Some(path) = stated {
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            let path = path.display();
+            Err(Unavailable::new(format!("the ONNX Runtime library {path} is not there; correct the path")))
+        };
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    here.ancestors().find_map(|folder| newest_in(&folder.join(PROJECT_FOLDER))).ok_or_else(|| {
+        Unavailable::new(format!(
+            "no ONNX Runtime library: {LIBRARY_VARIABLE} is not set and there is none in {PROJECT_FOLDER}; \
+             put libonnxruntime.so 1.22 or newer there"
+        ))
+    })
+}
+
+/// The library of the highest version below `folder`, where this user or root owns it.
+fn newest_in(folder: &Path) -> Option<PathBuf> {
+    let mut found: Vec<(Vec<u64>, PathBuf)> = fs::read_dir(folder)
+        .ok()?
+        .filter_map(|entry| {
+            let folder = entry.ok()?.path();
+            let library =
+                fs::read_dir(&folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).find(|path| {
+                    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                    name.starts_with("libonnxruntime.so") && path.is_file() && owned_by_us(path)
+                })?;
+            let version =
+                folder.file_name()?.to_str()?.split('.').map(|part| part.parse().unwrap_or(0)).collect();
+            Some((version, library))
+        })
+        .collect();
+    found.sort();
+    found.pop().map(|(_, path)| path)
+}
+
+/// Loading a library runs its code, so one that another user left in a parent folder is passed over.
+#[cfg(unix)]
+fn owned_by_us(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let owner = |path: &Path| fs::metadata(path).map(|metadata| metadata.uid()).ok();
+    owner(path).is_some_and(|uid| uid == 0 || Some(uid) == owner(Path::new("/proc/self")))
+}
+
+#[cfg(not(unix))]
+fn owned_by_us(_path: &Path) -> bool {
+    true
+}
+
+/// Loads the library, or hands out the one that is loaded.
+///
+/// # Errors
+/// [`Unavailable`] when there is none, it is none or too old, or another one is loaded already.
+pub(crate) fn load(option: Option<&Path>) -> Result<Library, Unavailable> {
+    let path = library_path(option)?;
+    let path = path.canonicalize().unwrap_or(path);
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(library) = loaded.as_ref() {
+        if library.path == path {
+            return Ok(library.clone());
+        }
+        let (got, have) = (path.display(), library.path.display());
+        return Err(Unavailable::new(format!(
+            "this process has loaded {have} and cannot load {got} as well; restart with one library"
+        )));
+    }
+    let failed = |detail: String| {
+        let path = path.display();
+        Unavailable::new(format!(
+            "{path} cannot be used as ONNX Runtime ({detail}); give a library of 1.22 or newer"
+        ))
+    };
+    let builder = ort::init_from(&path).map_err(|error| failed(error.to_string()))?;
+    let environment = builder.with_name("locus").with_telemetry(false).build();
+    let environment = environment.map_err(|error| failed(error.to_string()))?;
+    environment.set_log_level(LogLevel::Warning);
+    let library = Library { version: version_of(&path), path: path.clone(), environment };
+    tracing::info!(path = %path.display(), version = %library.version, "ONNX Runtime loaded");
+    *loaded = Some(library.clone());
+    Ok(library)
+}
+
+/// The version in the file's name (`libonnxruntime.so.1.24.4`), the only place where every build writes it.
+fn version_of(path: &Path) -> String {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    match name.split_once(".so.").map(|(_, version)| version) {
+        Some(version) if version.contains('.') => format!("onnxruntime {version}"),
+        _ => "onnxruntime".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_version_counts_numerically() {
+        let folder = tempfile::tempdir().unwrap();
+        for version in ["1.9.0", "1.24.4", "1.22.1"] {
+            let folder = folder.path().join(version);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join(format!("libonnxruntime.so.{version}")), b"x").unwrap();
+            fs::write(folder.join("libonnxruntime_providers_shared.so"), b"x").unwrap();
+        }
+        fs::create_dir_all(folder.path().join("9.9.9")).unwrap();
+        let newest = newest_in(folder.path()).unwrap();
+        assert!(newest.ends_with("1.24.4/libonnxruntime.so.1.24.4"), "{newest:?}");
+        assert_eq!(version_of(&newest), "onnxruntime 1.24.4");
+        assert_eq!(version_of(Path::new("/usr/lib/libonnxruntime.so")), "onnxruntime");
+        assert!(newest_in(&folder.path().join("absent")).is_none());
+    }
+
+    #[test]
+    fn a_stated_path_that_is_not_there_is_said_and_nothing_else_is_tried() {
+        let error = library_path(Some(Path::new("/nonexistent/libonnxruntime.so"))).unwrap_err();
+        assert!(error.reason.contains("/nonexistent/libonnxruntime.so"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_library_is_unavailable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("libonnxruntime.so.1.99.0");
+        fs::write(&path, b"not a shared object").unwrap();
+        assert!(load(Some(&path)).is_err());
+    }
+}

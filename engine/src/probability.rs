@@ -1,0 +1,192 @@
+//! Logit → probability → band, and when no answer is given.
+//!
+//! Temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017) with an offset for
+//! the prior, per input mode: p = sigmoid(z / temperature + offset).
+
+use locus_firmware_config::manifest::{ModeCalibration, ProbabilityModel};
+use locus_firmware_config::message::Band;
+use locus_genome::InputMode;
+
+use crate::scorer::ScoreError;
+
+/// A mode whose answers outside the uncertain band were right less often than this on validation is not answered.
+pub const MIN_ANSWERED_ACCURACY: f64 = 0.90;
+
+/// What a logit means.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// Probability of the positive label; `None` when abstained.
+    pub probability: Option<f64>,
+    /// Share of positives that the probability assumes; `None` when the mode has no calibration.
+    pub prior: Option<f64>,
+    /// Where the probability lies; `Band::None` when abstained.
+    pub band: Band,
+    /// Why there is no probability; `None` when there is one.
+    pub abstained: Option<String>,
+}
+
+impl Verdict {
+    pub(crate) fn abstain(reason: impl Into<String>, prior: Option<f64>) -> Self {
+        Self { probability: None, prior, band: Band::None, abstained: Some(reason.into()) }
+    }
+}
+
+/// sigmoid(z / temperature + offset), without overflow at either end.
+pub fn probability(logit: f64, temperature: f64, offset: f64) -> f64 {
+    let x = logit / temperature + offset;
+    if x >= 0.0 {
+        1.0 / (1.0 + (-x).exp())
+    } else {
+        let e = x.exp();
+        e / (1.0 + e)
+    }
+}
+
+/// The band of a probability: the borders themselves are uncertain.
+pub fn band(probability: f64, calibration: &ModeCalibration) -> Band {
+    if probability < calibration.benign_below {
+        Band::Benign
+    } else if probability > calibration.pathogenic_above {
+        Band::Pathogenic
+    } else {
+        Band::Uncertain
+    }
+}
+
+/// What `logit` means in `mode`.
+///
+/// # Errors
+/// [`ScoreError::NotFinite`] for a logit, or a probability, that is no number: never an answer.
+pub fn judge(model: &ProbabilityModel, mode: InputMode, logit: f32) -> Result<Verdict, ScoreError> {
+    if !logit.is_finite() {
+        return Err(ScoreError::NotFinite);
+    }
+    let Some(calibration) = model.modes.get(mode.as_str()) else {
+        return Ok(Verdict::abstain(format!("the model has no calibration for input mode {mode}"), None));
+    };
+    let accuracy = calibration.answered_accuracy;
+    if accuracy.is_nan() || accuracy < MIN_ANSWERED_ACCURACY {
+        let reason = format!(
+            "in input mode {mode} the model's answers were right in {:.0} % of validation, under the {:.0} % needed",
+            accuracy * 100.0,
+            MIN_ANSWERED_ACCURACY * 100.0
+        );
+        return Ok(Verdict::abstain(reason, Some(calibration.prior)));
+    }
+    let probability = probability(f64::from(logit), calibration.temperature, calibration.offset);
+    if !probability.is_finite() {
+        return Err(ScoreError::NotFinite);
+    }
+    Ok(Verdict {
+        probability: Some(probability),
+        prior: Some(calibration.prior),
+        band: band(probability, calibration),
+        abstained: None,
+    })
+}
+
+/// Says what is wrong with a probability model: field, value and what it may be.
+pub(crate) fn problem(model: &ProbabilityModel) -> Option<(String, String)> {
+    model.modes.iter().find_map(|(mode, c)| {
+        let share = |value: f64| (0.0..=1.0).contains(&value);
+        let checks = [
+            ("temperature", c.temperature, c.temperature.is_finite() && c.temperature > 0.0),
+            ("offset", c.offset, c.offset.is_finite()),
+            ("prior", c.prior, c.prior > 0.0 && c.prior < 1.0),
+            ("benign_below", c.benign_below, share(c.benign_below)),
+            (
+                "pathogenic_above",
+                c.pathogenic_above,
+                share(c.pathogenic_above) && c.pathogenic_above >= c.benign_below,
+            ),
+            ("answered_accuracy", c.answered_accuracy, share(c.answered_accuracy)),
+        ];
+        let (field, value, _) = checks.into_iter().find(|(_, _, good)| !good)?;
+        Some((format!("{mode}.{field}"), value.to_string()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn calibration() -> ModeCalibration {
+        ModeCalibration {
+            temperature: 2.0,
+            offset: 0.5,
+            prior: 0.3,
+            benign_below: 0.2,
+            pathogenic_above: 0.8,
+            answered_accuracy: 0.95,
+            answered_share: 0.7,
+            lr_pathogenic: 10.0,
+            lr_benign: 0.1,
+        }
+    }
+
+    fn model(calibration: ModeCalibration) -> ProbabilityModel {
+        ProbabilityModel { modes: [("transcript".to_owned(), calibration)].into() }
+    }
+
+    #[test]
+    fn probability_is_the_sigmoid_and_never_leaves_0_to_1() {
+        assert!((probability(0.0, 1.0, 0.0) - 0.5).abs() < 1e-15);
+        // sigmoid(1 / 2 + 0.5) = 1 / (1 + e^-1)
+        assert!((probability(1.0, 2.0, 0.5) - 0.731_058_578_630_004_9).abs() < 1e-12);
+        for logit in [-1e30, -800.0, 800.0, 1e30] {
+            let p = probability(logit, 1.0, 0.0);
+            assert!((0.0..=1.0).contains(&p), "{logit} gave {p}");
+        }
+        let rising: Vec<f64> = (-50..50).map(|z| probability(f64::from(z), 1.5, 0.1)).collect();
+        assert!(rising.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn borders_are_uncertain() {
+        let c = calibration();
+        assert_eq!(band(0.199_999, &c), Band::Benign);
+        assert_eq!(band(0.2, &c), Band::Uncertain);
+        assert_eq!(band(0.8, &c), Band::Uncertain);
+        assert_eq!(band(0.800_001, &c), Band::Pathogenic);
+    }
+
+    #[test]
+    fn a_weak_or_unknown_mode_abstains_without_a_probability() {
+        let weak = ModeCalibration { answered_accuracy: 0.899, ..calibration() };
+        for accuracy in [weak.answered_accuracy, f64::NAN] {
+            let weak = ModeCalibration { answered_accuracy: accuracy, ..calibration() };
+            let verdict = judge(&model(weak), InputMode::Transcript, 9.0).unwrap();
+            assert_eq!((verdict.probability, verdict.band), (None, Band::None));
+            assert!(verdict.abstained.is_some());
+        }
+        let verdict = judge(&model(calibration()), InputMode::SequenceOnly, 9.0).unwrap();
+        assert!(verdict.probability.is_none() && verdict.abstained.is_some());
+        let verdict = judge(&model(calibration()), InputMode::Transcript, 9.0).unwrap();
+        assert_eq!((verdict.band, verdict.abstained), (Band::Pathogenic, None));
+    }
+
+    #[test]
+    fn a_logit_that_is_no_number_is_an_error_in_every_mode() {
+        for logit in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for mode in [InputMode::Transcript, InputMode::SequenceOnly] {
+                assert!(matches!(judge(&model(calibration()), mode, logit), Err(ScoreError::NotFinite)));
+            }
+        }
+    }
+
+    #[test]
+    fn impossible_calibrations_are_named() {
+        let bad = [
+            ModeCalibration { temperature: 0.0, ..calibration() },
+            ModeCalibration { temperature: f64::NAN, ..calibration() },
+            ModeCalibration { offset: f64::INFINITY, ..calibration() },
+            ModeCalibration { prior: 1.0, ..calibration() },
+            ModeCalibration { pathogenic_above: 0.1, ..calibration() },
+            ModeCalibration { benign_below: -0.1, ..calibration() },
+        ];
+        for calibration in bad {
+            assert!(problem(&model(calibration.clone())).is_some(), "{calibration:?}");
+        }
+        assert!(problem(&model(calibration())).is_none());
+    }
+}

@@ -1,0 +1,88 @@
+//! Opens the first engine of the configured order that works, and reports every one that did not.
+
+use locus_firmware_config::profile::DeviceProfile;
+use serde::Serialize;
+
+use crate::fake::FakeEngine;
+use crate::graphs::Graphs;
+use crate::ort::OrtEngine;
+use crate::session::{Engine, EngineKind, LoadOptions, Session, Unavailable};
+use crate::settings::EngineSettings;
+use crate::tract::TractEngine;
+use crate::{Bundle, Error};
+
+/// An engine that came first in the order and does not serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// The engine.
+    pub engine: EngineKind,
+    /// Why, in words for the operator.
+    pub reason: String,
+}
+
+/// A session, and what was tried before it.
+pub struct Opened {
+    /// The session that serves.
+    pub session: Box<dyn Session>,
+    /// Engines before it in the order: to be shown in health and with every answer.
+    pub skipped: Vec<Skipped>,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").field("spec", self.session.spec()).field("skipped", &self.skipped).finish()
+    }
+}
+
+/// Opens a session for a verified bundle with the first engine of the order that works here.
+///
+/// The order is `options.order`, else the profile's. Only engines named there are tried: the fake engine never
+/// serves by accident.
+///
+/// # Errors
+/// [`Error::NoEngine`] with every reason when none works.
+pub fn open_session(
+    bundle: &Bundle,
+    profile: &DeviceProfile,
+    options: &LoadOptions,
+) -> Result<Opened, Error> {
+    open_graphs(&Graphs::from_bundle(bundle)?, profile, options)
+}
+
+/// As [`open_session`], for graphs that need not come from a bundle.
+///
+/// # Errors
+/// As [`open_session`].
+pub fn open_graphs(graphs: &Graphs, profile: &DeviceProfile, options: &LoadOptions) -> Result<Opened, Error> {
+    let settings = EngineSettings::from_profile(profile)?;
+    let order = if options.order.is_empty() { &settings.order } else { &options.order };
+    let mut skipped = Vec::new();
+    for kind in order.iter().copied() {
+        let attempt = engine_for(kind, &settings)
+            .and_then(|engine| engine.check(profile, options).map(|()| engine))
+            .map_err(|unavailable| unavailable.reason)
+            .and_then(|engine| engine.load_graphs(graphs, options).map_err(|error| error.to_string()));
+        match attempt {
+            Ok(session) => return Ok(Opened { session, skipped }),
+            Err(reason) => {
+                tracing::warn!(engine = %kind, %reason, "engine skipped");
+                skipped.push(Skipped { engine: kind, reason });
+            }
+        }
+    }
+    Err(Error::NoEngine { skipped })
+}
+
+/// The engine of a kind, with the machine's settings.
+///
+/// # Errors
+/// [`Unavailable`] for a kind that this build does not have.
+pub fn engine_for(kind: EngineKind, settings: &EngineSettings) -> Result<Box<dyn Engine>, Unavailable> {
+    Ok(match kind {
+        EngineKind::OrtTensorrt | EngineKind::OrtCuda | EngineKind::OrtCpu => {
+            Box::new(OrtEngine::new(kind, settings.clone())?)
+        }
+        EngineKind::Tract => Box::new(TractEngine),
+        EngineKind::Fake => Box::new(FakeEngine),
+    })
+}
