@@ -82,7 +82,7 @@ mod tests {
     use crate::batch::Row;
 
     fn run(ids: &[i64], bucket: usize) -> Vec<f32> {
-        let graphs = Graphs::for_tests(None, None, &[8, 16], 4, 1, 0);
+        let graphs = Graphs::from_onnx(None, None, &[8, 16], 4, 1, 0);
         let mut session = FakeEngine.load_graphs(&graphs, &LoadOptions::default()).unwrap();
         let zeros = vec![0; ids.len()];
         let row = Row { ref_ids: ids, alt_ids: ids, ref_track: &zeros, alt_track: &zeros, features: &[] };

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use crate::session::{ActivePrecision, EngineKind, SessionError, SessionSpec};
 use crate::{Bundle, Error};
 
@@ -55,6 +57,35 @@ impl Graphs {
         })
     }
 
+    /// Graphs that are in no bundle yet, for exporters that check what they wrote. The digest is that of the bytes.
+    pub fn from_onnx(
+        fp32: Option<Vec<u8>>,
+        int8: Option<Vec<u8>>,
+        buckets: &[u32],
+        max_batch: u32,
+        labels: u32,
+        n_features: u32,
+    ) -> Self {
+        let mut digest = Sha256::new();
+        for onnx in [&fp32, &int8] {
+            digest.update(onnx.as_ref().map_or(0, Vec::len).to_le_bytes());
+            digest.update(onnx.as_deref().unwrap_or_default());
+        }
+        let mut buckets = buckets.to_vec();
+        buckets.sort_unstable();
+        buckets.dedup();
+        Self {
+            fp32: fp32.map(Arc::from),
+            int8: int8.map(Arc::from),
+            int8_refused: None,
+            digest: hex::encode(digest.finalize()),
+            buckets,
+            max_batch,
+            labels,
+            n_features,
+        }
+    }
+
     /// What a session over these graphs reports.
     pub(crate) fn spec(
         &self,
@@ -98,7 +129,7 @@ impl Graphs {
 
 fn over_budget(contract: &locus_firmware_config::manifest::AccuracyContract) -> Option<String> {
     let difference = contract.difference.get(&contract.metric)?;
-    (difference.abs() > contract.budget).then(|| {
+    (difference.is_nan() || difference.abs() > contract.budget).then(|| {
         format!(
             "INT8 differs from FP32 by {difference:.4} {}, over the budget of {:.4}",
             contract.metric, contract.budget
@@ -107,24 +138,43 @@ fn over_budget(contract: &locus_firmware_config::manifest::AccuracyContract) -> 
 }
 
 #[cfg(test)]
-impl Graphs {
-    pub(crate) fn for_tests(
-        fp32: Option<Vec<u8>>,
-        int8: Option<Vec<u8>>,
-        buckets: &[u32],
-        max_batch: u32,
-        labels: u32,
-        n_features: u32,
-    ) -> Self {
-        Self {
-            fp32: fp32.map(Arc::from),
-            int8: int8.map(Arc::from),
-            int8_refused: None,
-            digest: "test".into(),
-            buckets: buckets.to_vec(),
-            max_batch,
-            labels,
-            n_features,
-        }
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn inputs_are_the_seven_of_the_contract() {
+        let graphs = Graphs::from_onnx(None, None, &[64, 32, 64], 1, 1, 1);
+        assert_eq!(graphs.buckets, [32, 64]);
+        let all = [&TOKEN_INPUTS[..], &[FEATURES_INPUT]].concat();
+        let check = |names: &[&str]| graphs.check_inputs(EngineKind::Tract, names.iter().copied()).is_ok();
+        assert!(check(&all));
+        assert!(!check(&all[1..]));
+        assert!(!check(&[&all[..], &["ids"]].concat()));
+        assert!(!check(&[&all[1..], &["alt_ids"]].concat()));
+    }
+
+    #[test]
+    fn other_graphs_have_another_digest() {
+        let digest = |fp32: &[u8], int8: Option<&[u8]>| {
+            Graphs::from_onnx(Some(fp32.to_vec()), int8.map(<[u8]>::to_vec), &[32], 1, 1, 1).digest
+        };
+        assert_ne!(digest(b"ab", None), digest(b"a", Some(b"b")));
+        assert_eq!(digest(b"ab", None), digest(b"ab", None));
+    }
+
+    #[test]
+    fn int8_is_refused_beyond_the_budget_in_either_direction() {
+        let contract = |difference: f64| locus_firmware_config::manifest::AccuracyContract {
+            data: "validation".into(),
+            metric: "auroc".into(),
+            fp32: BTreeMap::new(),
+            int8: BTreeMap::new(),
+            difference: [("auroc".to_owned(), difference)].into(),
+            budget: 0.005,
+        };
+        assert!(over_budget(&contract(-0.005)).is_none());
+        assert!(over_budget(&contract(-0.0051)).is_some());
+        assert!(over_budget(&contract(f64::NAN)).is_some());
     }
 }

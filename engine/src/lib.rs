@@ -27,7 +27,7 @@ pub use graphs::{FEATURES_INPUT, Graphs, LOGITS_OUTPUT, TOKEN_INPUTS};
 pub use precision::Cpu;
 pub use probability::{MIN_ANSWERED_ACCURACY, Verdict};
 pub use rewrite::RewriteError;
-pub use scorer::{GoldenReport, Score, ScoreError, Scorer};
+pub use scorer::{GoldenReport, Score, ScoreError, Scorer, logits_of};
 pub use select::{Opened, Skipped, engine_for, open_graphs, open_session};
 pub use session::{
     ActivePrecision, Engine, EngineKind, LoadOptions, Logits, Precision, Session, SessionError, SessionSpec,

@@ -173,7 +173,7 @@ mod tests {
         let int8 = Graphs { fp32: None, ..testing::graphs(1) };
         assert_eq!(chosen(&int8, OrtCpu, Precision::Fp32, Cpu::X86Vnni), None);
         assert_eq!(chosen(&int8, Tract, Precision::Auto, Cpu::X86Vnni), None);
-        let nothing = Graphs::for_tests(None, None, &BUCKETS, 1, 1, 0);
+        let nothing = Graphs::from_onnx(None, None, &BUCKETS, 1, 1, 0);
         assert_eq!(chosen(&nothing, OrtCpu, Precision::Auto, Cpu::X86Vnni), None);
     }
 

@@ -209,7 +209,7 @@ pub(crate) fn pair_model_with_output(seed: u64, quantised: bool, poison: Option<
 
 pub(crate) fn graphs(seed: u64) -> Graphs {
     let n = feature_names().len() as u32;
-    Graphs::for_tests(Some(pair_model(seed, false)), Some(pair_model(seed, true)), &BUCKETS, MAX_BATCH, 1, n)
+    Graphs::from_onnx(Some(pair_model(seed, false)), Some(pair_model(seed, true)), &BUCKETS, MAX_BATCH, 1, n)
 }
 
 /// One unpadded row, owned.

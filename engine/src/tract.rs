@@ -192,7 +192,7 @@ mod tests {
     fn int8_is_refused_whether_asked_for_or_hidden_in_the_fp32_part() {
         let error = open(&testing::graphs(3), Precision::Int8).err().unwrap();
         assert!(error.to_string().contains("FP32 only"), "{error}");
-        let hidden = Graphs::for_tests(Some(testing::pair_model(3, true)), None, &BUCKETS, 2, 1, 0);
+        let hidden = Graphs::from_onnx(Some(testing::pair_model(3, true)), None, &BUCKETS, 2, 1, 0);
         let error = open(&hidden, Precision::Fp32).err().unwrap();
         assert!(error.to_string().contains("DequantizeLinear"), "{error}");
     }
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_graph_are_an_error_not_a_panic() {
         for bytes in [vec![], vec![0xff; 64], b"not onnx at all".to_vec()] {
-            let graphs = Graphs::for_tests(Some(bytes), None, &BUCKETS, 2, 1, 0);
+            let graphs = Graphs::from_onnx(Some(bytes), None, &BUCKETS, 2, 1, 0);
             assert!(open(&graphs, Precision::Fp32).is_err());
         }
     }
@@ -209,7 +209,7 @@ mod tests {
     fn a_model_that_gives_nan_does_not_open() {
         let poisoned = testing::pair_model_with_output(3, false, Some(f32::NAN));
         let n = locus_genome::feature_names().len() as u32;
-        let graphs = Graphs::for_tests(Some(poisoned), None, &BUCKETS, 2, 1, n);
+        let graphs = Graphs::from_onnx(Some(poisoned), None, &BUCKETS, 2, 1, n);
         let error = open(&graphs, Precision::Fp32).err().unwrap();
         assert!(matches!(error, Error::Session(SessionError::NotFinite { .. })), "{error}");
     }

@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn shapes_name_every_input() {
-        let graphs = Graphs::for_tests(None, None, &[32, 64], 8, 1, 5);
+        let graphs = Graphs::from_onnx(None, None, &[32, 64], 8, 1, 5);
         let text = shapes(&graphs, 8, 64);
         assert_eq!(text.split(',').count(), 7);
         assert!(text.starts_with("ref_ids:8x64,alt_ids:8x64,"));

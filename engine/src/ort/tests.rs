@@ -62,7 +62,7 @@ fn the_rewrite_gives_the_same_numbers_as_the_signed_graph() {
     let library = library::load(Some(&path)).unwrap();
     let open = |onnx: &[u8]| {
         let session = build_session(&library, &[], 1, onnx).unwrap();
-        let graphs = Graphs::for_tests(None, None, &BUCKETS, 8, 1, n);
+        let graphs = Graphs::from_onnx(None, None, &BUCKETS, 8, 1, n);
         let spec = graphs.spec(EngineKind::OrtCpu, "CPU", "test", ActivePrecision::Int8S8, None);
         OrtRunner { session, spec }
     };
@@ -149,7 +149,7 @@ fn graphs_that_break_the_contract_do_not_open() {
     let poisoned = testing::pair_model_with_output(3, false, Some(f32::INFINITY));
     let n = locus_genome::feature_names().len() as u32;
     let load = |onnx: Vec<u8>, n| {
-        let graphs = Graphs::for_tests(Some(onnx), None, &BUCKETS, 2, 1, n);
+        let graphs = Graphs::from_onnx(Some(onnx), None, &BUCKETS, 2, 1, n);
         engine(EngineKind::OrtCpu).load_graphs(&graphs, &LoadOptions::default()).err().unwrap()
     };
     assert!(matches!(load(poisoned, n), Error::Session(SessionError::NotFinite { .. })));

@@ -108,24 +108,12 @@ impl Scorer {
         &self.digest
     }
 
-    /// Logits of rows of any lengths, `[rows][labels]`, in their order; batched by bucket.
+    /// As [`logits_of`], by this scorer's session.
     ///
     /// # Errors
-    /// [`Error`] when a row fits no bucket or the session fails.
+    /// As [`logits_of`].
     pub fn logits(&mut self, rows: &[Row<'_>]) -> Result<Vec<Vec<f32>>, Error> {
-        let spec = self.session.spec();
-        let lengths: Vec<usize> = rows.iter().map(|row| row.ref_ids.len()).collect();
-        let groups = group_by_bucket(&lengths, &spec.buckets, spec.max_batch as usize)?;
-        let mut all = vec![Vec::new(); rows.len()];
-        let mut logits = Logits::default();
-        for group in groups {
-            let picked: Vec<Row<'_>> = group.rows.iter().map(|row| rows[*row]).collect();
-            self.session.run(&TokenBatch::pack_rows(&picked, group.bucket)?, &mut logits)?;
-            for (at, row) in group.rows.iter().enumerate() {
-                all[*row] = logits.row(at).to_vec();
-            }
-        }
-        Ok(all)
+        logits_of(&mut *self.session, rows)
     }
 
     /// Runs one prepared batch, for callers that queue and pack themselves.
@@ -188,6 +176,25 @@ impl Scorer {
         let trained = term.split('&').any(|term| allowed.iter().any(|allowed| allowed == term));
         (!trained).then(|| format!("out of scope: the model was not trained for {term}"))
     }
+}
+
+/// Logits of rows of any lengths, `[rows][labels]`, in their order; batched by bucket.
+///
+/// # Errors
+/// [`Error`] when a row fits no bucket or the session fails.
+pub fn logits_of(session: &mut dyn Session, rows: &[Row<'_>]) -> Result<Vec<Vec<f32>>, Error> {
+    let (buckets, max_batch) = (session.spec().buckets.clone(), session.spec().max_batch as usize);
+    let lengths: Vec<usize> = rows.iter().map(|row| row.ref_ids.len()).collect();
+    let mut all = vec![Vec::new(); rows.len()];
+    let mut logits = Logits::default();
+    for group in group_by_bucket(&lengths, &buckets, max_batch)? {
+        let picked: Vec<Row<'_>> = group.rows.iter().map(|row| rows[*row]).collect();
+        session.run(&TokenBatch::pack_rows(&picked, group.bucket)?, &mut logits)?;
+        for (at, row) in group.rows.iter().enumerate() {
+            all[*row] = logits.row(at).to_vec();
+        }
+    }
+    Ok(all)
 }
 
 fn check_features(got: &[String]) -> Result<(), ScoreError> {
