@@ -1,1 +1,18 @@
-//! placeholder
+//! The workbench: trains, evaluates and ships DNA language models.
+
+pub mod commands;
+pub mod data;
+mod error;
+pub mod files;
+pub mod infer;
+pub mod metrics;
+pub mod model;
+pub mod nn;
+pub mod panel;
+pub mod progress;
+pub mod recipe;
+pub mod stage;
+pub mod train;
+
+pub use error::{Error, Result};
+pub use recipe::Recipe;

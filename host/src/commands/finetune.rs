@@ -1,0 +1,144 @@
+//! `locus finetune`: labelled reference/alternate pairs; the best checkpoint by `val_select`.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use locus_genome::KmerTokenizer;
+use serde_json::json;
+
+use super::{Stage, inputs, write_model};
+use crate::{
+    Error, Result,
+    data::{BatchPlan, Dataset, Pair, Split, View, augment::training_batch},
+    files, infer, metrics,
+    model::{ModelConfig, Params},
+    progress::{JsonLines, Progress},
+    stage::{TrainState, read_checkpoint, write_checkpoint},
+    train::{AdamW, AdamWOptions, Schedule, pair_step},
+};
+
+/// Steps between checkpoints.
+const CHECKPOINT_EVERY: u64 = 50;
+
+struct Validation {
+    views: Vec<(&'static str, Vec<Pair>)>,
+    labels: Vec<bool>,
+    missense: Vec<bool>,
+}
+
+impl Validation {
+    fn new(dataset: &Dataset, tokenizer: &KmerTokenizer) -> Result<Self> {
+        let records = dataset.of_split(Split::ValSelect);
+        let labels: Vec<bool> = records.iter().map(|&i| dataset.records[i].pathogenic).collect();
+        if labels.iter().all(|&l| l) || !labels.iter().any(|&l| l) {
+            return Err(Error::Data { what: "val_select".into(), got: format!("{} records of one class", labels.len()), expected: "pathogenic and benign records".into() });
+        }
+        let views = [("transcript", View::TRANSCRIPT), ("sequence_only", View::SEQUENCE_ONLY)];
+        Ok(Self {
+            views: views.map(|(n, v)| (n, infer::view_of(dataset, tokenizer, &records, v))).into(),
+            missense: records.iter().map(|&i| dataset.records[i].is_missense()).collect(),
+            labels,
+        })
+    }
+
+    /// AUROC per mode, over all records and over missense.
+    fn run(&self, config: &ModelConfig, params: &Params, buckets: &[usize]) -> Result<BTreeMap<String, f64>> {
+        let mut figures = BTreeMap::new();
+        for (mode, pairs) in &self.views {
+            let scores: Vec<f64> = infer::logits(config, params, pairs, buckets)?.into_iter().map(f64::from).collect();
+            let pick = |keep: &dyn Fn(usize) -> bool| {
+                let (s, l): (Vec<f64>, Vec<bool>) = (0..scores.len()).filter(|&i| keep(i)).map(|i| (scores[i], self.labels[i])).unzip();
+                metrics::auroc(&s, &l)
+            };
+            figures.extend(pick(&|_| true).map(|v| (format!("{mode}.auroc"), v)));
+            figures.extend(pick(&|i| self.missense[i]).map(|v| (format!("{mode}.missense_auroc"), v)));
+        }
+        Ok(figures)
+    }
+}
+
+/// What checkpoints are chosen by: with transcript, the mean of all and missense.
+fn choice(figures: &BTreeMap<String, f64>) -> f64 {
+    let all = figures.get("transcript.auroc").copied().unwrap_or(0.0);
+    (all + figures.get("transcript.missense_auroc").copied().unwrap_or(all)) / 2.0
+}
+
+/// Runs the stage from its last checkpoint, or says that it is done.
+///
+/// # Errors
+/// A missing dataset or pretrained model, or a step that diverges.
+pub fn run(stage: &Stage) -> Result<()> {
+    let plan = &stage.recipe.finetune;
+    let buckets = &stage.recipe.window.buckets;
+    let (dataset, digest) = stage.dataset("finetune")?;
+    let pretrained = stage.run.at("pretrained/model.safetensors");
+    if !pretrained.exists() {
+        return Err(Error::Missing { stage: "finetune", path: pretrained, needs: "pretrain" });
+    }
+    let made_from = inputs([
+        ("recipe", stage.recipe.digest_of(&(plan, &stage.recipe.model))),
+        ("dataset", digest),
+        ("pretrained", files::sha256(&pretrained)?),
+    ]);
+    if stage.run.done("finetune", &made_from).is_some() {
+        eprintln!("finetune: done before");
+        return Ok(());
+    }
+    let tokenizer = dataset.tokenizer()?;
+    let config = stage.config(&dataset)?;
+    let train = dataset.of_split(Split::Train);
+    let epoch_of = |epoch: u64| BatchPlan::new(&train, plan.batch, plan.augment, stage.recipe.seed, epoch);
+    let per_epoch = epoch_of(0).len() as u64;
+    if per_epoch == 0 {
+        return Err(Error::Data { what: "train".into(), got: "no record".into(), expected: "labelled records".into() });
+    }
+    let total = per_epoch * plan.epochs;
+    let validate_every = per_epoch.div_ceil(plan.validations);
+    let validation = Validation::new(&dataset, &tokenizer)?;
+    let schedule = Schedule { peak: plan.learning_rate, warmup_steps: plan.warmup.min(total / 4), total_steps: total };
+    let mut optimizer = AdamW::new(AdamWOptions { weight_decay: plan.weight_decay, clip: plan.clip, ..AdamWOptions::default() }, schedule);
+    let last = stage.run.at("finetune.last");
+    let (params, mut state) = match read_checkpoint(&last, &config, &mut optimizer, &made_from)? {
+        Some(found) => found,
+        None => (Params::read(&pretrained, &config, stage.recipe.seed)?, TrainState { inputs: made_from.clone(), ..TrainState::default() }),
+    };
+    let mut log = JsonLines::open(&stage.run.at("finetune.jsonl"))?;
+    let mut progress = Progress::new("finetune", state.step, total);
+    let mut smooth = None;
+    let mut epoch = (u64::MAX, epoch_of(0));
+    while state.step < total {
+        let began = Instant::now();
+        if epoch.0 != state.step / per_epoch {
+            epoch = (state.step / per_epoch, epoch_of(state.step / per_epoch));
+        }
+        let items = epoch.1.batch((state.step % per_epoch) as usize);
+        let (batch, labels) = training_batch(&dataset, &tokenizer, &items, buckets);
+        let tokens = (batch.rows.rows * batch.rows.tokens) as u64;
+        let seed = stage.recipe.seed.wrapping_add(1 + state.step.wrapping_mul(0x9e37_79b9));
+        let loss = pair_step(&config, &params, &mut optimizer, &batch, &labels, seed)?;
+        let mean = smooth.map_or(f64::from(loss), |s: f64| 0.98 * s + 0.02 * f64::from(loss));
+        smooth = Some(mean);
+        let rate = schedule.rate(state.step);
+        state.step += 1;
+        let seconds = began.elapsed().as_secs_f64();
+        state.seconds += seconds;
+        log.write(&json!({ "stage": "finetune", "step": state.step, "loss": loss, "learning_rate": rate, "tokens": tokens, "seconds": seconds }))?;
+        progress.step(state.step, tokens, &format!("loss {mean:.4}"));
+        let validated = state.step.is_multiple_of(validate_every) || state.step == total;
+        if validated {
+            let figures = validation.run(&config, &params, buckets)?;
+            let score = choice(&figures);
+            eprintln!("finetune {}/{total} validation {score:.4} {figures:.4?}", state.step);
+            log.write(&json!({ "stage": "finetune", "step": state.step, "validation": score, "figures": figures }))?;
+            if state.best.is_none_or(|(best, _)| score > best) {
+                state.best = Some((score, state.step));
+                write_model(stage, "best", &config, &params, &tokenizer)?;
+            }
+        }
+        if validated || state.step.is_multiple_of(CHECKPOINT_EVERY) {
+            write_checkpoint(&last, &params, &optimizer, &state)?;
+        }
+    }
+    let (best, at) = state.best.unwrap_or((0.0, 0));
+    let figures = [("validation", best), ("step", at as f64), ("steps", total as f64), ("seconds", state.seconds)];
+    stage.run.finish("finetune", made_from, figures.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
+}

@@ -1,0 +1,53 @@
+//! `locus prepare`: encodes every record once.
+
+use std::collections::BTreeMap;
+
+use locus_genome::KmerTokenizer;
+
+use super::{Stage, inputs};
+use crate::{Result, data::{Split, prepare::{Options, Sources, prepare}}, files, panel, progress::Progress};
+
+/// Runs the stage, or says that it is done.
+///
+/// # Errors
+/// A source file that cannot be read, or no usable record.
+pub fn run(stage: &Stage) -> Result<()> {
+    let recipe = &stage.recipe;
+    if let Some(genes) = recipe.data.generated_genes {
+        panel::generate(genes, recipe.seed).write(&stage.sources())?;
+    }
+    let files = stage.sources();
+    let made_from = inputs([
+        ("recipe", recipe.digest_of(&(&recipe.data.keep_one_in, recipe.data.generated_genes))),
+        ("fasta", files::sha256(&files.fasta)?),
+        ("gff3", files::sha256(&files.gff3)?),
+        ("vcf", files::sha256(&files.vcf)?),
+    ]);
+    let target = stage.run.at("dataset.bin");
+    if target.exists() && stage.run.done("prepare", &made_from).is_some() {
+        eprintln!("prepare: done before");
+        return Ok(());
+    }
+    let options = Options {
+        tokenizer: KmerTokenizer::new(recipe.window.k, recipe.window.stride)?,
+        window_kmers: recipe.window.kmers,
+        crop_flank: recipe.window.crop_flank.into(),
+        keep_one_in: recipe.data.keep_one_in,
+        seed: recipe.seed,
+    };
+    let mut progress = Progress::new("prepare", 0, 0);
+    let sources = Sources { fasta: &files.fasta, gff3: &files.gff3, vcf: &files.vcf };
+    let dataset = prepare(sources, options, |n| {
+        if n.is_multiple_of(2_000) {
+            progress.step(n, 0, "records");
+        }
+    })?;
+    dataset.write(&target)?;
+    let mut figures = BTreeMap::new();
+    for split in [Split::Train, Split::ValSelect, Split::ValFit, Split::Test] {
+        figures.insert(split.as_str().to_owned(), dataset.of_split(split).len() as f64);
+    }
+    figures.insert("pretraining_regions".into(), dataset.pretraining_regions.len() as f64);
+    eprintln!("prepare: {figures:?}, left out {:?}", dataset.left_out);
+    stage.run.finish("prepare", made_from, figures)
+}

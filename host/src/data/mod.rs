@@ -1,0 +1,10 @@
+//! Datasets: every record encoded once, by the same code that serves.
+
+pub mod augment;
+pub mod dataset;
+pub mod masking;
+pub mod prepare;
+pub mod regions;
+
+pub use augment::{Augmentation, BatchPlan, View, pack};
+pub use dataset::{Dataset, Features, Pair, Record, Split};

@@ -1,0 +1,101 @@
+//! Windows for pretraining, drawn from the regions that hold no validation or test record.
+
+use locus_genome::{KmerTokenizer, ReferencePack, Strand, Transcript, encode::Stretch, window::Window};
+use rand::{Rng, RngExt};
+
+use super::{Dataset, masking::Masking};
+use crate::{Error, Result, data::augment::bucket_for, model::Rows};
+
+/// Bases around an exon that count as near it.
+const NEAR_EXON: i64 = 30;
+
+struct Region<'a> {
+    stretch: Stretch<'a>,
+    transcripts: Vec<&'a Transcript>,
+}
+
+/// Draws windows in a transcript's sense: half of them in or next to an exon, half anywhere.
+pub struct WindowSampler<'a> {
+    regions: Vec<Region<'a>>,
+    tokenizer: KmerTokenizer,
+    width: usize,
+    track_dropout: f64,
+}
+
+impl<'a> WindowSampler<'a> {
+    /// A sampler over the dataset's free regions.
+    ///
+    /// # Errors
+    /// A reference that holds none of them.
+    pub fn new(reference: &'a ReferencePack, dataset: &Dataset, track_dropout: f64) -> Result<Self> {
+        let free = |contig: &str, first: i64| dataset.pretraining_regions.iter().any(|(c, f, _)| c == contig && *f == first);
+        let regions: Vec<Region<'_>> = reference
+            .records()
+            .iter()
+            .filter(|r| free(&r.contig, r.first))
+            .map(|r| Region {
+                stretch: Stretch { bases: &r.bases, first: r.first },
+                transcripts: reference.transcripts(&r.contig).iter().filter(|t| t.span().0 <= r.last() && r.first <= t.span().1).collect(),
+            })
+            .collect();
+        if regions.is_empty() {
+            return Err(Error::Data {
+                what: "pretraining".into(),
+                got: "no region free of validation and test records".into(),
+                expected: "the reference that the dataset was prepared from, with train-only regions".into(),
+            });
+        }
+        let tokenizer = dataset.tokenizer()?;
+        Ok(Self { regions, tokenizer, width: tokenizer.bases(dataset.window_kmers), track_dropout })
+    }
+
+    /// Regions that are drawn from.
+    pub fn regions(&self) -> usize {
+        self.regions.len()
+    }
+
+    fn window(&self, rng: &mut impl Rng) -> (Vec<i64>, Vec<i64>) {
+        let region = &self.regions[rng.random_range(0..self.regions.len())];
+        let last = region.stretch.first + region.stretch.bases.len() as i64 - 1;
+        let transcript = (!region.transcripts.is_empty()).then(|| region.transcripts[rng.random_range(0..region.transcripts.len())]);
+        let anywhere = rng.random_range(region.stretch.first..=last);
+        let position = match transcript {
+            Some(t) if rng.random_bool(0.5) && !t.exons().is_empty() => {
+                let exon = t.exons()[rng.random_range(0..t.exons().len())];
+                rng.random_range(exon.start - NEAR_EXON..=exon.end + NEAR_EXON).clamp(region.stretch.first, last)
+            }
+            _ => anywhere,
+        };
+        let bare = rng.random_bool(self.track_dropout);
+        let turned = rng.random_bool(0.5);
+        let strand = match transcript {
+            Some(t) if !bare => t.strand,
+            _ if turned => Strand::Reverse,
+            _ => Strand::Forward,
+        };
+        let window = Window::around(&region.stretch, position, self.width, strand, transcript.filter(|_| !bare));
+        (window.ids(&self.tokenizer), window.token_track(&self.tokenizer))
+    }
+
+    /// One masked batch: rows, hidden places (indices into rows·tokens), and their true token ids.
+    pub fn batch(&self, rows: usize, masking: &Masking, buckets: &[usize], rng: &mut impl Rng) -> (Rows, Vec<u32>, Vec<u32>) {
+        let windows: Vec<(Vec<i64>, Vec<i64>)> = (0..rows).map(|_| self.window(rng)).collect();
+        let tokens = bucket_for(windows.iter().map(|w| w.0.len()).max().unwrap_or(0), buckets);
+        let mut batch = Rows { rows, tokens, ids: vec![0; rows * tokens], track: vec![0; rows * tokens], mask: vec![0.0; rows * tokens] };
+        let (mut places, mut targets) = (Vec::new(), Vec::new());
+        for (row, (ids, track)) in windows.iter().enumerate() {
+            let at = row * tokens;
+            let mut ids: Vec<u32> = ids.iter().map(|&i| i as u32).collect();
+            for (place, target) in masking.hide(&mut ids, rng) {
+                places.push((at + place) as u32);
+                targets.push(target);
+            }
+            for (t, (&id, &code)) in ids.iter().zip(track).enumerate() {
+                batch.ids[at + t] = id;
+                batch.track[at + t] = code as u32;
+                batch.mask[at + t] = 1.0;
+            }
+        }
+        (batch, places, targets)
+    }
+}

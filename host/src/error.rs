@@ -1,0 +1,83 @@
+//! What can go wrong at the workbench.
+
+use std::{io, path::{Path, PathBuf}};
+
+/// An error of the workbench.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file that cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file of the reference or of variants.
+    #[error(transparent)]
+    Read(#[from] locus_genome::ReadError),
+    /// A tokenizer that cannot be.
+    #[error(transparent)]
+    Tokenizer(#[from] locus_genome::TokenizerError),
+    /// The model or a training step.
+    #[error("model: {0}")]
+    Model(#[from] candle_core::Error),
+    /// A recipe that asks for what cannot be.
+    #[error("recipe: {key}: got {got}, expected {expected}")]
+    Recipe {
+        /// The key.
+        key: String,
+        /// Its value.
+        got: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// A stored dataset that this program did not write.
+    #[error("{}: {reason}; run locus prepare again", path.display())]
+    Dataset {
+        /// The file.
+        path: PathBuf,
+        /// What was got and expected.
+        reason: String,
+    },
+    /// A stage whose input another stage has to make first.
+    #[error("{stage}: {} is missing; run locus {needs} first", path.display())]
+    Missing {
+        /// The stage that was asked for.
+        stage: &'static str,
+        /// What it needs.
+        path: PathBuf,
+        /// The command that makes it.
+        needs: &'static str,
+    },
+    /// Data without what a figure needs.
+    #[error("{what}: got {got}, expected {expected}")]
+    Data {
+        /// What was looked at.
+        what: String,
+        /// What was found.
+        got: String,
+        /// What is needed.
+        expected: String,
+    },
+    /// A check that failed, so that nothing was written.
+    #[error("{check}: got {got:.6}, expected {expected}; nothing was written")]
+    Refused {
+        /// The check.
+        check: String,
+        /// The figure.
+        got: f64,
+        /// What it may be.
+        expected: String,
+    },
+}
+
+/// Result of the workbench.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Adds the path to an I/O error.
+pub(crate) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+    let path = path.to_owned();
+    move |source| Error::Io { path, source }
+}

@@ -1,0 +1,158 @@
+//! Figures of a binary classifier, over scores where a higher one means pathogenic.
+
+/// Area under the ROC curve: the share of positive-negative pairs in the right order, ties counted half
+/// (Mann & Whitney 1947). `None` without both classes.
+pub fn auroc(scores: &[f64], labels: &[bool]) -> Option<f64> {
+    let (order, positives) = ascending(scores, labels);
+    let negatives = labels.len() - positives;
+    if positives == 0 || negatives == 0 {
+        return None;
+    }
+    // Ranks are summed, tied scores sharing their mean rank.
+    let mut rank_sum = 0.0;
+    let mut at = 0;
+    for group in order.chunk_by(|a, b| scores[*a] == scores[*b]) {
+        let mean_rank = at as f64 + (group.len() as f64 + 1.0) / 2.0;
+        rank_sum += mean_rank * group.iter().filter(|i| labels[**i]).count() as f64;
+        at += group.len();
+    }
+    let p = positives as f64;
+    Some((rank_sum - p * (p + 1.0) / 2.0) / (p * negatives as f64))
+}
+
+/// Average precision: the area under the precision-recall steps, tied scores taken together. `None`
+/// without positives.
+pub fn aupr(scores: &[f64], labels: &[bool]) -> Option<f64> {
+    let (mut order, positives) = ascending(scores, labels);
+    if positives == 0 {
+        return None;
+    }
+    order.reverse();
+    let (mut seen, mut hits, mut area) = (0.0, 0.0, 0.0);
+    for group in order.chunk_by(|a, b| scores[*a] == scores[*b]) {
+        let new = group.iter().filter(|i| labels[**i]).count() as f64;
+        seen += group.len() as f64;
+        hits += new;
+        area += new / positives as f64 * hits / seen;
+    }
+    Some(area)
+}
+
+fn ascending(scores: &[f64], labels: &[bool]) -> (Vec<usize>, usize) {
+    assert_eq!(scores.len(), labels.len(), "a label for every score");
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+    (order, labels.iter().filter(|&&l| l).count())
+}
+
+/// Counts of answers against truth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confusion {
+    /// Pathogenic, called so.
+    pub true_positive: u64,
+    /// Benign, called pathogenic.
+    pub false_positive: u64,
+    /// Benign, called so.
+    pub true_negative: u64,
+    /// Pathogenic, called benign.
+    pub false_negative: u64,
+}
+
+impl Confusion {
+    /// Calls everything above `threshold` pathogenic.
+    pub fn at(scores: &[f64], labels: &[bool], threshold: f64) -> Self {
+        let mut c = Self::default();
+        for (&s, &l) in scores.iter().zip(labels) {
+            match (s > threshold, l) {
+                (true, true) => c.true_positive += 1,
+                (true, false) => c.false_positive += 1,
+                (false, false) => c.true_negative += 1,
+                (false, true) => c.false_negative += 1,
+            }
+        }
+        c
+    }
+
+    /// Share of pathogenic variants that were called so.
+    pub fn sensitivity(&self) -> Option<f64> {
+        share(self.true_positive, self.true_positive + self.false_negative)
+    }
+
+    /// Share of benign variants that were called so.
+    pub fn specificity(&self) -> Option<f64> {
+        share(self.true_negative, self.true_negative + self.false_positive)
+    }
+
+    /// Share of calls that are right.
+    pub fn accuracy(&self) -> Option<f64> {
+        let right = self.true_positive + self.true_negative;
+        share(right, right + self.false_positive + self.false_negative)
+    }
+
+    /// Matthews correlation coefficient (1975); 0 where a row or column is empty, `None` without any.
+    pub fn mcc(&self) -> Option<f64> {
+        let [tp, fp, tn, fn_] = [self.true_positive, self.false_positive, self.true_negative, self.false_negative].map(|n| n as f64);
+        if tp + fp + tn + fn_ == 0.0 {
+            return None;
+        }
+        let product = (tp + fp) * (tp + fn_) * (tn + fp) * (tn + fn_);
+        Some(if product == 0.0 { 0.0 } else { (tp * tn - fp * fn_) / product.sqrt() })
+    }
+}
+
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+/// Expected calibration error over equal-width bins (Naeini et al. 2015). `None` without records.
+pub fn ece(probabilities: &[f64], labels: &[bool], bins: usize) -> Option<f64> {
+    if probabilities.is_empty() || bins == 0 {
+        return None;
+    }
+    let mut sums = vec![(0.0, 0.0, 0.0); bins];
+    for (&p, &l) in probabilities.iter().zip(labels) {
+        let bin = &mut sums[((p * bins as f64) as usize).min(bins - 1)];
+        bin.0 += 1.0;
+        bin.1 += p;
+        bin.2 += f64::from(u8::from(l));
+    }
+    Some(sums.iter().map(|(_, p, l)| (p - l).abs()).sum::<f64>() / probabilities.len() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auroc_and_aupr_of_hand_computed_cases() {
+        let scores = [0.1, 0.4, 0.35, 0.8];
+        let labels = [false, false, true, true];
+        assert_eq!(auroc(&scores, &labels), Some(0.75));
+        // Ranked down: hit (1/1), miss, hit (2/3), miss: 0.5 · 1 + 0.5 · 2/3.
+        assert!((aupr(&scores, &labels).unwrap() - 5.0 / 6.0).abs() < 1e-12);
+        assert_eq!(auroc(&[0.5; 4], &labels), Some(0.5));
+        assert_eq!(aupr(&[0.5; 4], &labels), Some(0.5));
+        assert_eq!((auroc(&[1.0], &[true]), aupr(&[1.0], &[false])), (None, None));
+    }
+
+    #[test]
+    fn confusion_of_a_hand_computed_case() {
+        let c = Confusion { true_positive: 90, false_positive: 20, true_negative: 80, false_negative: 10 };
+        assert_eq!((c.sensitivity(), c.specificity(), c.accuracy()), (Some(0.9), Some(0.8), Some(0.85)));
+        // (90·80 − 20·10) / √(110·100·100·90)
+        assert!((c.mcc().unwrap() - 7000.0 / 9_949.874_371_066_2).abs() < 1e-12);
+        assert_eq!(Confusion::default().mcc(), None);
+        assert_eq!(Confusion { true_positive: 3, ..Confusion::default() }.mcc(), Some(0.0));
+        let at = Confusion::at(&[0.2, 0.5, 0.9], &[false, true, true], 0.5);
+        assert_eq!(at, Confusion { true_positive: 1, false_positive: 0, true_negative: 1, false_negative: 1 });
+    }
+
+    #[test]
+    fn ece_of_a_hand_computed_case() {
+        // Bin 0: mean 0.1, none positive, 2 records; bin 1: mean 0.9, half positive, 2 records.
+        let e = ece(&[0.1, 0.1, 0.9, 0.9], &[false, false, true, false], 2).unwrap();
+        assert!((e - (2.0 * 0.1 + 2.0 * 0.4) / 4.0).abs() < 1e-12);
+        assert_eq!(ece(&[1.0], &[true], 10), Some(0.0));
+        assert_eq!(ece(&[], &[], 10), None);
+    }
+}

@@ -1,0 +1,151 @@
+//! The BERT encoder (Devlin et al. 2019), with layer norm before (Xiong et al. 2020) or after each
+//! sub-layer.
+
+use std::cell::Cell;
+
+use candle_core::{Device, Result, Tensor};
+
+use super::{ModelConfig, Params};
+use crate::nn::{Attention, Dropout, attention, bias_dropout_residual, bias_gelu, dropout, embed, layer_norm};
+
+/// A batch of token rows, padded to one length.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rows {
+    /// Number of rows.
+    pub rows: usize,
+    /// Tokens per row.
+    pub tokens: usize,
+    /// Token ids, row after row.
+    pub ids: Vec<u32>,
+    /// Track codes.
+    pub track: Vec<u32>,
+    /// 1 = attend, 0 = padding.
+    pub mask: Vec<f32>,
+}
+
+/// Sees what enters each matrix product, under the names of the calibration table.
+pub trait Observer {
+    /// `values` may be any number of rows.
+    fn observe(&mut self, name: &str, values: &Tensor) -> Result<()>;
+}
+
+/// How a forward pass is run.
+pub struct Context<'a> {
+    rate: f64,
+    seed: Cell<u64>,
+    observer: Option<std::cell::RefCell<&'a mut dyn Observer>>,
+}
+
+impl<'a> Context<'a> {
+    /// For training: dropout at `rate`, its places chosen by `seed`.
+    pub fn train(rate: f64, seed: u64) -> Self {
+        Self { rate, seed: Cell::new(seed), observer: None }
+    }
+
+    /// For evaluation: nothing is dropped.
+    pub fn eval() -> Self {
+        Self { rate: 0.0, seed: Cell::new(0), observer: None }
+    }
+
+    /// For calibration.
+    pub fn observe(observer: &'a mut dyn Observer) -> Self {
+        Self { observer: Some(std::cell::RefCell::new(observer)), ..Self::eval() }
+    }
+
+    pub(super) fn dropout(&self) -> Dropout {
+        if self.rate == 0.0 {
+            return Dropout::NONE;
+        }
+        let seed = self.seed.get().wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        self.seed.set(seed);
+        Dropout::new(self.rate as f32, seed ^ (seed >> 29))
+    }
+
+    pub(super) fn see(&self, name: &str, values: &Tensor) -> Result<()> {
+        match &self.observer {
+            Some(observer) => observer.borrow_mut().observe(name, values),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The encoder over given parameters.
+pub struct Encoder<'a> {
+    config: &'a ModelConfig,
+    params: &'a Params,
+}
+
+pub(super) struct Linear<'a> {
+    pub(super) weight: &'a Tensor,
+    pub(super) bias: &'a Tensor,
+}
+
+impl<'a> Linear<'a> {
+    pub(super) fn of(params: &'a Params, name: &str) -> Result<Self> {
+        Ok(Self { weight: params.get(&format!("{name}.weight"))?, bias: params.get(&format!("{name}.bias"))? })
+    }
+
+    /// x [n, in] times the transposed weight, without the bias.
+    pub(super) fn product(&self, x: &Tensor) -> Result<Tensor> {
+        x.matmul(&self.weight.t()?)
+    }
+}
+
+impl<'a> Encoder<'a> {
+    /// An encoder over `params`.
+    pub const fn new(config: &'a ModelConfig, params: &'a Params) -> Self {
+        Self { config, params }
+    }
+
+    fn norm(&self, x: &Tensor, name: &str) -> Result<Tensor> {
+        let (w, b) = (self.params.get(&format!("{name}.weight"))?, self.params.get(&format!("{name}.bias"))?);
+        layer_norm(x, w, b, self.config.layer_norm_eps as f32)
+    }
+
+    /// Final hidden states [rows·tokens, H].
+    ///
+    /// # Errors
+    /// Rows that the configuration cannot take.
+    pub fn forward(&self, rows: &Rows, context: &Context<'_>) -> Result<Tensor> {
+        let table = |n: &str| self.params.get(&format!("bert.embeddings.{n}_embeddings.weight"));
+        let x = embed(table("word")?, table("position")?, table("token_type")?, &rows.ids, &rows.track, rows.tokens)?;
+        let x = self.norm(&x, "bert.embeddings.LayerNorm")?;
+        let mut x = dropout(&x, context.dropout())?;
+        let mask = Tensor::from_vec(rows.mask.clone(), (rows.rows, rows.tokens), &Device::Cpu)?;
+        for n in 0..self.config.num_hidden_layers {
+            x = self.layer(n, &x, &mask, context)?;
+        }
+        if self.config.norm_position == "pre" { self.norm(&x, "bert.encoder.LayerNorm") } else { Ok(x) }
+    }
+
+    fn layer(&self, n: usize, x: &Tensor, mask: &Tensor, context: &Context<'_>) -> Result<Tensor> {
+        let name = format!("bert.encoder.layer.{n}");
+        let pre = self.config.norm_position == "pre";
+        let norm1 = format!("{name}.attention.output.LayerNorm");
+        let norm2 = format!("{name}.output.LayerNorm");
+
+        let input = if pre { self.norm(x, &norm1)? } else { x.clone() };
+        context.see(&format!("layer.{n}.attention.qkv_input"), &input)?;
+        let part = |p: &str| Linear::of(self.params, &format!("{name}.attention.self.{p}"));
+        let (q, k, v) = (part("query")?, part("key")?, part("value")?);
+        let weight = Tensor::cat(&[q.weight, k.weight, v.weight], 0)?;
+        let bias = Tensor::cat(&[q.bias, k.bias, v.bias], 0)?;
+        let (rows, tokens) = mask.dims2()?;
+        let shape = Attention { batch: rows, tokens, heads: self.config.num_attention_heads, head_width: self.config.head_width() };
+        let qkv = input.matmul(&weight.t()?)?;
+        let seen = attention(&qkv, &bias, mask, shape)?;
+        context.see(&format!("layer.{n}.attention.output_input"), &seen)?;
+        let dense = Linear::of(self.params, &format!("{name}.attention.output.dense"))?;
+        let x = bias_dropout_residual(&dense.product(&seen)?, dense.bias, x, context.dropout())?;
+        let x = if pre { x } else { self.norm(&x, &norm1)? };
+
+        let input = if pre { self.norm(&x, &norm2)? } else { x.clone() };
+        context.see(&format!("layer.{n}.ffn.input"), &input)?;
+        let dense = Linear::of(self.params, &format!("{name}.intermediate.dense"))?;
+        let inner = bias_gelu(&dense.product(&input)?, dense.bias)?;
+        context.see(&format!("layer.{n}.ffn.output_input"), &inner)?;
+        let dense = Linear::of(self.params, &format!("{name}.output.dense"))?;
+        let x = bias_dropout_residual(&dense.product(&inner)?, dense.bias, &x, context.dropout())?;
+        if pre { Ok(x) } else { self.norm(&x, &norm2) }
+    }
+}

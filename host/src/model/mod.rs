@@ -1,0 +1,15 @@
+//! The encoder and its heads, on candle.
+//!
+//! [`Params`] holds every trainable tensor under its Hugging Face BERT name; [`Encoder`] turns a
+//! [`Rows`] batch into hidden states; [`PairHead`] and [`MlmHead`] read them. A [`Context`] says whether
+//! dropout drops, and lets an [`Observer`] see what enters each matrix product.
+
+mod config;
+mod encoder;
+mod heads;
+mod params;
+
+pub use config::ModelConfig;
+pub use encoder::{Context, Encoder, Observer, Rows};
+pub use heads::{MlmHead, PairBatch, PairHead};
+pub use params::Params;

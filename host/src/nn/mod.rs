@@ -1,0 +1,21 @@
+//! Differentiable layers for candle on the CPU, each with its own fused forward and backward pass.
+//!
+//! candle's own fused layer norm and softmax have no backward, and its composed ones spend most of a
+//! training step in temporaries. Every op here reads and writes whole rows once. All tensors are f32
+//! and contiguous; every op is deterministic for its seed, whatever the number of threads.
+
+mod activation;
+mod attention;
+mod embedding;
+mod loss;
+mod math;
+mod norm;
+mod residual;
+mod slices;
+
+pub use activation::{bias_add, bias_gelu};
+pub use attention::{Attention, attention};
+pub use embedding::embed;
+pub use loss::{bce_with_logits, cross_entropy};
+pub use norm::layer_norm;
+pub use residual::{Dropout, bias_dropout_residual, dropout};

@@ -1,0 +1,267 @@
+//! Recipes: one TOML file says what is trained, on what, how, and what may be shipped.
+
+use std::{fs, path::{Path, PathBuf}};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result, data::Augmentation, error::io_at, model::ModelConfig};
+
+/// Variable that names the data folder.
+pub const DATA_VARIABLE: &str = "LOCUS_DATA";
+
+/// A training chain.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Name of the model, as in its manifest.
+    pub name: String,
+    /// Version of the model.
+    pub version: String,
+    /// Rises with every release that must not be undone.
+    pub security_counter: u64,
+    /// Seed of everything that is left to chance.
+    pub seed: u64,
+    /// Where records come from.
+    pub data: DataPlan,
+    /// Windows and tokens.
+    pub window: WindowPlan,
+    /// Encoder sizes.
+    pub model: ModelPlan,
+    /// Masked-token training.
+    pub pretrain: PretrainPlan,
+    /// Training on labelled pairs.
+    pub finetune: FinetunePlan,
+    /// Ranges, probability and bands.
+    pub calibrate: CalibratePlan,
+    /// Graphs and what they may lose.
+    pub export: ExportPlan,
+}
+
+/// `[data]`: files below the data folder, or a generated panel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataPlan {
+    /// Folder used where LOCUS_DATA is not set, relative to the working folder.
+    pub root: PathBuf,
+    /// Bases, below the root.
+    pub fasta: PathBuf,
+    /// Transcripts.
+    pub gff3: PathBuf,
+    /// Labelled variants.
+    pub vcf: PathBuf,
+    /// Scores of simple baselines, where there are any.
+    #[serde(default)]
+    pub floors: Option<PathBuf>,
+    /// Genome assembly of the files.
+    pub assembly: String,
+    /// Genes of a generated panel; the files are then written into the output folder. A test aid.
+    #[serde(default)]
+    pub generated_genes: Option<usize>,
+    /// Keep one record in so many, for trials.
+    #[serde(default = "one")]
+    pub keep_one_in: usize,
+}
+
+const fn one() -> usize {
+    1
+}
+
+/// `[window]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowPlan {
+    /// Bases per token.
+    pub k: usize,
+    /// Bases from token to token.
+    pub stride: usize,
+    /// Tokens of a whole window, without [CLS] and [SEP].
+    pub kmers: usize,
+    /// Padded lengths, ascending.
+    pub buckets: Vec<usize>,
+    /// Fewest and most bases on each side of a cropped copy.
+    pub crop_flank: [u64; 2],
+}
+
+/// `[model]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelPlan {
+    /// Width of a hidden state.
+    pub hidden: usize,
+    /// Encoder layers.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of the feed-forward layer.
+    pub ffn: usize,
+    /// Dropout in training.
+    pub dropout: f64,
+}
+
+/// `[pretrain]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PretrainPlan {
+    /// Steps; 0 skips the stage.
+    pub steps: u64,
+    /// Windows per step.
+    pub batch: usize,
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// Steps of warm-up.
+    pub warmup: u64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest gradient norm.
+    pub clip: f64,
+    /// Share of tokens to guess.
+    pub mask_share: f64,
+    /// Shortest and longest hidden span, in tokens.
+    pub span: [usize; 2],
+    /// Share of windows without track.
+    pub track_dropout: f64,
+}
+
+/// `[finetune]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FinetunePlan {
+    /// Passes over the training records.
+    pub epochs: u64,
+    /// Pairs per step.
+    pub batch: usize,
+    /// Highest learning rate.
+    pub learning_rate: f64,
+    /// Steps of warm-up.
+    pub warmup: u64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest gradient norm.
+    pub clip: f64,
+    /// What training leaves to chance.
+    pub augment: Augmentation,
+    /// Validations per epoch.
+    pub validations: u64,
+}
+
+/// `[calibrate]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CalibratePlan {
+    /// Training records that activation ranges are measured on.
+    pub range_records: usize,
+    /// Share of pathogenic variants that probabilities assume.
+    pub prior: f64,
+    /// Accuracy wanted of answers outside the uncertain band.
+    pub answered_accuracy: f64,
+}
+
+/// `[export]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportPlan {
+    /// Windows per bucket that ONNX and candle are compared on.
+    pub parity_windows: usize,
+    /// Largest difference of a logit.
+    pub parity_tolerance: f64,
+    /// AUROC that INT8 may lose on validation.
+    pub int8_budget: f64,
+    /// Golden vectors in the bundle.
+    pub golden: usize,
+}
+
+impl Recipe {
+    /// Reads and checks a recipe.
+    ///
+    /// # Errors
+    /// No such file, unknown keys, or values that cannot be.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(io_at(path))?;
+        let recipe: Self = toml::from_str(&text).map_err(|e| Error::Recipe {
+            key: path.display().to_string(),
+            got: e.message().to_owned(),
+            expected: "the keys of recipes/variant-effect.toml".into(),
+        })?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    fn check(&self) -> Result<()> {
+        let wrong = |key: &str, got: String, expected: &str| Err(Error::Recipe { key: key.into(), got, expected: expected.into() });
+        let m = &self.model;
+        if m.heads == 0 || !m.hidden.is_multiple_of(m.heads) || m.layers == 0 {
+            return wrong("model", format!("hidden {}, heads {}, layers {}", m.hidden, m.heads, m.layers), "a hidden width that the heads divide, and a layer");
+        }
+        let w = &self.window;
+        if !w.buckets.is_sorted() || w.buckets.last().is_none_or(|&b| b < w.kmers + 2) {
+            return wrong("window.buckets", format!("{:?}", w.buckets), "ascending lengths, the last at least window.kmers + 2");
+        }
+        if w.crop_flank[0] > w.crop_flank[1] {
+            return wrong("window.crop_flank", format!("{:?}", w.crop_flank), "fewest, then most bases");
+        }
+        let share = |v: f64| (0.0..=1.0).contains(&v);
+        let f = &self.finetune;
+        for (key, value) in [
+            ("finetune.augment.track_dropout", f.augment.track_dropout),
+            ("finetune.augment.crop_share", f.augment.crop_share),
+            ("pretrain.track_dropout", self.pretrain.track_dropout),
+            ("pretrain.mask_share", self.pretrain.mask_share),
+            ("calibrate.prior", self.calibrate.prior),
+            ("model.dropout", m.dropout),
+        ] {
+            if !share(value) {
+                return wrong(key, value.to_string(), "a share from 0 to 1");
+            }
+        }
+        if f.batch == 0 || f.epochs == 0 || f.validations == 0 || self.pretrain.batch == 0 {
+            return wrong("finetune", format!("batch {}, epochs {}, validations {}", f.batch, f.epochs, f.validations), "1 or more of each");
+        }
+        let span = self.pretrain.span;
+        if span[0] == 0 || span[0] > span[1] {
+            return wrong("pretrain.span", format!("{span:?}"), "shortest (1 or more), then longest");
+        }
+        Ok(())
+    }
+
+    /// SHA-256 of the recipe's meaning, in hex: comments and order do not change it.
+    pub fn digest(&self) -> String {
+        self.digest_of(self)
+    }
+
+    /// SHA-256 of a part of the recipe together with what every stage rests on.
+    pub fn digest_of(&self, part: &impl Serialize) -> String {
+        let json = serde_json::to_vec(&(part, self.seed, &self.window)).expect("plain numbers and texts serialise");
+        hex::encode(Sha256::digest(json))
+    }
+
+    /// Configuration of the model.
+    pub fn model_config(&self, vocab_size: usize, n_features: usize) -> ModelConfig {
+        let m = &self.model;
+        let track = locus_genome::window::TRACK_CODES;
+        ModelConfig {
+            model_type: "bert".into(),
+            vocab_size,
+            type_vocab_size: track.len(),
+            hidden_size: m.hidden,
+            num_hidden_layers: m.layers,
+            num_attention_heads: m.heads,
+            intermediate_size: m.ffn,
+            hidden_act: "gelu".into(),
+            max_position_embeddings: self.window.buckets.last().copied().unwrap_or(0),
+            layer_norm_eps: 1e-12,
+            hidden_dropout_prob: m.dropout,
+            attention_probs_dropout_prob: 0.0,
+            initializer_range: 0.02,
+            norm_position: "pre".into(),
+            labels: vec!["pathogenic".into()],
+            n_features,
+            track_codes: track.map(str::to_owned).to_vec(),
+        }
+    }
+
+    /// The data folder: `LOCUS_DATA`, else the recipe's root.
+    pub fn data_root(&self) -> PathBuf {
+        std::env::var_os(DATA_VARIABLE).map_or_else(|| self.data.root.clone(), PathBuf::from)
+    }
+}
