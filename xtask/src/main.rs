@@ -1,2 +1,57 @@
-//! p
-fn main() {}
+//! The repository's own commands. `cargo xtask --help` lists them.
+
+mod benchmarks;
+mod demo;
+mod onnxruntime;
+mod peers;
+mod process;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Commands of the Locus repository")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Signs and flashes the shipped model, asks it real variants over MQTT, serial and HTTPS, and
+    /// verifies the encrypted journal.
+    Demo {
+        /// Folder for keys, state and logs; made new each time.
+        #[arg(long, default_value = ".locus/demo")]
+        folder: std::path::PathBuf,
+    },
+    /// Format, lints and every test suite.
+    Test {
+        /// Also the slow suites.
+        #[arg(long)]
+        full: bool,
+        /// Leave format and lints out.
+        #[arg(long)]
+        no_lint: bool,
+    },
+    /// Fetches ONNX Runtime from its Python wheel into the project's folder.
+    Onnxruntime,
+    /// Installs the real peers of the tests (mosquitto, socat) with apt; needs root.
+    Peers,
+    /// Writes docs/benchmarks.md from bench/results/*.json.
+    Benchmarks {
+        /// Only say whether the page is up to date.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Demo { folder } => demo::run(&folder),
+        Command::Test { full, no_lint } => test::run(full, no_lint),
+        Command::Onnxruntime => onnxruntime::ensure().map(|_| ()),
+        Command::Peers => peers::install(),
+        Command::Benchmarks { check } => benchmarks::write(check),
+    }
+}

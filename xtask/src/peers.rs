@@ -1,0 +1,27 @@
+//! The real programs that the tests talk to.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::process;
+
+const PACKAGES: [&str; 3] = ["mosquitto", "mosquitto-clients", "socat"];
+
+/// Installs what is missing. Tests whose peer is not there report themselves skipped.
+pub(crate) fn install() -> Result<()> {
+    let there = ["mosquitto", "mosquitto_rr", "socat"].iter().all(|p| {
+        ["/usr/bin", "/usr/sbin", "/usr/local/bin"].iter().any(|d| std::path::Path::new(d).join(p).exists())
+    });
+    if there {
+        return Ok(());
+    }
+    let apt = |arguments: &[&str]| {
+        process::run(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(arguments))
+    };
+    apt(&["update", "-qq"])?;
+    apt(&[&["install", "-y", "-qq", "--no-install-recommends"], PACKAGES.as_slice()].concat())?;
+    // The package starts a broker of its own on the standard port; the tests start theirs.
+    let _ = Command::new("service").args(["mosquitto", "stop"]).output();
+    Ok(())
+}
