@@ -8,6 +8,7 @@ pub mod batch;
 pub mod bundle;
 mod fake;
 mod graphs;
+mod inspect;
 pub mod ort;
 mod precision;
 pub mod probability;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::graphs::Graphs;
+use crate::inspect;
 use crate::rewrite;
 use crate::session::{ActivePrecision, EngineKind, Precision, Unavailable};
 
@@ -53,6 +54,12 @@ pub(crate) fn choose(
     asked: Precision,
     cpu: &Cpu,
 ) -> Result<Chosen, Unavailable> {
+    let chosen = pick(graphs, kind, asked, cpu)?;
+    inspect::self_contained(&chosen.onnx).map_err(|error| Unavailable::new(error.to_string()))?;
+    Ok(chosen)
+}
+
+fn pick(graphs: &Graphs, kind: EngineKind, asked: Precision, cpu: &Cpu) -> Result<Chosen, Unavailable> {
     let fp32 = |note: Option<&str>| {
         let onnx = graphs.fp32.clone();
         let onnx = onnx.ok_or_else(|| Unavailable::new("the bundle has no fp32.onnx; ask for int8"))?;
@@ -71,7 +78,7 @@ pub(crate) fn choose(
         (EngineKind::Tract, _) => {
             let chosen =
                 fp32((asked == Precision::Auto && graphs.int8.is_some()).then_some("tract runs FP32 only"))?;
-            let operators = rewrite::quantised_operators(&chosen.onnx)
+            let operators = inspect::quantised_operators(&chosen.onnx)
                 .map_err(|error| Unavailable::new(format!("fp32.onnx: {error}")))?;
             match operators.first() {
                 None => Ok(chosen),

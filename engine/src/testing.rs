@@ -148,11 +148,10 @@ pub(crate) fn value_info(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfo
     use tensor_shape_proto::dimension::Value;
     let dim = |text: &&str| tensor_shape_proto::Dimension {
         value: Some(text.parse().map_or_else(|_| Value::DimParam((*text).into()), Value::DimValue)),
-        ..Default::default()
     };
     let shape = TensorShapeProto { dim: dims.iter().map(dim).collect() };
     let tensor = type_proto::Tensor { elem_type, shape: Some(shape) };
-    let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() };
+    let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)) };
     ValueInfoProto { name: name.into(), r#type: Some(kind), ..Default::default() }
 }
 

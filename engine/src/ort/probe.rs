@@ -117,10 +117,9 @@ fn full_range_model() -> Vec<u8> {
 fn float_matrix(name: &str, columns: usize) -> ValueInfoProto {
     let dim = |size: usize| tensor_shape_proto::Dimension {
         value: Some(tensor_shape_proto::dimension::Value::DimValue(size as i64)),
-        ..Default::default()
     };
     let shape = TensorShapeProto { dim: vec![dim(1), dim(columns)] };
     let tensor = type_proto::Tensor { elem_type: FLOAT, shape: Some(shape) };
-    let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() };
+    let kind = TypeProto { value: Some(type_proto::Value::TensorType(tensor)) };
     ValueInfoProto { name: name.to_owned(), r#type: Some(kind), ..ValueInfoProto::default() }
 }

@@ -154,5 +154,12 @@ fn graphs_that_break_the_contract_do_not_open() {
     };
     assert!(matches!(load(poisoned, n), Error::Session(SessionError::NotFinite { .. })));
     assert!(matches!(load(testing::pair_model(3, false), n + 1), Error::Session(SessionError::Run { .. })));
-    assert!(matches!(load(b"not onnx".to_vec(), n), Error::Session(SessionError::Load { .. })));
+    assert!(matches!(load(b"not onnx".to_vec(), n), Error::Session(SessionError::Unavailable { .. })));
+    let unknown_operator = {
+        let mut draft = testing::Draft::default();
+        draft.node("NoSuchOperator", &["features"], "logits");
+        let features = testing::value_info("features", testing::FLOAT, &["batch", "1"]);
+        draft.finish(vec![features], vec![testing::value_info("logits", testing::FLOAT, &["batch", "1"])])
+    };
+    assert!(matches!(load(unknown_operator, 1), Error::Session(SessionError::Load { .. })));
 }
