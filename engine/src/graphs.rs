@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use locus_firmware_config::manifest::AccuracyContract;
 use sha2::{Digest, Sha256};
 
 use crate::session::{ActivePrecision, EngineKind, SessionError, SessionSpec};
@@ -127,11 +128,12 @@ impl Graphs {
     }
 }
 
-fn over_budget(contract: &locus_firmware_config::manifest::AccuracyContract) -> Option<String> {
-    let difference = contract.difference.get(&contract.metric)?;
-    (difference.is_nan() || difference.abs() > contract.budget).then(|| {
+/// INT8 less FP32 of a metric where more is better: a gain costs nothing.
+fn over_budget(contract: &AccuracyContract) -> Option<String> {
+    let loss = -contract.difference.get(&contract.metric)?;
+    (loss.is_nan() || loss > contract.budget).then(|| {
         format!(
-            "INT8 differs from FP32 by {difference:.4} {}, over the budget of {:.4}",
+            "INT8 loses {loss:.4} {} against FP32, over the budget of {:.4}",
             contract.metric, contract.budget
         )
     })
@@ -164,8 +166,8 @@ mod tests {
     }
 
     #[test]
-    fn int8_is_refused_beyond_the_budget_in_either_direction() {
-        let contract = |difference: f64| locus_firmware_config::manifest::AccuracyContract {
+    fn int8_is_refused_beyond_the_budget() {
+        let contract = |difference: f64| AccuracyContract {
             data: "validation".into(),
             metric: "auroc".into(),
             fp32: BTreeMap::new(),
@@ -174,6 +176,7 @@ mod tests {
             budget: 0.005,
         };
         assert!(over_budget(&contract(-0.005)).is_none());
+        assert!(over_budget(&contract(0.02)).is_none());
         assert!(over_budget(&contract(-0.0051)).is_some());
         assert!(over_budget(&contract(f64::NAN)).is_some());
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ed25519_dalek::SigningKey;
+use locus_firmware_config::manifest::{key_id, signing_message};
 use locus_firmware_config::profile::DeviceProfile;
 use locus_genome::{EncodedVariant, KmerTokenizer, feature_names};
 use locus_onnx::{
@@ -13,7 +14,6 @@ use prost::Message;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::bundle::signed_message;
 use crate::graphs::{Graphs, TOKEN_INPUTS};
 
 pub(crate) const FLOAT: i32 = 1;
@@ -320,9 +320,8 @@ pub(crate) fn signatures(keys: &[&SigningKey], digest: &[u8; 32]) -> Vec<u8> {
     let entries: Vec<_> = keys
         .iter()
         .map(|key| {
-            let mut id = hex::encode(Sha256::digest(key.verifying_key().as_bytes()));
-            id.truncate(16);
-            let signature = hex::encode(key.sign(&signed_message(digest)).to_bytes());
+            let id = key_id(key.verifying_key().as_bytes());
+            let signature = hex::encode(key.sign(&signing_message(digest)).to_bytes());
             json!({"key_id": id, "algorithm": "ed25519", "signature": signature})
         })
         .collect();

@@ -25,7 +25,7 @@ use archive::ArchiveReader;
 pub use checks::ENGINE_VERSION;
 use checks::{TOKENIZER, check_tokenizer, parse_manifest};
 pub use error::BundleError;
-pub use trust::{Trust, TrustError, TrustedKey, signed_message};
+pub use trust::{Trust, TrustError, TrustedKey};
 
 const MANIFEST: &str = "manifest.json";
 const SIGNATURES: &str = "signatures.json";

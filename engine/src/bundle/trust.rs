@@ -5,11 +5,8 @@
 
 use ed25519_dalek::pkcs8::DecodePublicKey;
 use ed25519_dalek::{Signature, VerifyingKey};
-use serde::Deserialize;
-use sha2::{Digest, Sha256};
+use locus_firmware_config::manifest::{Signatures, key_id, signing_message};
 
-/// What is put before the digest, so that a signature on anything else never counts as one on a bundle.
-const DOMAIN: &[u8] = b"locus-bundle-v1\0";
 /// The only algorithm of format 1.
 const ALGORITHM: &str = "ed25519";
 /// Signatures in one bundle.
@@ -92,9 +89,7 @@ impl TrustedKey {
         if key.is_weak() {
             return Err(TrustError::Key { detail: "a key of small order, which verifies anything".into() });
         }
-        let mut id = hex::encode(Sha256::digest(key.as_bytes()));
-        id.truncate(16);
-        Ok(Self { key, id })
+        Ok(Self { id: key_id(key.as_bytes()), key })
     }
 
     /// The first 16 hexadecimal digits of the SHA-256 of the 32 key bytes.
@@ -112,25 +107,6 @@ pub enum Trust {
     AllowUnsigned,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SignatureFile {
-    signatures: Vec<SignatureEntry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SignatureEntry {
-    key_id: String,
-    algorithm: String,
-    signature: String,
-}
-
-/// The bytes that a signature covers.
-pub fn signed_message(digest: &[u8; 32]) -> Vec<u8> {
-    [DOMAIN, digest].concat()
-}
-
 impl Trust {
     /// Checks the signatures over `digest`: the id of a trusted key that signed, or `None` where none is asked for.
     ///
@@ -145,7 +121,7 @@ impl Trust {
         }
         let expected = || keys.iter().map(TrustedKey::id).collect::<Vec<_>>().join(", ");
         let Some(entries) = entries else { return Err(TrustError::Unsigned { expected: expected() }) };
-        let message = signed_message(digest);
+        let message = signing_message(digest);
         let mut signer = None;
         for (key_id, signature) in &entries {
             let Some(trusted) = keys.iter().find(|key| key.id == *key_id) else { continue };
@@ -162,7 +138,7 @@ impl Trust {
 
 fn parse(file: &[u8]) -> Result<Vec<(String, Signature)>, TrustError> {
     let malformed = |detail: String| TrustError::Malformed { detail };
-    let file: SignatureFile = serde_json::from_slice(file).map_err(|error| malformed(error.to_string()))?;
+    let file: Signatures = serde_json::from_slice(file).map_err(|error| malformed(error.to_string()))?;
     if file.signatures.is_empty() || file.signatures.len() > MAX_SIGNATURES {
         return Err(malformed(format!(
             "{} signatures, expected 1 to {MAX_SIGNATURES}",
@@ -210,7 +186,7 @@ mod tests {
                 serde_json::json!({
                     "key_id": trusted(key).id(),
                     "algorithm": "ed25519",
-                    "signature": hex::encode(key.sign(&signed_message(digest)).to_bytes()),
+                    "signature": hex::encode(key.sign(&signing_message(digest)).to_bytes()),
                 })
             })
             .collect();
