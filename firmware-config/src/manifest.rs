@@ -1,0 +1,420 @@
+//! `manifest.json` of a bundle: what the model is, what it is for, and what every other part must be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The format that this code writes and reads.
+pub const FORMAT: u32 = 1;
+/// Largest manifest that is read, in bytes.
+pub const MAX_MANIFEST_BYTES: usize = 1 << 20;
+/// What a signature covers is this, then the 32 bytes of the digest.
+pub const SIGNING_CONTEXT: &[u8] = b"locus-bundle-v1\0";
+
+/// Why a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// Larger than any manifest.
+    #[error("got a manifest of {got} bytes, expected at most {MAX_MANIFEST_BYTES}")]
+    TooLarge {
+        /// Its size.
+        got: usize,
+    },
+    /// Not JSON of this shape.
+    #[error("got a manifest that cannot be read: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Another format.
+    #[error("got manifest format {got}, expected {FORMAT}; use the version of Locus that made the bundle")]
+    Format {
+        /// Its format.
+        got: u32,
+    },
+    /// A field that contradicts what the format says.
+    #[error("got {field} = {got}, expected {expected}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        got: String,
+        /// What it may hold.
+        expected: &'static str,
+    },
+}
+
+/// What a model does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Task {
+    /// Is a variant pathogenic?
+    VariantEffect,
+}
+
+/// The whole manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Format of this file.
+    pub format: u32,
+    /// Name of the model.
+    pub name: String,
+    /// Version of the model.
+    pub version: semver::Version,
+    /// Never lower than a device's floor: what goes back for safety's sake is counted here.
+    pub security_counter: u64,
+    /// Oldest box software that runs it.
+    pub min_edge_version: semver::Version,
+    /// What it does.
+    pub task: Task,
+    /// Names of the outputs.
+    pub labels: Vec<String>,
+    /// What it was trained for.
+    pub scope: Scope,
+    /// Inputs and outputs of the graphs.
+    pub graph: GraphContract,
+    /// How bases become token ids.
+    pub tokenizer: TokenizerInfo,
+    /// How a logit becomes a probability and a band.
+    pub probability: ProbabilityModel,
+    /// What quantisation cost.
+    pub contract: AccuracyContract,
+    /// Vectors that prove a device.
+    pub golden: Golden,
+    /// Where the model comes from.
+    pub provenance: Provenance,
+    /// Every other part but the signatures.
+    pub parts: Vec<Part>,
+}
+
+/// One file of the bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// File name without folder.
+    pub name: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// SHA-256 in hex.
+    pub sha256: String,
+}
+
+/// What a model was trained for; outside it a box abstains.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scope {
+    /// `snv`.
+    pub kinds: Vec<String>,
+    /// Fewest known bases in a window.
+    pub min_bases: u32,
+    /// Most.
+    pub max_bases: u32,
+    /// `transcript`, `sequence_only`.
+    pub modes: Vec<String>,
+    /// Sequence Ontology terms; none = all.
+    pub consequences: Option<Vec<String>>,
+    /// Genome assembly of the training data.
+    pub assembly: String,
+}
+
+/// Inputs and outputs of the graphs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GraphContract {
+    /// Inputs in order.
+    pub inputs: Vec<TensorSpec>,
+    /// Outputs in order.
+    pub outputs: Vec<TensorSpec>,
+    /// Names of the features in order.
+    pub features: Vec<String>,
+    /// Row lengths that sessions prepare, in tokens.
+    pub buckets: Vec<u32>,
+    /// Longest row in training, in tokens.
+    pub max_tokens: u32,
+    /// Most rows in one batch.
+    pub max_batch: u32,
+}
+
+/// A named tensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TensorSpec {
+    /// Name.
+    pub name: String,
+    /// `int64` or `float32`.
+    pub dtype: String,
+    /// Numbers, or names of dimensions.
+    pub shape: Vec<String>,
+}
+
+/// How bases become token ids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerInfo {
+    /// Bases per token.
+    pub kmer: u32,
+    /// Bases from token to token.
+    pub stride: u32,
+    /// Token ids.
+    pub vocab_size: u32,
+    /// Most k-mers in a window.
+    pub window_kmers: u32,
+    /// SHA-256 of `tokenizer.json` in hex.
+    pub fingerprint: String,
+}
+
+/// One calibration per input mode.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbabilityModel {
+    /// By input mode.
+    pub modes: BTreeMap<String, ModeCalibration>,
+}
+
+/// probability = sigmoid(logit / temperature + offset), under the named prior.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModeCalibration {
+    /// Divides the logit.
+    pub temperature: f64,
+    /// Added after.
+    pub offset: f64,
+    /// Share of pathogenic that the probability assumes.
+    pub prior: f64,
+    /// Below it the band is benign.
+    pub benign_below: f64,
+    /// Above it the band is pathogenic; between, uncertain.
+    pub pathogenic_above: f64,
+    /// Share of right answers among those outside the uncertain band, on validation.
+    pub answered_accuracy: f64,
+    /// Share of variants outside the uncertain band, on validation.
+    pub answered_share: f64,
+    /// Likelihood ratio of the pathogenic band on validation.
+    pub lr_pathogenic: f64,
+    /// Likelihood ratio of the benign band on validation.
+    pub lr_benign: f64,
+}
+
+/// What quantisation cost, on data that trained nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccuracyContract {
+    /// The data.
+    pub data: String,
+    /// The metric that the budget is about.
+    pub metric: String,
+    /// Metrics of `fp32.onnx`.
+    pub fp32: BTreeMap<String, f64>,
+    /// Metrics of `int8.onnx`.
+    pub int8: BTreeMap<String, f64>,
+    /// INT8 less FP32.
+    pub difference: BTreeMap<String, f64>,
+    /// Largest loss that is allowed.
+    pub budget: f64,
+}
+
+/// The vectors that a device must reproduce before it serves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Golden {
+    /// The part that holds them.
+    pub part: String,
+    /// How many.
+    pub count: u32,
+    /// Largest logit difference in FP32.
+    pub tolerance_fp32: f64,
+    /// Largest logit difference in INT8.
+    pub tolerance_int8: f64,
+}
+
+/// One golden vector; rows are not padded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenVector {
+    /// Token ids of the reference row.
+    pub ref_ids: Vec<i64>,
+    /// Token ids of the alternate row.
+    pub alt_ids: Vec<i64>,
+    /// Track codes of both.
+    pub track: Vec<i64>,
+    /// Features.
+    pub features: Vec<f32>,
+    /// Logits of `fp32.onnx`.
+    pub logits_fp32: Vec<f32>,
+    /// Logits of `int8.onnx`.
+    pub logits_int8: Vec<f32>,
+}
+
+/// Where the model comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// SHA-256 of each data file, in hex.
+    pub data: BTreeMap<String, String>,
+    /// SHA-256 of the recipe, in hex.
+    pub recipe_sha256: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Commit of the code, where known.
+    pub source: Option<String>,
+    /// Date of the run, `YYYY-MM-DD`.
+    pub created: String,
+}
+
+/// `signatures.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signatures {
+    /// Any number of them.
+    pub signatures: Vec<Signature>,
+}
+
+/// One signature over the digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signature {
+    /// First 16 hex digits of the SHA-256 of the public key.
+    pub key_id: String,
+    /// `ed25519`.
+    pub algorithm: String,
+    /// 64 bytes in hex.
+    pub signature: String,
+}
+
+/// The digest of a bundle: SHA-256 of the bytes of `manifest.json`, in hex.
+pub fn digest(manifest_bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(manifest_bytes))
+}
+
+/// What a signature covers.
+pub fn signing_message(digest: &[u8; 32]) -> Vec<u8> {
+    [SIGNING_CONTEXT, digest].concat()
+}
+
+/// The short name of a public key.
+pub fn key_id(public_key: &[u8; 32]) -> String {
+    hex::encode(Sha256::digest(public_key))[..16].to_owned()
+}
+
+impl Manifest {
+    /// The bytes of `manifest.json`: the same every time.
+    ///
+    /// # Errors
+    /// A number that JSON cannot hold.
+    pub fn to_json(&self) -> Result<Vec<u8>, ManifestError> {
+        self.check()?;
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Reads and checks a manifest.
+    ///
+    /// # Errors
+    /// [`ManifestError`].
+    pub fn from_json(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if bytes.len() > MAX_MANIFEST_BYTES {
+            return Err(ManifestError::TooLarge { got: bytes.len() });
+        }
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+        }
+        let head: Head = serde_json::from_slice(bytes)?;
+        if head.format != FORMAT {
+            return Err(ManifestError::Format { got: head.format });
+        }
+        let manifest: Self = serde_json::from_slice(bytes)?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        let wrong = |field, got: &str, expected| {
+            Err(ManifestError::Field { field, got: got.chars().take(64).collect(), expected })
+        };
+        if self.name.is_empty() || self.name.len() > 64 || !self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+            return wrong("name", &self.name, "1 to 64 letters, digits, dots, hyphens and underscores");
+        }
+        let mut names = BTreeSet::new();
+        for part in &self.parts {
+            let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+            if part.name.is_empty() || part.name.len() > 64 || part.name.starts_with('.') || !part.name.bytes().all(good) {
+                return wrong("parts[].name", &part.name, "a plain file name");
+            }
+            if part.name == "manifest.json" || part.name == "signatures.json" || !names.insert(&part.name) {
+                return wrong("parts[].name", &part.name, "each other part once");
+            }
+            if part.sha256.len() != 64 || hex::decode(&part.sha256).is_err() {
+                return wrong("parts[].sha256", &part.sha256, "64 hex digits");
+            }
+        }
+        let numbers = self.probability.modes.values().flat_map(|m| {
+            [m.temperature, m.offset, m.prior, m.benign_below, m.pathogenic_above, m.answered_accuracy, m.answered_share, m.lr_pathogenic, m.lr_benign]
+        });
+        let contract = [&self.contract.fp32, &self.contract.int8, &self.contract.difference];
+        let numbers = numbers.chain(contract.into_iter().flat_map(|m| m.values().copied()));
+        for n in numbers.chain([self.contract.budget, self.golden.tolerance_fp32, self.golden.tolerance_int8]) {
+            if !n.is_finite() {
+                return wrong("a number", &n.to_string(), "a finite one");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn manifest() -> Manifest {
+        Manifest {
+            format: FORMAT,
+            name: "tiny".into(),
+            version: semver::Version::new(1, 0, 0),
+            security_counter: 1,
+            min_edge_version: semver::Version::new(0, 1, 0),
+            task: Task::VariantEffect,
+            labels: vec!["pathogenic".into()],
+            scope: Scope { kinds: vec!["snv".into()], min_bases: 3, max_bases: 63, modes: vec!["transcript".into()], consequences: None, assembly: "GRCh38".into() },
+            graph: GraphContract { inputs: vec![], outputs: vec![], features: vec![], buckets: vec![32, 64], max_tokens: 64, max_batch: 32 },
+            tokenizer: TokenizerInfo { kmer: 3, stride: 1, vocab_size: 69, window_kmers: 61, fingerprint: "0".repeat(64) },
+            probability: ProbabilityModel { modes: BTreeMap::new() },
+            contract: AccuracyContract { data: "validation".into(), metric: "auroc".into(), fp32: BTreeMap::new(), int8: BTreeMap::new(), difference: BTreeMap::new(), budget: 0.005 },
+            golden: Golden { part: "golden.json".into(), count: 0, tolerance_fp32: 1e-4, tolerance_int8: 0.1 },
+            provenance: Provenance { data: BTreeMap::new(), recipe_sha256: "0".repeat(64), seed: 1, source: None, created: "2026-01-01".into() },
+            parts: vec![Part { name: "fp32.onnx".into(), size: 1, sha256: "a".repeat(64) }],
+        }
+    }
+
+    #[test]
+    fn bytes_are_the_same_every_time_and_read_back() {
+        let bytes = manifest().to_json().unwrap();
+        assert_eq!(bytes, manifest().to_json().unwrap());
+        assert_eq!(Manifest::from_json(&bytes).unwrap(), manifest());
+    }
+
+    #[test]
+    fn one_changed_byte_is_another_digest() {
+        let mut other = manifest();
+        other.security_counter = 2;
+        assert_ne!(digest(&manifest().to_json().unwrap()), digest(&other.to_json().unwrap()));
+    }
+
+    #[test]
+    fn hostile_names_numbers_and_formats_are_refused() {
+        for name in ["../x", "a/b", "", ".hidden", "manifest.json", "fp32.onnx"] {
+            let mut m = manifest();
+            m.parts.push(Part { name: name.into(), size: 0, sha256: "a".repeat(64) });
+            assert!(m.to_json().is_err(), "{name}");
+        }
+        let mut m = manifest();
+        m.contract.budget = f64::NAN;
+        assert!(m.to_json().is_err());
+        let text = String::from_utf8(manifest().to_json().unwrap()).unwrap();
+        assert!(matches!(Manifest::from_json(text.replace("\"format\": 1", "\"format\": 9").as_bytes()), Err(ManifestError::Format { got: 9 })));
+        assert!(Manifest::from_json(text.replace("\"seed\"", "\"sead\"").as_bytes()).is_err());
+        assert!(matches!(Manifest::from_json(&vec![b' '; MAX_MANIFEST_BYTES + 1]), Err(ManifestError::TooLarge { .. })));
+    }
+}

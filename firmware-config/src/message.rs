@@ -1,0 +1,451 @@
+//! Request, answer and fault: the same on MQTT, serial and HTTP.
+//!
+//! As JSON on MQTT and HTTP, as postcard on serial; postcard does not describe itself, so every field is
+//! always written (absent ones as null).
+
+use serde::{Deserialize, Serialize};
+
+/// Largest message on any transport, in bytes.
+pub const MAX_MESSAGE_BYTES: usize = 60_000;
+/// Longest id, subject or name, in characters.
+pub const MAX_NAME: usize = 64;
+/// What an answer is for.
+pub const INTENDED_USE: &str = "Research use and decision support only: a computational prediction, to be read by a qualified person beside other evidence; not a diagnosis.";
+
+/// What a terminal asks. Exactly one form: `sequence` with `mutation`, or `variant`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Request {
+    /// The asker's name for this request; a repeat with the same id is the same request.
+    pub id: Option<String>,
+    /// Wild-type bases.
+    pub sequence: Option<String>,
+    /// Change in `sequence`, such as `A123T`.
+    pub mutation: Option<String>,
+    /// Change on the reference pack, such as `chr17-43045705-T-A`.
+    pub variant: Option<String>,
+    /// Whom it is about: a pseudonym that only the journal keeps, encrypted.
+    pub subject: Option<String>,
+    /// Model that must answer.
+    pub model: Option<String>,
+    /// Genome assembly that the variant is on.
+    pub assembly: Option<String>,
+    /// Gene, for the record.
+    pub gene: Option<String>,
+    /// Transcript to read.
+    pub transcript_id: Option<String>,
+    /// Which queue.
+    pub lane: Option<Lane>,
+    /// Time after which no answer is wanted.
+    pub deadline_ms: Option<u32>,
+    /// Whether an explanation is wanted.
+    pub explain: Option<bool>,
+    /// Transcript in the coordinates of `sequence`.
+    pub transcript: Option<TranscriptSpec>,
+}
+
+/// A queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// Someone waits.
+    #[default]
+    Bedside,
+    /// Nobody does.
+    Batch,
+}
+
+/// A transcript in the coordinates of the sent sequence, 1-based inclusive; parts may lie beyond it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TranscriptSpec {
+    /// `+` or `-`.
+    pub strand: String,
+    /// First and last base of each exon.
+    pub exons: Vec<(i64, i64)>,
+    /// First base, last base and phase of each coding part.
+    pub cds: Vec<(i64, i64, u8)>,
+}
+
+/// Where a probability lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Band {
+    /// Below the benign threshold.
+    Benign,
+    /// Between the thresholds.
+    Uncertain,
+    /// Above the pathogenic threshold.
+    Pathogenic,
+    /// No probability.
+    None,
+}
+
+impl Band {
+    /// As written in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Benign => "benign",
+            Self::Uncertain => "uncertain",
+            Self::Pathogenic => "pathogenic",
+            Self::None => "none",
+        }
+    }
+}
+
+/// What the box answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The request's id.
+    pub id: Option<String>,
+    /// Name of the box.
+    pub r#box: String,
+    /// What was asked about, as it was asked.
+    pub mutation: Option<String>,
+    /// 1 pathogenic, 0 benign, null = neither is said.
+    pub predicted_label: Option<u8>,
+    /// The label in words.
+    pub predicted_description: String,
+    /// Calibrated probability under `prior`.
+    pub pathogenic_probability: Option<f64>,
+    /// One less that.
+    pub benign_probability: Option<f64>,
+    /// Share of pathogenic that the probability assumes.
+    pub prior: Option<f64>,
+    /// Where the probability lies.
+    pub band: Band,
+    /// Whether the box declined to say.
+    pub abstained: bool,
+    /// `transcript` or `sequence_only`.
+    pub input_mode: String,
+    /// Sequence Ontology terms.
+    pub consequence: Option<String>,
+    /// Transcript that was read.
+    pub transcript_id: Option<String>,
+    /// Model that answered.
+    pub model: ModelInfo,
+    /// What ran it.
+    pub engine: EngineInfo,
+    /// Time of each stage.
+    pub timing_us: Timing,
+    /// Proof that the answer is kept.
+    pub receipt: Option<ReceiptInfo>,
+    /// What the reader should know.
+    pub warnings: Vec<String>,
+    /// What an answer is for.
+    pub intended_use: String,
+}
+
+/// A model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// Name.
+    pub name: String,
+    /// Version.
+    pub version: String,
+    /// Digest of its bundle.
+    pub digest: String,
+}
+
+/// An engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineInfo {
+    /// Engine and provider really in use.
+    pub provider: String,
+    /// Precision really in use.
+    pub precision: String,
+}
+
+/// Microseconds by stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Waiting.
+    pub queue: u64,
+    /// Bases to tokens.
+    pub tokenize: u64,
+    /// Tokens to logits.
+    pub infer: u64,
+    /// Until durable.
+    pub journal: u64,
+}
+
+/// Proof that a record is in the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptInfo {
+    /// Journal id.
+    pub journal: String,
+    /// Index of the record.
+    pub index: u64,
+    /// Hash of the record.
+    pub leaf: String,
+    /// Head of the chain.
+    pub root: String,
+}
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident, $code:literal, $retryable:literal, $status:literal;)+) => {
+        /// Why there is no answer. Codes are only ever added.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum FaultCode { $($(#[$doc])* $name),+ }
+
+        impl FaultCode {
+            /// Every code.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// As written on the wire.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code),+ }
+            }
+
+            /// Whether the same request may succeed later.
+            pub const fn retryable(self) -> bool {
+                match self { $(Self::$name => $retryable),+ }
+            }
+
+            /// HTTP status.
+            pub const fn http_status(self) -> u16 {
+                match self { $(Self::$name => $status),+ }
+            }
+        }
+    };
+}
+
+faults! {
+    /// Not a message of the protocol.
+    BadRequest, "bad_request", false, 400;
+    /// Larger than a message may be.
+    TooLarge, "too_large", false, 413;
+    /// A sequence that cannot be read.
+    BadSequence, "bad_sequence", false, 422;
+    /// An empty sequence.
+    Empty, "empty", false, 422;
+    /// A sequence that is too long.
+    TooLong, "too_long", false, 413;
+    /// A mutation or variant that cannot be read.
+    BadMutation, "bad_mutation", false, 422;
+    /// A position outside of what is known.
+    OutOfRange, "out_of_range", false, 422;
+    /// The stated reference base disagrees with the sequence.
+    RefMismatch, "ref_mismatch", false, 422;
+    /// Nothing changes.
+    RefEqualsAlt, "ref_equals_alt", false, 422;
+    /// The reference pack lacks the contig.
+    UnknownContig, "unknown_contig", false, 422;
+    /// The reference pack lacks the transcript.
+    UnknownTranscript, "unknown_transcript", false, 422;
+    /// A transcript that contradicts itself.
+    BadTranscript, "bad_transcript", false, 422;
+    /// The box has no reference pack.
+    NoReference, "no_reference", false, 422;
+    /// Another model is active.
+    UnknownModel, "unknown_model", false, 404;
+    /// No model is active.
+    NoModel, "no_model", true, 503;
+    /// An assembly that is not the model's.
+    WrongAssembly, "wrong_assembly", false, 422;
+    /// The same id with another body.
+    IdReused, "id_reused", false, 409;
+    /// A response topic that is not the terminal's own.
+    BadResponseTopic, "bad_response_topic", false, 403;
+    /// Too much work is waiting.
+    Busy, "busy", true, 429;
+    /// The deadline passed first.
+    DeadlineExceeded, "deadline_exceeded", true, 504;
+    /// The box is stopping.
+    ShuttingDown, "shutting_down", true, 503;
+    /// The engine failed.
+    EngineFailed, "engine_failed", true, 500;
+    /// The journal failed: the box stops.
+    JournalFailed, "journal_failed", true, 500;
+}
+
+impl FaultCode {
+    /// The code of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|c| c.as_str() == name)
+    }
+}
+
+/// No answer, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The request's id, where it could be read.
+    pub id: Option<String>,
+    /// Which fault.
+    pub code: FaultCode,
+    /// What was got, what was expected, what to do.
+    pub message: String,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+    /// When.
+    pub retry_after_ms: Option<u32>,
+}
+
+impl Fault {
+    /// A fault of a code.
+    pub fn new(code: FaultCode, message: impl Into<String>) -> Self {
+        Self { id: None, code, message: message.into(), retryable: code.retryable(), retry_after_ms: None }
+    }
+
+    /// The same for a request's id.
+    #[must_use]
+    pub fn for_id(mut self, id: Option<String>) -> Self {
+        self.id = id;
+        self
+    }
+}
+
+/// Answer or fault.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// An answer.
+    Answer(Box<Answer>),
+    /// A fault.
+    Fault(Fault),
+}
+
+impl Outcome {
+    /// As JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        let json = match self {
+            Self::Answer(a) => serde_json::to_vec(a),
+            Self::Fault(f) => serde_json::to_vec(f),
+        };
+        json.expect("messages hold finite numbers and texts only")
+    }
+
+    /// Reads JSON: a fault has a `code`.
+    ///
+    /// # Errors
+    /// Neither an answer nor a fault.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        if let Ok(fault) = serde_json::from_slice::<Fault>(bytes) {
+            return Ok(Self::Fault(fault));
+        }
+        serde_json::from_slice(bytes).map(|a| Self::Answer(Box::new(a)))
+    }
+}
+
+impl Request {
+    /// Reads and checks JSON.
+    ///
+    /// # Errors
+    /// A [`Fault`] that says what was got and expected.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, Fault> {
+        check_size(bytes.len())?;
+        let request: Self = serde_json::from_slice(bytes).map_err(|e| {
+            // serde's own text may quote the input, which may be a patient's sequence.
+            let place = format!("line {}, column {}", e.line(), e.column());
+            let text = e.to_string();
+            let what = if text.starts_with("unknown field") { unknown_field(&text) } else { format!("JSON that is no request ({:?} error at {place})", e.classify()) };
+            Fault::new(FaultCode::BadRequest, format!("got {what}, expected one JSON object with the keys of the protocol; see docs/operating.md"))
+        })?;
+        request.check()
+    }
+
+    /// Reads and checks postcard.
+    ///
+    /// # Errors
+    /// A [`Fault`] that says what was got and expected.
+    pub fn from_postcard(bytes: &[u8]) -> Result<Self, Fault> {
+        check_size(bytes.len())?;
+        let request: Self = postcard::from_bytes(bytes).map_err(|_| {
+            Fault::new(FaultCode::BadRequest, format!("got {} bytes that are no postcard request, expected the layout of protocol version 1", bytes.len()))
+        })?;
+        request.check()
+    }
+
+    fn check(self) -> Result<Self, Fault> {
+        let id = self.id.clone().filter(|id| name_is_good(id));
+        let bad = |message: String| Err(Fault::new(FaultCode::BadRequest, message).for_id(id.clone()));
+        for (key, value) in [("id", &self.id), ("subject", &self.subject), ("model", &self.model), ("assembly", &self.assembly), ("gene", &self.gene), ("transcript_id", &self.transcript_id)] {
+            if value.as_ref().is_some_and(|v| !name_is_good(v)) {
+                return bad(format!("got a {key} that is empty, longer than {MAX_NAME} characters or not printable ASCII, expected 1 to {MAX_NAME} printable characters"));
+            }
+        }
+        match (&self.sequence, &self.mutation, &self.variant) {
+            (Some(_), Some(_), None) => {}
+            (None, None, Some(_)) if self.transcript.is_some() => {
+                return bad("got a transcript with a variant, expected transcript_id there; a transcript goes with a sequence".into());
+            }
+            (None, None, Some(_)) => {}
+            (Some(_), None, None) => {
+                return bad("got a sequence alone, expected a mutation with it; the active models judge variants".into());
+            }
+            _ => return bad("got neither or both forms, expected either sequence with mutation, or variant".into()),
+        }
+        if let Some(t) = &self.transcript
+            && t.strand != "+"
+            && t.strand != "-"
+        {
+            return bad("got a strand that is neither + nor -; expected one of them".into());
+        }
+        Ok(self)
+    }
+}
+
+fn check_size(len: usize) -> Result<(), Fault> {
+    if len > MAX_MESSAGE_BYTES {
+        return Err(Fault::new(FaultCode::TooLarge, format!("got {len} bytes, expected at most {MAX_MESSAGE_BYTES}; send a shorter sequence around the mutation")));
+    }
+    Ok(())
+}
+
+/// Names a key that is not ours, if it looks like a key.
+fn unknown_field(text: &str) -> String {
+    let name = text.split('`').nth(1).unwrap_or_default();
+    if name.len() <= 24 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+        format!("the unknown key {name:?}")
+    } else {
+        "an unknown key".into()
+    }
+}
+
+fn name_is_good(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(|b| (0x20..0x7f).contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_are_read_and_mixtures_are_not() {
+        for good in [r#"{"sequence":"ACGT","mutation":"A1C"}"#, r#"{"variant":"chr1-5-A-T","id":"x","lane":"batch"}"#] {
+            let r = Request::from_json(good.as_bytes()).unwrap();
+            assert_eq!(Request::from_postcard(&postcard::to_stdvec(&r).unwrap()).unwrap(), r);
+        }
+        for bad in ["", "{", "[]", "{}", r#"{"sequence":"A"}"#, r#"{"variant":"a","mutation":"A1C"}"#, r#"{"variant":"a","sequence":"A","mutation":"A1C"}"#,
+            r#"{"variant":"a","id":""}"#, r#"{"variant":"a","id":"\u0007"}"#, r#"{"sequence":"A","mutation":"A1C","transcript":{"strand":"x","exons":[],"cds":[]}}"#] {
+            assert_eq!(Request::from_json(bad.as_bytes()).unwrap_err().code, FaultCode::BadRequest, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_fault_never_quotes_the_sequence() {
+        let f = Request::from_json(br#"{"sequence":"ACGTACGT","mutation":5}"#).unwrap_err();
+        assert!(!f.message.contains("ACGT"), "{}", f.message);
+        let f = Request::from_json(br#"{"ACGTACGTACGTACGT":1}"#).unwrap_err();
+        assert!(!f.message.contains("ACGT"), "{}", f.message);
+        let f = Request::from_json(br#"{"seqence":"A"}"#).unwrap_err();
+        assert!(f.message.contains("seqence"), "{}", f.message);
+    }
+
+    #[test]
+    fn size_is_checked_first() {
+        assert_eq!(Request::from_json(&vec![b'{'; MAX_MESSAGE_BYTES + 1]).unwrap_err().code, FaultCode::TooLarge);
+        assert_eq!(Request::from_postcard(&[0xff; 40]).unwrap_err().code, FaultCode::BadRequest);
+    }
+
+    #[test]
+    fn every_code_reads_back_and_serialises_as_its_name() {
+        for &code in FaultCode::ALL {
+            assert_eq!(FaultCode::from_name(code.as_str()), Some(code));
+            assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{}\"", code.as_str()));
+        }
+        let fault = Outcome::Fault(Fault::new(FaultCode::Busy, "x"));
+        assert_eq!(Outcome::from_json(&fault.to_json()).unwrap(), fault);
+    }
+}
