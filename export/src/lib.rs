@@ -1,1 +1,17 @@
-//! placeholder
+//! Checkpoint and calibration table to ONNX to signed bundle. Reads safetensors and never sees the
+//! library that trained them.
+
+mod bundle;
+mod config;
+mod draft;
+mod error;
+mod keys;
+mod lower;
+mod weights;
+
+pub use bundle::{BundleBuilder, sign, split, strip};
+pub use config::ModelConfig;
+pub use error::ExportError;
+pub use keys::{generate, read_private, read_public};
+pub use lower::{build_fp32, build_int8, to_bytes};
+pub use weights::{SafetensorsWeights, WeightSource};

@@ -1,0 +1,131 @@
+//! The `.locus` file: an uncompressed ustar archive, the same bytes for the same parts.
+
+use std::io::Read;
+
+use ed25519_dalek::{Signer, SigningKey};
+use locus_firmware_config::manifest::{Manifest, Part, Signature, Signatures, digest, key_id, signing_message};
+use sha2::{Digest, Sha256};
+
+use crate::ExportError;
+
+const MANIFEST: &str = "manifest.json";
+const SIGNATURES: &str = "signatures.json";
+/// Order of the parts in the archive.
+const ORDER: [&str; 8] = ["tokenizer.json", "config.json", "calibration.json", "golden.json", "fp32.onnx", "int8.onnx", "int8-fp16.onnx", "model-card.md"];
+/// Largest bundle that is read to be signed.
+const MAX_BYTES: u64 = 4 << 30;
+
+/// Puts a bundle together.
+pub struct BundleBuilder {
+    manifest: Manifest,
+    parts: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl BundleBuilder {
+    /// Starts from a manifest; its list of parts is written by [`BundleBuilder::build`].
+    pub const fn new(manifest: Manifest) -> Self {
+        Self { manifest, parts: Vec::new() }
+    }
+
+    /// Adds a part.
+    ///
+    /// # Errors
+    /// A name that format 1 does not know, or one that is already there.
+    pub fn part(mut self, name: &str, bytes: Vec<u8>) -> Result<Self, ExportError> {
+        let known = ORDER.iter().find(|n| **n == name).ok_or(ExportError::Bundle { reason: "a part that format 1 does not know" })?;
+        if self.parts.iter().any(|(n, _)| n == known) {
+            return Err(ExportError::Bundle { reason: "a part is there twice" });
+        }
+        self.parts.push((known, bytes));
+        Ok(self)
+    }
+
+    /// The unsigned archive.
+    ///
+    /// # Errors
+    /// A manifest that contradicts itself.
+    pub fn build(mut self) -> Result<Vec<u8>, ExportError> {
+        self.parts.sort_by_key(|(name, _)| ORDER.iter().position(|n| n == name));
+        let list = |(name, bytes): &(&str, Vec<u8>)| Part {
+            name: (*name).to_owned(),
+            size: bytes.len() as u64,
+            sha256: hex::encode(Sha256::digest(bytes)),
+        };
+        self.manifest.parts = self.parts.iter().map(list).collect();
+        let manifest = self.manifest.to_json()?;
+        let mut entries = vec![(MANIFEST.to_owned(), manifest)];
+        entries.extend(self.parts.into_iter().map(|(n, b)| (n.to_owned(), b)));
+        archive(&entries)
+    }
+}
+
+fn archive(entries: &[(String, Vec<u8>)]) -> Result<Vec<u8>, ExportError> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let whole = |_| ExportError::Bundle { reason: "a part does not fit into an archive" };
+    for (name, bytes) in entries {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_entry_type(tar::EntryType::Regular);
+        builder.append_data(&mut header, name, bytes.as_slice()).map_err(whole)?;
+    }
+    builder.into_inner().map_err(whole)
+}
+
+/// The entries of a bundle in their order. What a device must check, `locus-engine` checks; this only
+/// takes apart what [`BundleBuilder`] put together.
+///
+/// # Errors
+/// No archive, or one without a manifest in front.
+pub fn split(bundle: &[u8]) -> Result<Vec<(String, Vec<u8>)>, ExportError> {
+    let bad = |reason| ExportError::Bundle { reason };
+    if bundle.len() as u64 > MAX_BYTES {
+        return Err(bad("larger than 4 GiB"));
+    }
+    let mut entries = Vec::new();
+    for entry in tar::Archive::new(bundle).entries().map_err(|_| bad("not an archive"))? {
+        let mut entry = entry.map_err(|_| bad("a broken archive"))?;
+        let name = entry.path().ok().and_then(|p| p.to_str().map(str::to_owned)).ok_or(bad("a name that is no text"))?;
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).map_err(|_| bad("a part that is cut off"))?;
+        entries.push((name, bytes));
+    }
+    match entries.first() {
+        Some((name, _)) if name == MANIFEST => Ok(entries),
+        _ => Err(bad("no manifest.json in front")),
+    }
+}
+
+/// Adds a signature over the bundle's digest; the digest stays as it is.
+///
+/// # Errors
+/// Not a bundle, or a manifest that is none.
+pub fn sign(bundle: &[u8], key: &SigningKey) -> Result<Vec<u8>, ExportError> {
+    let mut entries = split(bundle)?;
+    Manifest::from_json(&entries[0].1)?;
+    let hash: [u8; 32] = Sha256::digest(&entries[0].1).into();
+    debug_assert_eq!(hex::encode(hash), digest(&entries[0].1));
+    let mut signatures = match entries.iter().position(|(n, _)| n == SIGNATURES) {
+        Some(at) => serde_json::from_slice(&entries.remove(at).1).map_err(|_| ExportError::Bundle { reason: "signatures.json cannot be read" })?,
+        None => Signatures { signatures: Vec::new() },
+    };
+    let id = key_id(key.verifying_key().as_bytes());
+    signatures.signatures.retain(|s| s.key_id != id);
+    let signature = hex::encode(key.sign(&signing_message(&hash)).to_bytes());
+    signatures.signatures.push(Signature { key_id: id, algorithm: "ed25519".into(), signature });
+    let bytes = serde_json::to_vec_pretty(&signatures).expect("texts serialise");
+    entries.insert(1, (SIGNATURES.to_owned(), bytes));
+    archive(&entries)
+}
+
+/// The bundle without its signatures.
+///
+/// # Errors
+/// Not a bundle.
+pub fn strip(bundle: &[u8]) -> Result<Vec<u8>, ExportError> {
+    let entries: Vec<_> = split(bundle)?.into_iter().filter(|(n, _)| n != SIGNATURES).collect();
+    archive(&entries)
+}

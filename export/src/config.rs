@@ -1,0 +1,68 @@
+//! `config.json`: Hugging Face BERT's keys, and what is Locus' own.
+
+use std::{fs, io, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+/// Sizes and switches of a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Always `bert`.
+    pub model_type: String,
+    /// Token ids.
+    pub vocab_size: usize,
+    /// Track codes.
+    pub type_vocab_size: usize,
+    /// Width of a hidden state.
+    pub hidden_size: usize,
+    /// Encoder layers.
+    pub num_hidden_layers: usize,
+    /// Attention heads.
+    pub num_attention_heads: usize,
+    /// Width of the feed-forward layer.
+    pub intermediate_size: usize,
+    /// Always `gelu`, the exact form.
+    pub hidden_act: String,
+    /// Most tokens in a row.
+    pub max_position_embeddings: usize,
+    /// Added to a variance before its root.
+    pub layer_norm_eps: f64,
+    /// Dropout after each sub-layer.
+    pub hidden_dropout_prob: f64,
+    /// Dropout of attention probabilities; 0, the only value there is.
+    pub attention_probs_dropout_prob: f64,
+    /// Deviation of the initial weights.
+    pub initializer_range: f64,
+    /// `pre` or `post`: where layer norm stands.
+    pub norm_position: String,
+    /// Outputs of the head.
+    pub labels: Vec<String>,
+    /// Annotation features of the head.
+    pub n_features: usize,
+    /// Names of the track codes.
+    pub track_codes: Vec<String>,
+}
+
+impl ModelConfig {
+    /// Reads `config.json`.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no configuration.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
+    }
+
+    /// Writes `config.json`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        fs::write(path, serde_json::to_string_pretty(self)? + "\n")
+    }
+
+    /// Width of one attention head.
+    pub fn head_width(&self) -> usize {
+        self.hidden_size / self.num_attention_heads
+    }
+}

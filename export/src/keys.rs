@@ -1,0 +1,59 @@
+//! Ed25519 keys as PEM files: PKCS#8 for private ones, readable by their owner only.
+
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use ed25519_dalek::{
+    SigningKey, VerifyingKey,
+    pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, spki::der::pem::LineEnding},
+};
+use zeroize::Zeroizing;
+
+use crate::ExportError;
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> ExportError {
+    let path = path.to_owned();
+    move |source| ExportError::Io { path, source }
+}
+
+/// Makes a key pair: `BASE.key` (private) and `BASE.pub`. Never overwrites.
+///
+/// # Errors
+/// A file that is already there or cannot be written, or no randomness.
+pub fn generate(base: &Path) -> Result<(PathBuf, PathBuf), ExportError> {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *seed).map_err(ExportError::Random)?;
+    let key = SigningKey::from_bytes(&seed);
+    let with = |end: &str| PathBuf::from(format!("{}.{end}", base.display()));
+    let (private, public) = (with("key"), with("pub"));
+    let no_key = |path: &Path| ExportError::Key { path: path.to_owned(), expected: "key" };
+    let private_pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|_| no_key(&private))?;
+    let public_pem = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|_| no_key(&public))?;
+    for (path, mode, text) in [(&private, 0o600, private_pem.as_str()), (&public, 0o644, public_pem.as_str())] {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(io(path))?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io(path))?;
+    }
+    Ok((private, public))
+}
+
+/// Reads a private key.
+///
+/// # Errors
+/// No such file, or no private key in it.
+pub fn read_private(path: &Path) -> Result<SigningKey, ExportError> {
+    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(io(path))?);
+    SigningKey::from_pkcs8_pem(&text).map_err(|_| ExportError::Key { path: path.to_owned(), expected: "private key" })
+}
+
+/// Reads a public key.
+///
+/// # Errors
+/// No such file, or no public key in it.
+pub fn read_public(path: &Path) -> Result<VerifyingKey, ExportError> {
+    let text = std::fs::read_to_string(path).map_err(io(path))?;
+    VerifyingKey::from_public_key_pem(&text).map_err(|_| ExportError::Key { path: path.to_owned(), expected: "public key" })
+}

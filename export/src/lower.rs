@@ -1,0 +1,266 @@
+//! The pair encoder and its head as ONNX nodes. Reference and alternate rows are joined on the batch axis,
+//! so that one set of weights reads both in one pass.
+
+use locus_calibration::{CalibrationTable, quantise_per_channel};
+use locus_onnx::{ModelProto, tensor_proto::DataType};
+use prost::Message;
+
+use crate::{
+    ExportError, ModelConfig, WeightSource,
+    draft::{Draft, float, int, ints, value},
+};
+
+/// Added to the score of a masked key: finite, so that half precision keeps it.
+const MASKED: f32 = -10_000.0;
+
+/// The graph in float32.
+///
+/// # Errors
+/// A configuration or checkpoint that does not fit.
+pub fn build_fp32(config: &ModelConfig, weights: &dyn WeightSource) -> Result<ModelProto, ExportError> {
+    Lowering { config, weights, table: None, draft: Draft::default() }.run()
+}
+
+/// The graph with signed 8-bit Q/DQ around every product with a weight; the rest stays float32.
+///
+/// # Errors
+/// As [`build_fp32`], and an activation without a range.
+pub fn build_int8(config: &ModelConfig, weights: &dyn WeightSource, table: &CalibrationTable) -> Result<ModelProto, ExportError> {
+    Lowering { config, weights, table: Some(table), draft: Draft::default() }.run()
+}
+
+/// The bytes of the file: the same for the same model.
+pub fn to_bytes(model: &ModelProto) -> Vec<u8> {
+    model.encode_to_vec()
+}
+
+struct Lowering<'a> {
+    config: &'a ModelConfig,
+    weights: &'a dyn WeightSource,
+    table: Option<&'a CalibrationTable>,
+    draft: Draft,
+}
+
+impl Lowering<'_> {
+    fn run(mut self) -> Result<ModelProto, ExportError> {
+        let c = self.config;
+        let fits = c.hidden_act == "gelu" && c.num_attention_heads > 0 && c.hidden_size.is_multiple_of(c.num_attention_heads);
+        if !fits {
+            return Err(ExportError::Config { field: "hidden_act, num_attention_heads", got: format!("{}, {}", c.hidden_act, c.num_attention_heads), expected: "gelu, a divisor of hidden_size" });
+        }
+        if c.norm_position != "pre" && c.norm_position != "post" {
+            return Err(ExportError::Config { field: "norm_position", got: c.norm_position.clone(), expected: "pre or post" });
+        }
+        let hidden = self.encoder()?;
+        let logits = self.head(&hidden)?;
+        self.draft.node("Identity", &[&logits], "logits", vec![]);
+        let mut inputs: Vec<_> = ["ref_ids", "alt_ids", "ref_track", "alt_track", "ref_mask", "alt_mask"]
+            .iter()
+            .map(|n| value(n, DataType::Int64, &["batch", "tokens"]))
+            .collect();
+        inputs.push(value("features", DataType::Float, &["batch", &c.n_features.to_string()]));
+        let outputs = vec![value("logits", DataType::Float, &["batch", &c.labels.len().to_string()])];
+        Ok(self.draft.finish("pair", inputs, outputs))
+    }
+
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ExportError> {
+        self.weights.tensor(name, shape)
+    }
+
+    /// Float bias or norm parameter as a constant.
+    fn vector(&mut self, name: &str, n: usize) -> Result<String, ExportError> {
+        let values = self.get(name, &[n])?;
+        Ok(self.draft.floats(name, &[n], &values))
+    }
+
+    fn norm(&mut self, x: &str, name: &str, output: &str) -> Result<String, ExportError> {
+        let h = self.config.hidden_size;
+        let (w, b) = (self.vector(&format!("{name}.weight"), h)?, self.vector(&format!("{name}.bias"), h)?);
+        let attributes = vec![int("axis", -1), float("epsilon", self.config.layer_norm_eps as f32)];
+        Ok(self.draft.node("LayerNormalization", &[x, &w, &b], output, attributes))
+    }
+
+    /// x times the transposed weights of `names` (joined along their outputs), plus their biases. In an
+    /// INT8 graph both factors pass through Q/DQ; `activation` names the range of x.
+    fn linear(&mut self, x: &str, names: &[String], input: usize, each: usize, activation: &str, output: &str) -> Result<String, ExportError> {
+        let out = each * names.len();
+        let mut matrix = vec![0.0; input * out];
+        let mut bias = Vec::with_capacity(out);
+        for (block, name) in names.iter().enumerate() {
+            let w = self.get(&format!("{name}.weight"), &[each, input])?;
+            for (o, row) in w.chunks_exact(input).enumerate() {
+                for (i, &v) in row.iter().enumerate() {
+                    matrix[i * out + block * each + o] = v;
+                }
+            }
+            bias.extend(self.get(&format!("{name}.bias"), &[each])?);
+        }
+        let (x, w) = self.factors(x, &matrix, [input, out], activation, output)?;
+        let b = self.draft.floats(&format!("{output}.bias"), &[out], &bias);
+        let product = self.draft.node("MatMul", &[&x, &w], &format!("{output}.product"), vec![]);
+        Ok(self.draft.node("Add", &[&product, &b], output, vec![]))
+    }
+
+    fn factors(&mut self, x: &str, matrix: &[f32], dims: [usize; 2], activation: &str, output: &str) -> Result<(String, String), ExportError> {
+        let Some(table) = self.table else {
+            return Ok((x.to_owned(), self.draft.floats(&format!("{output}.weight"), &dims, matrix)));
+        };
+        let quantise = |source| ExportError::Quantise { name: activation.to_owned(), source };
+        let range = table.ranges.get(activation).ok_or_else(|| ExportError::Range { name: activation.to_owned() })?;
+        let scale = range.params().map_err(quantise)?.scale;
+        let d = &mut self.draft;
+        let (s, z) = (d.floats(&format!("{activation}.scale"), &[], &[scale]), d.codes(&format!("{activation}.zero_point"), &[], &[0]));
+        let q = d.node("QuantizeLinear", &[x, &s, &z], &format!("{activation}.quantised"), vec![]);
+        let x = d.node("DequantizeLinear", &[&q, &s, &z], &format!("{activation}.dequantised"), vec![]);
+        let (codes, scales) = quantise_per_channel(matrix, dims[1]).map_err(quantise)?;
+        let w = d.codes(&format!("{output}.weight"), &dims, &codes);
+        let s = d.floats(&format!("{output}.weight.scale"), &[dims[1]], &scales);
+        let z = d.codes(&format!("{output}.weight.zero_point"), &[dims[1]], &vec![0; dims[1]]);
+        let w = d.node("DequantizeLinear", &[&w, &s, &z], &format!("{output}.weight.dequantised"), vec![int("axis", 1)]);
+        Ok((x, w))
+    }
+
+    /// x·Φ(x), spelled out, as opset 17 has no Gelu; engines fuse it.
+    fn gelu(&mut self, x: &str, output: &str) -> String {
+        let d = &mut self.draft;
+        let root = d.floats("gelu.sqrt2", &[], &[std::f32::consts::SQRT_2]);
+        let (one, half) = (d.floats("gelu.one", &[], &[1.0]), d.floats("gelu.half", &[], &[0.5]));
+        let scaled = d.node("Div", &[x, &root], &format!("{output}.scaled"), vec![]);
+        let erf = d.node("Erf", &[&scaled], &format!("{output}.erf"), vec![]);
+        let sum = d.node("Add", &[&erf, &one], &format!("{output}.sum"), vec![]);
+        let product = d.node("Mul", &[x, &sum], &format!("{output}.product"), vec![]);
+        d.node("Mul", &[&product, &half], output, vec![])
+    }
+
+    fn encoder(&mut self) -> Result<String, ExportError> {
+        let c = self.config;
+        let h = c.hidden_size;
+        let table = |n: &str| format!("bert.embeddings.{n}_embeddings.weight");
+        let (word, position, kind) = (table("word"), table("position"), table("token_type"));
+        for (name, rows) in [(&word, c.vocab_size), (&position, c.max_position_embeddings), (&kind, c.type_vocab_size)] {
+            let values = self.get(name, &[rows, h])?;
+            self.draft.floats(name, &[rows, h], &values);
+        }
+        let d = &mut self.draft;
+        let join = |d: &mut Draft, what: &str| d.node("Concat", &[&format!("ref_{what}"), &format!("alt_{what}")], what, vec![int("axis", 0)]);
+        let (ids, track, mask) = (join(d, "ids"), join(d, "track"), join(d, "mask"));
+        let words = d.node("Gather", &[&word, &ids], "embeddings.words", vec![int("axis", 0)]);
+        let tracks = d.node("Gather", &[&kind, &track], "embeddings.tracks", vec![int("axis", 0)]);
+        let shape = d.node("Shape", &["ref_ids"], "shape", vec![]);
+        let (zero, one, two) = (d.longs("axis.0", &[0]), d.longs("axis.1", &[1]), d.longs("axis.2", &[2]));
+        let tokens = d.node("Slice", &[&shape, &one, &two, &zero], "tokens", vec![]);
+        let positions = d.node("Slice", &[&position, &zero, &tokens, &zero], "embeddings.positions", vec![]);
+        let sum = d.node("Add", &[&words, &positions], "embeddings.words_positions", vec![]);
+        let sum = d.node("Add", &[&sum, &tracks], "embeddings.sum", vec![]);
+        let attend = d.node("Cast", &[&mask], "mask.float", vec![int("to", DataType::Float as i64)]);
+        let (unit, masked) = (d.floats("mask.one", &[], &[1.0]), d.floats("mask.masked", &[], &[MASKED]));
+        let hidden = d.node("Sub", &[&unit, &attend], "mask.inverse", vec![]);
+        let hidden = d.node("Mul", &[&hidden, &masked], "mask.scores", vec![]);
+        let axes = d.longs("axes.1_2", &[1, 2]);
+        d.node("Unsqueeze", &[&hidden, &axes], "mask.additive", vec![]);
+        let mut x = self.norm(&sum, "bert.embeddings.LayerNorm", "embeddings")?;
+        for n in 0..c.num_hidden_layers {
+            x = self.layer(n, &x)?;
+        }
+        if c.norm_position == "pre" { self.norm(&x, "bert.encoder.LayerNorm", "hidden") } else { Ok(x) }
+    }
+
+    fn layer(&mut self, n: usize, x: &str) -> Result<String, ExportError> {
+        let c = self.config;
+        let (h, f) = (c.hidden_size, c.intermediate_size);
+        let (name, l) = (format!("bert.encoder.layer.{n}"), format!("layer.{n}"));
+        let pre = c.norm_position == "pre";
+        let (norm1, norm2) = (format!("{name}.attention.output.LayerNorm"), format!("{name}.output.LayerNorm"));
+        let input = if pre { self.norm(x, &norm1, &format!("{l}.attention.norm"))? } else { x.to_owned() };
+        let parts = ["query", "key", "value"].map(|p| format!("{name}.attention.self.{p}"));
+        let qkv = self.linear(&input, &parts, h, h, &format!("{l}.attention.qkv_input"), &format!("{l}.attention.qkv"))?;
+        let seen = self.attention(&l, &qkv);
+        let dense = [format!("{name}.attention.output.dense")];
+        let y = self.linear(&seen, &dense, h, h, &format!("{l}.attention.output_input"), &format!("{l}.attention.output"))?;
+        let mut x = self.draft.node("Add", &[x, &y], &format!("{l}.attention.residual"), vec![]);
+        if !pre {
+            x = self.norm(&x, &norm1, &format!("{l}.attention.norm"))?;
+        }
+        let input = if pre { self.norm(&x, &norm2, &format!("{l}.ffn.norm"))? } else { x.clone() };
+        let inner = self.linear(&input, &[format!("{name}.intermediate.dense")], h, f, &format!("{l}.ffn.input"), &format!("{l}.ffn.inner"))?;
+        let inner = self.gelu(&inner, &format!("{l}.ffn.gelu"));
+        let y = self.linear(&inner, &[format!("{name}.output.dense")], f, h, &format!("{l}.ffn.output_input"), &format!("{l}.ffn.output"))?;
+        let x = self.draft.node("Add", &[&x, &y], &format!("{l}.ffn.residual"), vec![]);
+        if pre { Ok(x) } else { self.norm(&x, &norm2, &format!("{l}.ffn.norm")) }
+    }
+
+    fn attention(&mut self, l: &str, qkv: &str) -> String {
+        let c = self.config;
+        let (heads, d_head) = (c.num_attention_heads as i64, c.head_width() as i64);
+        let d = &mut self.draft;
+        let at = |part: &str| format!("{l}.attention.{part}");
+        d.nodes_of("Split", &[qkv], &[&at("q"), &at("k"), &at("v")], vec![int("axis", -1)]);
+        let split = d.longs("attention.split_heads", &[0, 0, heads, d_head]);
+        let join = d.longs("attention.join_heads", &[0, 0, heads * d_head]);
+        let mut part = |p: &str, order: &[i64]| {
+            let shaped = d.node("Reshape", &[&at(p), &split], &at(&format!("{p}.heads")), vec![]);
+            d.node("Transpose", &[&shaped], &at(&format!("{p}.transposed")), vec![ints("perm", order)])
+        };
+        let (q, k, v) = (part("q", &[0, 2, 1, 3]), part("k", &[0, 2, 3, 1]), part("v", &[0, 2, 1, 3]));
+        let root = d.floats("attention.sqrt_width", &[], &[(d_head as f32).sqrt()]);
+        let scores = d.node("MatMul", &[&q, &k], &at("products"), vec![]);
+        let scores = d.node("Div", &[&scores, &root], &at("scores"), vec![]);
+        let scores = d.node("Add", &[&scores, "mask.additive"], &at("masked"), vec![]);
+        let p = d.node("Softmax", &[&scores], &at("probabilities"), vec![int("axis", -1)]);
+        let seen = d.node("MatMul", &[&p, &v], &at("context.heads"), vec![]);
+        let seen = d.node("Transpose", &[&seen], &at("context.transposed"), vec![ints("perm", &[0, 2, 1, 3])]);
+        d.node("Reshape", &[&seen, &join], &at("context"), vec![])
+    }
+
+    /// Weighted mean over tokens: `weight` [batch, tokens] and `x` [batch, tokens, H] to [batch, H].
+    fn pool(&mut self, weight: &str, x: &str, output: &str) -> String {
+        let one = self.draft.longs("axis.1", &[1]);
+        let row = self.draft.node("Unsqueeze", &[weight, &one], &format!("{output}.row"), vec![]);
+        let sum = self.draft.node("MatMul", &[&row, x], &format!("{output}.sum"), vec![]);
+        self.draft.node("Squeeze", &[&sum, &one], output, vec![])
+    }
+
+    /// `counts` [batch, tokens] divided by its sum per row, or by 1 where that is 0.
+    fn share(&mut self, counts: &str, output: &str) -> String {
+        let one = self.draft.longs("axis.1", &[1]);
+        let unit = self.draft.floats("mask.one", &[], &[1.0]);
+        let total = self.draft.node("ReduceSum", &[counts, &one], &format!("{output}.total"), vec![int("keepdims", 1)]);
+        let total = self.draft.node("Max", &[&total, &unit], &format!("{output}.divisor"), vec![]);
+        self.draft.node("Div", &[counts, &total], output, vec![])
+    }
+
+    fn head(&mut self, hidden: &str) -> Result<String, ExportError> {
+        let c = self.config;
+        let to_float = || vec![int("to", DataType::Float as i64)];
+        let d = &mut self.draft;
+        d.nodes_of("Split", &[hidden], &["head.ref", "head.alt"], vec![int("axis", 0)]);
+        let same = d.node("Equal", &["ref_ids", "alt_ids"], "head.same", vec![]);
+        let differs = d.node("Not", &[&same], "head.differs", vec![]);
+        let differs = d.node("Cast", &[&differs], "head.differs.float", to_float());
+        let attended = d.node("Cast", &["ref_mask"], "head.attended.float", to_float());
+        let change = d.node("Sub", &["head.ref", "head.alt"], "head.change", vec![]);
+        let size = d.node("Abs", &[&change], "head.change.size", vec![]);
+        let differs = self.share(&differs, "head.differs.share");
+        let attended = self.share(&attended, "head.attended.share");
+        let pooled = [
+            self.pool(&differs, "head.alt", "head.alt_at"),
+            self.pool(&differs, &change, "head.change_at"),
+            self.pool(&attended, &size, "head.mean_change"),
+            self.pool(&attended, "head.ref", "head.mean_ref"),
+        ];
+        let dense = |n: &str| [format!("head.{n}")];
+        let y = self.linear("features", &dense("features.dense1"), c.n_features, 128, "head.features.dense1_input", "head.features.1")?;
+        let y = self.gelu(&y, "head.features.1.gelu");
+        let y = self.linear(&y, &dense("features.dense2"), 128, 64, "head.features.dense2_input", "head.features.2")?;
+        let features = self.gelu(&y, "head.features.2.gelu");
+        let [a, b, m, r] = &pooled;
+        let x = self.draft.node("Concat", &[a, b, m, r, &features], "head.input", vec![int("axis", -1)]);
+        let x = self.linear(&x, &dense("dense"), 4 * c.hidden_size + 64, 128, "head.dense_input", "head.inner")?;
+        let x = self.gelu(&x, "head.inner.gelu");
+        // The last product is tiny and sets the logit: it stays float in every graph.
+        let (table, labels) = (self.table.take(), c.labels.len());
+        let logits = self.linear(&x, &dense("out"), 128, labels, "", "head.logits");
+        self.table = table;
+        logits
+    }
+}
