@@ -55,9 +55,10 @@ pub fn open_session(
 /// As [`open_session`].
 pub fn open_graphs(graphs: &Graphs, profile: &DeviceProfile, options: &LoadOptions) -> Result<Opened, Error> {
     let settings = EngineSettings::from_profile(profile)?;
-    let order = if options.order.is_empty() { &settings.order } else { &options.order };
+    let options = &settings.fill(options);
+    let graphs = &Graphs { max_batch: graphs.max_batch.min(settings.max_batch), ..graphs.clone() };
     let mut skipped = Vec::new();
-    for kind in order.iter().copied() {
+    for kind in options.order.iter().copied() {
         let attempt = engine_for(kind, &settings)
             .and_then(|engine| engine.check(profile, options).map(|()| engine))
             .map_err(|unavailable| unavailable.reason)

@@ -57,11 +57,7 @@ pub(super) fn build(
 }
 
 fn cuda(settings: &EngineSettings) -> CUDA {
-    let provider = CUDA::default().with_device_id(settings.device_id);
-    match settings.memory_bytes {
-        Some(limit) => provider.with_memory_limit(limit),
-        None => provider,
-    }
+    CUDA::default().with_device_id(settings.device_id)
 }
 
 fn tensorrt(settings: &EngineSettings, graphs: &Graphs, cache: Option<&Path>) -> TensorRT {

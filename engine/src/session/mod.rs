@@ -20,7 +20,7 @@ pub use words::{ActivePrecision, EngineKind, Precision};
 pub struct LoadOptions {
     /// Engines in order of preference; empty takes the profile's order.
     pub order: Vec<EngineKind>,
-    /// Precision asked for.
+    /// Precision asked for; `Auto` takes the profile's.
     pub precision: Precision,
     /// Threads inside one operator; 0 takes the profile's number.
     pub intra_threads: usize,
