@@ -20,6 +20,9 @@ pub enum Error {
     /// A tokenizer that cannot be.
     #[error(transparent)]
     Tokenizer(#[from] locus_genome::TokenizerError),
+    /// A bundle, an engine or a score.
+    #[error(transparent)]
+    Engine(#[from] locus_engine::Error),
     /// The model or a training step.
     #[error("model: {0}")]
     Model(#[from] candle_core::Error),

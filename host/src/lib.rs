@@ -1,8 +1,10 @@
 //! The workbench: trains, evaluates and ships DNA language models.
 
+pub mod calibrate;
 pub mod commands;
 pub mod data;
 mod error;
+pub mod evaluate;
 pub mod files;
 pub mod infer;
 pub mod metrics;

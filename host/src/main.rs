@@ -32,6 +32,12 @@ enum Command {
     Pretrain(Training),
     /// Train on labelled variants
     Finetune(Training),
+    /// Fit probability, bands and activation ranges
+    Calibrate(Training),
+    /// Figures on labelled variants
+    Evaluate(commands::evaluate::EvaluateArgs),
+    /// Score every allele of a VCF
+    Score(commands::score::ScoreArgs),
     /// The whole training chain, from where it stopped
     Run(Training),
 }
@@ -47,11 +53,15 @@ fn main() -> anyhow::Result<()> {
         Command::Prepare(t) => commands::prepare::run(&stage(&t)?)?,
         Command::Pretrain(t) => commands::pretrain::run(&stage(&t)?)?,
         Command::Finetune(t) => commands::finetune::run(&stage(&t)?)?,
+        Command::Calibrate(t) => commands::calibrate::run(&stage(&t)?)?,
+        Command::Evaluate(args) => drop(commands::evaluate::run(&args)?),
+        Command::Score(args) => commands::score::run(&args)?,
         Command::Run(t) => {
             let stage = stage(&t)?;
             commands::prepare::run(&stage)?;
             commands::pretrain::run(&stage)?;
             commands::finetune::run(&stage)?;
+            commands::calibrate::run(&stage)?;
         }
     }
     Ok(())

@@ -1,8 +1,11 @@
 //! The commands: each is a stage that reads the recipe and the output folder and writes into it.
 
+pub mod calibrate;
+pub mod evaluate;
 pub mod finetune;
 pub mod prepare;
 pub mod pretrain;
+pub mod score;
 
 use std::{collections::BTreeMap, path::PathBuf};
 

@@ -1,0 +1,101 @@
+//! `locus calibrate`: activation ranges from train; probability and bands from `val_fit`, per input mode.
+
+use std::collections::BTreeMap;
+
+use locus_firmware_config::manifest::{ModeCalibration, ProbabilityModel};
+use locus_genome::InputMode;
+
+use super::{Stage, inputs};
+use crate::{
+    Error, Result,
+    calibrate::{RangePlan, choose, fit, observe_ranges},
+    data::{Dataset, Split, View},
+    files, infer,
+    model::{ModelConfig, Params},
+    stage::write_json,
+};
+
+/// Both modes with the view that serves them.
+pub(crate) const MODES: [(InputMode, View); 2] =
+    [(InputMode::Transcript, View::TRANSCRIPT), (InputMode::SequenceOnly, View::SEQUENCE_ONLY)];
+
+/// The chosen checkpoint.
+pub(crate) fn best(stage: &Stage, asking: &'static str) -> Result<(ModelConfig, Params, String)> {
+    let path = stage.run.at("best/model.safetensors");
+    if !path.exists() {
+        return Err(Error::Missing { stage: asking, path, needs: "finetune" });
+    }
+    let place = stage.run.at("best/config.json");
+    let config = ModelConfig::read(&place).map_err(crate::error::io_at(&place))?;
+    let params = Params::read(&path, &config, 0)?;
+    Ok((config, params, files::sha256(&path)?))
+}
+
+fn mode(stage: &Stage, dataset: &Dataset, logits: &[f32], records: &[usize]) -> Result<ModeCalibration> {
+    let plan = &stage.recipe.calibrate;
+    let labels: Vec<bool> = records.iter().map(|&i| dataset.records[i].pathogenic).collect();
+    let logits: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
+    let none = || Error::Data {
+        what: "val_fit".into(),
+        got: format!("{} records of one class", labels.len()),
+        expected: "pathogenic and benign records".into(),
+    };
+    let platt = fit(&logits, &labels, plan.prior).ok_or_else(none)?;
+    let bands = choose(&platt, &logits, &labels, plan.prior, plan.answered_accuracy).ok_or_else(none)?;
+    Ok(ModeCalibration {
+        temperature: platt.temperature,
+        offset: platt.offset,
+        prior: plan.prior,
+        benign_below: bands.benign_below,
+        pathogenic_above: bands.pathogenic_above,
+        answered_accuracy: bands.answered_accuracy,
+        answered_share: bands.answered_share,
+        lr_pathogenic: bands.lr_pathogenic,
+        lr_benign: bands.lr_benign,
+    })
+}
+
+/// Runs the stage, or says that it is done.
+///
+/// # Errors
+/// A missing checkpoint, or validation records of one class only.
+pub fn run(stage: &Stage) -> Result<()> {
+    let plan = &stage.recipe.calibrate;
+    let (dataset, digest) = stage.dataset("calibrate")?;
+    let (config, params, weights) = best(stage, "calibrate")?;
+    let made_from = inputs([("recipe", stage.recipe.digest_of(plan)), ("dataset", digest), ("model", weights)]);
+    let (probability_file, ranges_file) = (stage.run.at("probability.json"), stage.run.at("ranges.json"));
+    if probability_file.exists() && ranges_file.exists() && stage.run.done("calibrate", &made_from).is_some() {
+        eprintln!("calibrate: done before");
+        return Ok(());
+    }
+    let tokenizer = dataset.tokenizer()?;
+    let buckets = &stage.recipe.window.buckets;
+    let records = dataset.of_split(Split::ValFit);
+    let mut model = ProbabilityModel { modes: BTreeMap::new() };
+    let mut figures = BTreeMap::new();
+    for (name, view) in MODES {
+        let logits = infer::logits(&config, &params, &infer::view_of(&dataset, &tokenizer, &records, view), buckets)?;
+        let fitted = mode(stage, &dataset, &logits, &records)?;
+        eprintln!(
+            "calibrate {name}: temperature {:.3}, offset {:.3} at prior {}; benign below {:.3} (LR {:.3}), pathogenic above {:.3} (LR {:.1}); {:.1} % answered, {:.1} % of these right",
+            fitted.temperature, fitted.offset, fitted.prior, fitted.benign_below, fitted.lr_benign, fitted.pathogenic_above,
+            fitted.lr_pathogenic, 100.0 * fitted.answered_share, 100.0 * fitted.answered_accuracy,
+        );
+        figures.insert(format!("{name}.answered_accuracy"), fitted.answered_accuracy);
+        figures.insert(format!("{name}.answered_share"), fitted.answered_share);
+        model.modes.insert(name.as_str().to_owned(), fitted);
+    }
+    let ranges = RangePlan {
+        records: plan.range_records,
+        batch: stage.recipe.finetune.batch.min(dataset.of_split(Split::Train).len()),
+        augmentation: stage.recipe.finetune.augment,
+        buckets,
+        seed: stage.recipe.seed,
+    };
+    let ranges = observe_ranges(&config, &params, &dataset, &tokenizer, &ranges)?;
+    figures.insert("ranges".into(), ranges.len() as f64);
+    write_json(&probability_file, &model)?;
+    write_json(&ranges_file, &ranges)?;
+    stage.run.finish("calibrate", made_from, figures)
+}

@@ -1,0 +1,238 @@
+//! `locus evaluate`: figures of a bundle, or of a checkpoint that is no bundle yet, on one split.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use locus_engine::{Row, Scorer};
+use locus_firmware_config::manifest::{ModeCalibration, ProbabilityModel};
+use locus_genome::{EncodedVariant, InputMode, KmerTokenizer, ReferencePack, Strand, VariantEncoder, encode::CONTEXT_BASES, vcf};
+use serde::{Deserialize, Serialize};
+
+use super::score::{EngineArgs, open};
+use crate::{
+    Error, Result,
+    data::Pair,
+    error::io_at,
+    evaluate::{Floors, ModeReport, Scored, describe},
+    infer,
+    model::{ModelConfig, Params},
+    stage::{read_json, write_json},
+};
+
+/// Resamples of an interval.
+const RESAMPLES: usize = 1_000;
+/// Name of the floor that missense predictors start from.
+const BLOSUM62: &str = "blosum62";
+
+/// What is evaluated on what.
+#[derive(Clone, Debug, clap::Args)]
+pub struct EvaluateArgs {
+    /// The model
+    #[arg(long, required_unless_present = "run")]
+    pub bundle: Option<PathBuf>,
+    /// An output folder instead of a bundle: its best checkpoint, by candle
+    #[arg(long, conflicts_with = "bundle")]
+    pub run: Option<PathBuf>,
+    /// Bases: FASTA
+    #[arg(long)]
+    pub fasta: PathBuf,
+    /// Transcripts: GFF3
+    #[arg(long)]
+    pub gff: PathBuf,
+    /// Labelled variants: VCF
+    #[arg(long)]
+    pub vcf: PathBuf,
+    /// Records with this SPLIT
+    #[arg(long, default_value = "test")]
+    pub split: String,
+    /// Baselines [default: floors.tsv.gz beside the VCF, where there is one]
+    #[arg(long)]
+    pub floors: Option<PathBuf>,
+    /// Report to write
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// Seed of the resampling
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How to run the model
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// The report.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// Model, version and digest.
+    pub model: String,
+    /// What ran it.
+    pub engine: String,
+    /// In which precision.
+    pub precision: String,
+    /// The split.
+    pub split: String,
+    /// Records left out, by reason.
+    pub left_out: BTreeMap<String, u64>,
+    /// Resamples of each interval, their seed and their unit.
+    pub intervals: String,
+    /// By input mode.
+    pub modes: BTreeMap<String, ModeReport>,
+}
+
+enum Model {
+    Bundle(Box<Scorer>),
+    Checkpoint { config: ModelConfig, params: Params, encoder: VariantEncoder, probability: ProbabilityModel },
+}
+
+impl Model {
+    fn open(args: &EvaluateArgs) -> Result<Self> {
+        let Some(folder) = &args.run else {
+            let bundle = args.bundle.clone().unwrap_or_default();
+            return Ok(Self::Bundle(Box::new(open(&bundle, &args.engine)?)));
+        };
+        let place = folder.join("best/config.json");
+        let config = ModelConfig::read(&place).map_err(io_at(&place))?;
+        let params = Params::read(&folder.join("best/model.safetensors"), &config, 0)?;
+        let place = folder.join("best/tokenizer.json");
+        let tokenizer = KmerTokenizer::from_json(&std::fs::read_to_string(&place).map_err(io_at(&place))?)?;
+        let window = config.max_position_embeddings.saturating_sub(3);
+        let probability = read_json(&folder.join("probability.json"))?;
+        Ok(Self::Checkpoint { encoder: VariantEncoder::new(tokenizer, window), config, params, probability })
+    }
+
+    fn encoder(&self) -> VariantEncoder {
+        match self {
+            Self::Bundle(scorer) => *scorer.encoder(),
+            Self::Checkpoint { encoder, .. } => *encoder,
+        }
+    }
+
+    fn calibration(&self, mode: InputMode) -> Option<ModeCalibration> {
+        let model = match self {
+            Self::Bundle(scorer) => &scorer.manifest().probability,
+            Self::Checkpoint { probability, .. } => probability,
+        };
+        model.modes.get(mode.as_str()).cloned()
+    }
+
+    fn logits(&mut self, variants: &[EncodedVariant]) -> Result<Vec<f32>> {
+        match self {
+            Self::Bundle(scorer) => {
+                let rows: Vec<Row<'_>> = variants.iter().map(Row::from).collect();
+                Ok(scorer.logits(&rows)?.iter().map(|l| l.first().copied().unwrap_or(f32::NAN)).collect())
+            }
+            Self::Checkpoint { config, params, .. } => {
+                let pairs: Vec<Pair> = variants.iter().map(Pair::of).collect();
+                infer::logits(config, params, &pairs, &[32, config.max_position_embeddings])
+            }
+        }
+    }
+
+    fn names(&self) -> (String, String, String) {
+        match self {
+            Self::Bundle(s) => (format!("{} {} {}", s.manifest().name, s.manifest().version, s.digest()), s.spec().provider.clone(), s.spec().precision.to_string()),
+            Self::Checkpoint { .. } => ("checkpoint".into(), "candle".into(), "fp32".into()),
+        }
+    }
+}
+
+struct Labelled {
+    gene: String,
+    pathogenic: bool,
+    floors: Vec<f64>,
+    with: EncodedVariant,
+    without: EncodedVariant,
+}
+
+fn label(row: &vcf::Row, reference: &ReferencePack, encoder: &VariantEncoder, floors: &Floors) -> Result<Labelled, String> {
+    let variant = row.variant.as_ref().map_err(|_| "not a variant that can be read".to_owned())?;
+    let pathogenic = match row.info("LABEL") {
+        Some("1") => true,
+        Some("0") => false,
+        _ => return Err("no LABEL of 0 or 1".into()),
+    };
+    let with = encoder.encode_reference(reference, variant, None).map_err(|e| e.code().to_string())?;
+    let without = encoder.encode_on(reference, variant, None, CONTEXT_BASES, Strand::Forward).map_err(|e| e.code().to_string())?;
+    with.in_scope.map_err(|r| r.to_string())?;
+    let named = floors.of(&variant.contig, variant.position, &variant.ref_allele, &variant.alt_allele);
+    let mut scores = named.map_or_else(|| vec![f64::NAN; floors.names().len()], <[f64]>::to_vec);
+    let missense = with.consequence.is_some_and(|c| c.so_term().starts_with("missense"));
+    let at = locus_genome::feature_names().iter().position(|n| n == BLOSUM62);
+    // A replacement that is rare in alignments is the more harmful one.
+    scores.push(at.filter(|_| missense).map_or(f64::NAN, |i| -f64::from(with.features[i])));
+    let gene = row.info("GENE").map(str::to_owned).or_else(|| with.gene.clone()).unwrap_or_default();
+    Ok(Labelled { gene, pathogenic, floors: scores, with, without })
+}
+
+/// Evaluates and prints; gives the report back.
+///
+/// # Errors
+/// A file that cannot be read, no record of the split, or no engine.
+pub fn run(args: &EvaluateArgs) -> Result<Report> {
+    let mut model = Model::open(args)?;
+    let reference = ReferencePack::open(&args.fasta, &args.gff)?;
+    let beside = args.vcf.with_file_name("floors.tsv.gz");
+    let floors = match &args.floors {
+        Some(path) => Floors::read(path)?,
+        None if beside.exists() => Floors::read(&beside)?,
+        None => Floors::default(),
+    };
+    let mut left_out = BTreeMap::new();
+    let mut records = Vec::new();
+    let encoder = model.encoder();
+    for row in vcf::Reader::open(&args.vcf)? {
+        let row = row?;
+        if row.info("SPLIT") != Some(args.split.as_str()) {
+            continue;
+        }
+        match label(&row, &reference, &encoder, &floors) {
+            Ok(record) => records.push(record),
+            Err(reason) => *left_out.entry(reason).or_default() += 1,
+        }
+    }
+    if records.is_empty() {
+        return Err(Error::Data { what: args.vcf.display().to_string(), got: format!("no labelled record with SPLIT={}", args.split), expected: "records with LABEL and SPLIT".into() });
+    }
+    let mut names = floors.names().to_vec();
+    names.push(BLOSUM62.into());
+    let mut modes = BTreeMap::new();
+    for mode in [InputMode::Transcript, InputMode::SequenceOnly] {
+        let Some(calibration) = model.calibration(mode) else { continue };
+        let variants: Vec<EncodedVariant> = records.iter().map(|r| if mode == InputMode::Transcript { &r.with } else { &r.without }.clone()).collect();
+        let logits = model.logits(&variants)?;
+        let answers = calibration.answered_accuracy >= locus_engine::MIN_ANSWERED_ACCURACY;
+        let scored: Vec<Scored> = records.iter().zip(logits).map(|(r, z)| {
+            let probability = locus_engine::probability::probability(f64::from(z), calibration.temperature, calibration.offset);
+            Scored {
+                gene: r.gene.clone(),
+                consequence: r.with.consequence.map_or_else(|| "none".into(), |c| c.so_term().to_owned()),
+                pathogenic: r.pathogenic,
+                probability,
+                answered: answers && (probability < calibration.benign_below || probability > calibration.pathogenic_above),
+                floors: r.floors.clone(),
+            }
+        }).collect();
+        let report = describe(&scored, &names, RESAMPLES, args.seed);
+        print(mode, &report);
+        modes.insert(mode.as_str().to_owned(), report);
+    }
+    let (name, engine, precision) = model.names();
+    let intervals = format!("95 %, {RESAMPLES} resamples of genes, seed {}", args.seed);
+    let report = Report { model: name, engine, precision, split: args.split.clone(), left_out, intervals, modes };
+    if let Some(path) = &args.json {
+        write_json(path, &report)?;
+    }
+    Ok(report)
+}
+
+fn print(mode: InputMode, report: &ModeReport) {
+    for (name, group) in [("all", &report.overall), ("missense", &report.missense)] {
+        println!("{mode} {name}: {} records, {} pathogenic, {} genes", group.records, group.pathogenic, group.genes);
+        for (kind, table) in [("", &group.figures), ("floor ", &group.floors), ("above ", &group.above_floor)] {
+            for (figure, e) in table {
+                let interval = e.low.zip(e.high).map_or_else(String::new, |(l, h)| format!("  [{l:.4}, {h:.4}]"));
+                println!("  {kind}{figure:<20} {:.4}{interval}", e.value);
+            }
+        }
+    }
+    let accuracy = report.answered_accuracy.map_or_else(|| "none".into(), |a| format!("{:.1} %", 100.0 * a));
+    println!("{mode}: {:.1} % answered, {accuracy} of these right", 100.0 * report.answered_share);
+}

@@ -1,0 +1,153 @@
+//! One model, every engine: candle, ONNX Runtime and tract give the same logits in every bucket. An
+//! engine that is not here is a reported skip, never a pass.
+
+use locus_calibration::{CalibrationTable, MinMax};
+use locus_engine::{EngineKind, Graphs, LoadOptions, Precision, Row, logits_of, open_graphs};
+use locus_export::{ModelConfig as ExportConfig, SafetensorsWeights, build_fp32, build_int8, to_bytes};
+use locus_firmware_config::profile::DeviceProfile;
+use locus_host::model::{Context, ModelConfig, Observer, PairBatch, PairHead, Params, Rows};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// FP32 kernels differ in the order of their sums only.
+const FP32: f32 = 1e-4;
+/// Part of the logits' spread that 8-bit steps through two random layers may move one.
+const INT8: f32 = 0.03;
+const BUCKETS: [u32; 2] = [32, 64];
+const FEATURES: usize = 20;
+
+fn config(norm_position: &str) -> ModelConfig {
+    serde_json::from_value(serde_json::json!({
+        "model_type": "bert", "vocab_size": 69, "type_vocab_size": 9, "hidden_size": 32, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "intermediate_size": 64, "hidden_act": "gelu", "max_position_embeddings": 64,
+        "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.0,
+        "initializer_range": 0.2, "norm_position": norm_position, "labels": ["pathogenic"], "n_features": FEATURES,
+        "track_codes": [],
+    }))
+    .unwrap()
+}
+
+struct Owned {
+    ref_ids: Vec<i64>,
+    alt_ids: Vec<i64>,
+    track: Vec<i64>,
+    features: Vec<f32>,
+}
+
+impl Owned {
+    fn random(rng: &mut ChaCha8Rng, tokens: usize) -> Self {
+        let mut ref_ids: Vec<i64> = (0..tokens).map(|_| rng.random_range(5..69)).collect();
+        (ref_ids[0], ref_ids[tokens - 1]) = (2, 3);
+        let mut alt_ids = ref_ids.clone();
+        for id in &mut alt_ids[tokens / 2 - 1..tokens / 2 + 2] {
+            *id = 5 + (*id + 7) % 64;
+        }
+        let track = (0..tokens).map(|_| rng.random_range(0..9)).collect();
+        Self { ref_ids, alt_ids, track, features: (0..FEATURES).map(|_| rng.random_range(-1.0..1.0)).collect() }
+    }
+
+    fn row(&self) -> Row<'_> {
+        Row { ref_ids: &self.ref_ids, alt_ids: &self.alt_ids, ref_track: &self.track, alt_track: &self.track, features: &self.features }
+    }
+
+    fn batch(&self) -> PairBatch {
+        let ids = self.ref_ids.iter().chain(&self.alt_ids).map(|&i| i as u32).collect();
+        let track = self.track.iter().chain(&self.track).map(|&i| i as u32).collect();
+        let tokens = self.ref_ids.len();
+        PairBatch { rows: Rows { rows: 2, tokens, ids, track, mask: vec![1.0; 2 * tokens] }, features: self.features.clone() }
+    }
+}
+
+#[derive(Default)]
+struct Ranges(std::collections::BTreeMap<String, MinMax>);
+
+impl Observer for Ranges {
+    fn observe(&mut self, name: &str, values: &candle_core::Tensor) -> candle_core::Result<()> {
+        let values = values.flatten_all()?.to_vec1::<f32>()?;
+        self.0.entry(name.to_owned()).or_default().observe(&values).map_err(candle_core::Error::wrap)
+    }
+}
+
+struct Case {
+    rows: Vec<Owned>,
+    expected: Vec<f32>,
+    graphs: Graphs,
+}
+
+/// A random model of a seed, its graphs, and candle's logits of random rows of both buckets.
+fn case(norm_position: &str, seed: u64, count: usize) -> Case {
+    let config = config(norm_position);
+    let params = Params::new(&config, seed).unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let lengths: Vec<usize> = (0..count).map(|i| if i % 2 == 0 { rng.random_range(6..=32) } else { rng.random_range(33..=63) }).collect();
+    let rows: Vec<Owned> = lengths.into_iter().map(|n| Owned::random(&mut rng, n)).collect();
+    let mut ranges = Ranges::default();
+    let expected = rows
+        .iter()
+        .map(|r| {
+            let logits = PairHead::new(&config, &params).forward(&r.batch(), &Context::observe(&mut ranges)).unwrap();
+            logits.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]
+        })
+        .collect();
+    let ranges = ranges.0.into_iter().map(|(n, m)| (n, m.range().unwrap())).collect();
+    let table = CalibrationTable { method: "min-max".into(), samples: count as u64, ranges };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.safetensors");
+    params.write(&file).unwrap();
+    let bytes = std::fs::read(&file).unwrap();
+    let weights = SafetensorsWeights::parse(&bytes).unwrap();
+    let export: ExportConfig = serde_json::from_value(serde_json::to_value(&config).unwrap()).unwrap();
+    let fp32 = to_bytes(&build_fp32(&export, &weights).unwrap());
+    let int8 = to_bytes(&build_int8(&export, &weights, &table).unwrap());
+    Case { rows, expected, graphs: Graphs::from_onnx(Some(fp32), Some(int8), &BUCKETS, 8, 1, FEATURES as u32) }
+}
+
+/// Largest difference from candle, or why the engine is not here.
+fn difference(case: &Case, engine: EngineKind, precision: Precision) -> Result<f32, String> {
+    let options = LoadOptions { order: vec![engine], precision, ..LoadOptions::default() };
+    let mut opened = open_graphs(&case.graphs, &DeviceProfile::named("base").unwrap(), &options).map_err(|e| e.to_string())?;
+    let rows: Vec<Row<'_>> = case.rows.iter().map(Owned::row).collect();
+    let logits = logits_of(&mut *opened.session, &rows).unwrap();
+    Ok(logits.iter().zip(&case.expected).map(|(got, want)| (got[0] - want).abs()).fold(0.0, f32::max))
+}
+
+fn spread(values: &[f32]) -> f32 {
+    values.iter().copied().fold(f32::MIN, f32::max) - values.iter().copied().fold(f32::MAX, f32::min)
+}
+
+#[test]
+fn onnx_runtime_in_fp32_equals_candle() {
+    for norm in ["pre", "post"] {
+        let case = case(norm, 1, 200);
+        assert!(spread(&case.expected) > 0.1, "the model says the same of everything");
+        match difference(&case, EngineKind::OrtCpu, Precision::Fp32) {
+            Ok(d) => assert!(d <= FP32, "{norm}: {d}"),
+            Err(why) => println!("skipped: {why}"),
+        }
+    }
+}
+
+#[test]
+fn tract_equals_candle() {
+    let case = case("pre", 2, 40);
+    let d = difference(&case, EngineKind::Tract, Precision::Fp32).unwrap();
+    assert!(d <= FP32, "{d}");
+}
+
+#[test]
+fn onnx_runtime_in_int8_is_close_to_candle() {
+    let case = case("pre", 3, 100);
+    match difference(&case, EngineKind::OrtCpu, Precision::Int8) {
+        Ok(d) => {
+            let share = d / spread(&case.expected);
+            assert!(share <= INT8 && d > FP32, "{d} is {share} of the spread");
+        }
+        Err(why) => println!("skipped: {why}"),
+    }
+}
+
+#[test]
+fn the_same_model_gives_the_same_bytes() {
+    let (a, b) = (case("pre", 4, 4), case("pre", 4, 4));
+    assert_eq!((a.graphs.fp32, a.graphs.int8), (b.graphs.fp32, b.graphs.int8));
+}
