@@ -23,6 +23,9 @@ pub enum Error {
     /// A bundle, an engine or a score.
     #[error(transparent)]
     Engine(#[from] locus_engine::Error),
+    /// A graph, a key or a bundle that cannot be written.
+    #[error(transparent)]
+    Export(#[from] locus_export::ExportError),
     /// The model or a training step.
     #[error("model: {0}")]
     Model(#[from] candle_core::Error),

@@ -34,12 +34,67 @@ enum Command {
     Finetune(Training),
     /// Fit probability, bands and activation ranges
     Calibrate(Training),
+    /// Write ONNX in FP32 and INT8, proved against the checkpoint
+    Export(Training),
+    /// Make, sign and look at bundles
+    #[command(subcommand)]
+    Bundle(Bundle),
+    /// Make an Ed25519 key pair: OUT.key and OUT.pub
+    Keygen {
+        /// Path without ending
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Figures on labelled variants
     Evaluate(commands::evaluate::EvaluateArgs),
     /// Score every allele of a VCF
     Score(commands::score::ScoreArgs),
     /// The whole training chain, from where it stopped
     Run(Training),
+}
+
+#[derive(Subcommand)]
+enum Bundle {
+    /// Put an output folder's model into an unsigned bundle
+    Create {
+        #[command(flatten)]
+        training: Training,
+        /// Bundle to write
+        #[arg(long)]
+        bundle: PathBuf,
+        /// Date to write into the manifest, YYYY-MM-DD
+        #[arg(long)]
+        date: String,
+        /// Commit of the code to write into the manifest
+        #[arg(long)]
+        source: Option<String>,
+    },
+    /// Add a signature
+    Sign {
+        /// Private key
+        #[arg(long)]
+        key: PathBuf,
+        /// Bundle to sign
+        input: PathBuf,
+        /// Signed bundle to write
+        out: PathBuf,
+    },
+    /// Print the manifest
+    Inspect {
+        /// The manifest's own JSON
+        #[arg(long)]
+        json: bool,
+        /// The bundle
+        bundle: PathBuf,
+    },
+    /// Check everything that a box would check
+    Verify {
+        /// Trusted public keys
+        #[arg(long, required = true)]
+        key: Vec<PathBuf>,
+        /// The bundle
+        bundle: PathBuf,
+    },
 }
 
 fn stage(training: &Training) -> anyhow::Result<Stage> {
@@ -54,6 +109,12 @@ fn main() -> anyhow::Result<()> {
         Command::Pretrain(t) => commands::pretrain::run(&stage(&t)?)?,
         Command::Finetune(t) => commands::finetune::run(&stage(&t)?)?,
         Command::Calibrate(t) => commands::calibrate::run(&stage(&t)?)?,
+        Command::Export(t) => commands::export::run(&stage(&t)?)?,
+        Command::Bundle(Bundle::Create { training, bundle, date, source }) => commands::bundle::create(&stage(&training)?, &bundle, &date, source)?,
+        Command::Bundle(Bundle::Sign { key, input, out }) => commands::bundle::sign(&key, &input, &out)?,
+        Command::Bundle(Bundle::Inspect { json, bundle }) => commands::bundle::inspect(&bundle, json)?,
+        Command::Bundle(Bundle::Verify { key, bundle }) => commands::bundle::verify(&bundle, &key)?,
+        Command::Keygen { out } => drop(locus_export::generate(&out).map_err(locus_host::Error::from)?),
         Command::Evaluate(args) => drop(commands::evaluate::run(&args)?),
         Command::Score(args) => commands::score::run(&args)?,
         Command::Run(t) => {
@@ -62,6 +123,7 @@ fn main() -> anyhow::Result<()> {
             commands::pretrain::run(&stage)?;
             commands::finetune::run(&stage)?;
             commands::calibrate::run(&stage)?;
+            commands::export::run(&stage)?;
         }
     }
     Ok(())

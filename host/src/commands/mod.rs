@@ -1,7 +1,9 @@
 //! The commands: each is a stage that reads the recipe and the output folder and writes into it.
 
+pub mod bundle;
 pub mod calibrate;
 pub mod evaluate;
+pub mod export;
 pub mod finetune;
 pub mod prepare;
 pub mod pretrain;

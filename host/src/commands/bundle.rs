@@ -1,0 +1,149 @@
+//! `locus bundle`: create, sign, inspect, verify.
+
+use std::{collections::BTreeMap, path::{Path, PathBuf}};
+
+use locus_engine::{Bundle, Trust, TrustedKey};
+use locus_export::BundleBuilder;
+use locus_firmware_config::manifest::{FORMAT, Golden, GraphContract, Manifest, Provenance, Scope, Task, TensorSpec, TokenizerInfo};
+
+use super::{Stage, calibrate::best, export::{Exported, MAX_BATCH}};
+use crate::{Error, Result, error::io_at, files, stage::read_json};
+
+/// Signed and unsigned 8-bit kernels, fused or not, differ by quantisation noise of this many logits.
+const INT8_TOLERANCE: f64 = 0.25;
+const FP32_TOLERANCE: f64 = 1e-3;
+
+fn tensor(name: &str, dtype: &str, last: &str) -> TensorSpec {
+    TensorSpec { name: name.into(), dtype: dtype.into(), shape: vec!["batch".into(), last.into()] }
+}
+
+/// Puts the output folder's graphs and their manifest into an unsigned bundle.
+///
+/// # Errors
+/// A missing stage, or a file that cannot be read.
+pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) -> Result<()> {
+    let (dataset, _) = stage.dataset("bundle create")?;
+    let (config, _, _) = best(stage, "bundle create")?;
+    let path = stage.run.at("export.json");
+    if !path.exists() {
+        return Err(Error::Missing { stage: "bundle create", path, needs: "export" });
+    }
+    let exported: Exported = read_json(&path)?;
+    let tokenizer = dataset.tokenizer()?;
+    let recipe = &stage.recipe;
+    let version = |text: &str| text.parse().map_err(|_| Error::Recipe { key: "version".into(), got: text.into(), expected: "a semantic version".into() });
+    let window = tokenizer.bases(recipe.window.kmers) as u32;
+    let mut inputs: Vec<TensorSpec> =
+        ["ref_ids", "alt_ids", "ref_track", "alt_track", "ref_mask", "alt_mask"].iter().map(|n| tensor(n, "int64", "tokens")).collect();
+    inputs.push(tensor("features", "float32", &config.n_features.to_string()));
+    let manifest = Manifest {
+        format: FORMAT,
+        name: recipe.name.clone(),
+        version: version(&recipe.version)?,
+        security_counter: recipe.security_counter,
+        min_edge_version: version("0.1.0")?,
+        task: Task::VariantEffect,
+        labels: config.labels.clone(),
+        scope: Scope {
+            kinds: vec!["snv".into()],
+            min_bases: (2 * recipe.window.crop_flank[0] + 1) as u32,
+            max_bases: window,
+            modes: vec!["transcript".into(), "sequence_only".into()],
+            consequences: None,
+            assembly: recipe.data.assembly.clone(),
+        },
+        graph: GraphContract {
+            inputs,
+            outputs: vec![tensor("logits", "float32", &config.labels.len().to_string())],
+            features: dataset.features.clone(),
+            buckets: recipe.window.buckets.iter().map(|&b| b as u32).collect(),
+            max_tokens: config.max_position_embeddings as u32,
+            max_batch: MAX_BATCH,
+        },
+        tokenizer: TokenizerInfo {
+            kmer: tokenizer.k() as u32,
+            stride: tokenizer.stride() as u32,
+            vocab_size: tokenizer.vocab_size() as u32,
+            window_kmers: recipe.window.kmers as u32,
+            fingerprint: tokenizer.fingerprint(),
+        },
+        probability: read_json(&stage.run.at("probability.json"))?,
+        contract: exported.contract,
+        golden: Golden { part: "golden.json".into(), count: exported.golden.len() as u32, tolerance_fp32: FP32_TOLERANCE, tolerance_int8: INT8_TOLERANCE },
+        provenance: Provenance {
+            data: dataset.sources.clone().into_iter().collect::<BTreeMap<_, _>>(),
+            recipe_sha256: recipe.digest(),
+            seed: recipe.seed,
+            source,
+            created: created.into(),
+        },
+        parts: Vec::new(),
+    };
+    let read = |name: &str| {
+        let path = stage.run.at(name);
+        std::fs::read(&path).map_err(io_at(&path))
+    };
+    let golden = serde_json::to_vec(&exported.golden).map_err(std::io::Error::from).map_err(io_at(out))?;
+    let bytes = BundleBuilder::new(manifest)
+        .part("tokenizer.json", tokenizer.to_json().into_bytes())?
+        .part("config.json", read("best/config.json")?)?
+        .part("calibration.json", read("calibration.json")?)?
+        .part("golden.json", golden)?
+        .part("fp32.onnx", read("fp32.onnx")?)?
+        .part("int8.onnx", read("int8.onnx")?)?
+        .build()?;
+    files::write_atomically(out, &bytes)?;
+    let bundle = Bundle::open(out, &Trust::AllowUnsigned).map_err(locus_engine::Error::from)?;
+    eprintln!("bundle: {} bytes, digest {}", bytes.len(), bundle.digest());
+    Ok(())
+}
+
+/// Adds a signature.
+///
+/// # Errors
+/// No bundle or no private key.
+pub fn sign(key: &Path, input: &Path, out: &Path) -> Result<()> {
+    let key = locus_export::read_private(key)?;
+    let bytes = std::fs::read(input).map_err(io_at(input))?;
+    files::write_atomically(out, &locus_export::sign(&bytes, &key)?)
+}
+
+/// Prints the manifest, as JSON or in words.
+///
+/// # Errors
+/// A bundle that is refused.
+pub fn inspect(path: &Path, json: bool) -> Result<()> {
+    let bundle = Bundle::open(path, &Trust::AllowUnsigned).map_err(locus_engine::Error::from)?;
+    if json {
+        println!("{}", String::from_utf8_lossy(bundle.manifest_bytes()).trim_end());
+        return Ok(());
+    }
+    let m = bundle.manifest();
+    println!("{} {} ({})", m.name, m.version, if bundle.signed() { "signed, not checked against a key" } else { "not signed" });
+    println!("digest {}", bundle.digest());
+    for part in &m.parts {
+        println!("{:>10} {} {}", part.size, part.sha256, part.name);
+    }
+    Ok(())
+}
+
+/// Checks everything that a box would check.
+///
+/// # Errors
+/// A bundle that is refused, with the reason.
+pub fn verify(path: &Path, keys: &[PathBuf]) -> Result<()> {
+    let trusted = keys
+        .iter()
+        .map(|k| {
+            let pem = std::fs::read_to_string(k).map_err(io_at(k))?;
+            TrustedKey::from_pem(&pem).map_err(|e| Error::Data {
+                what: k.display().to_string(),
+                got: e.to_string(),
+                expected: "an Ed25519 public key in PEM".into(),
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let bundle = Bundle::open(path, &Trust::Keys(trusted)).map_err(locus_engine::Error::from)?;
+    println!("{} {}: every part and the signature are good", bundle.manifest().name, bundle.manifest().version);
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! `locus export`: ONNX in FP32 and INT8, proved against candle before anything is written.
+
+use std::collections::BTreeMap;
+
+use locus_calibration::{CalibrationTable, Range};
+use locus_engine::{EngineKind, Graphs, LoadOptions, Precision, Row, Session, logits_of, open_graphs};
+use locus_export::{SafetensorsWeights, build_fp32, build_int8, to_bytes};
+use locus_firmware_config::{manifest::{AccuracyContract, GoldenVector}, profile::DeviceProfile};
+use serde::{Deserialize, Serialize};
+
+use super::{Stage, calibrate::best, inputs};
+use crate::{
+    Error, Result,
+    calibrate::Ranges,
+    data::{Dataset, Pair, Split, View},
+    error::io_at,
+    files, infer, metrics,
+    stage::{read_json, write_json},
+};
+
+/// Rows per batch that a bundle's sessions take at most.
+pub(crate) const MAX_BATCH: u32 = 32;
+const CROPPED: View = View { cropped: true, bare: None };
+
+/// What `locus bundle create` needs besides the graphs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exported {
+    /// Largest difference of a logit from candle, in FP32, by bucket.
+    pub parity: BTreeMap<String, f64>,
+    /// What ran the graphs.
+    pub provider: String,
+    /// What quantisation cost on validation.
+    pub contract: AccuracyContract,
+    /// Vectors that a device must reproduce.
+    pub golden: Vec<GoldenVector>,
+    /// Largest difference of a golden logit between signed and unsigned INT8 kernels, and FP32.
+    pub int8_difference: f64,
+}
+
+/// A pair in the engine's types.
+struct Wide {
+    ref_ids: Vec<i64>,
+    alt_ids: Vec<i64>,
+    track: Vec<i64>,
+    features: Vec<f32>,
+}
+
+impl Wide {
+    fn of(pair: &Pair, n_features: usize) -> Self {
+        let wide = |ids: &[u16]| ids.iter().map(|&i| i64::from(i)).collect();
+        let mut features = vec![0.0; n_features];
+        pair.features.fill(&mut features);
+        Self { ref_ids: wide(&pair.ref_ids), alt_ids: wide(&pair.alt_ids), track: pair.track.iter().map(|&t| i64::from(t)).collect(), features }
+    }
+
+    fn row(&self) -> Row<'_> {
+        Row { ref_ids: &self.ref_ids, alt_ids: &self.alt_ids, ref_track: &self.track, alt_track: &self.track, features: &self.features }
+    }
+}
+
+fn engine_logits(session: &mut dyn Session, pairs: &[Pair], n_features: usize) -> Result<Vec<f32>> {
+    let wide: Vec<Wide> = pairs.iter().map(|p| Wide::of(p, n_features)).collect();
+    let rows: Vec<Row<'_>> = wide.iter().map(Wide::row).collect();
+    Ok(logits_of(session, &rows)?.into_iter().map(|l| l[0]).collect())
+}
+
+fn largest(a: &[f32], b: &[f32]) -> f64 {
+    locus_calibration::max_abs_error(a, b)
+}
+
+fn auroc(dataset: &Dataset, records: &[usize], logits: &[f32]) -> BTreeMap<String, f64> {
+    let figure = |keep: &dyn Fn(usize) -> bool| {
+        let kept = || records.iter().zip(logits).filter(|(i, _)| keep(**i));
+        let scores: Vec<f64> = kept().map(|(_, z)| f64::from(*z)).collect();
+        let labels: Vec<bool> = kept().map(|(i, _)| dataset.records[*i].pathogenic).collect();
+        metrics::auroc(&scores, &labels)
+    };
+    let figures = [("auroc", figure(&|_| true)), ("missense_auroc", figure(&|i| dataset.records[i].is_missense()))];
+    figures.into_iter().filter_map(|(n, v)| Some((n.to_owned(), v?))).collect()
+}
+
+fn broken(what: &str, got: String, expected: String) -> Error {
+    Error::Data { what: what.into(), got, expected }
+}
+
+/// Runs the stage, or says that it is done.
+///
+/// # Errors
+/// A missing stage, no engine, graphs that differ from candle, or INT8 over its budget: nothing is written.
+pub fn run(stage: &Stage) -> Result<()> {
+    let plan = &stage.recipe.export;
+    let (dataset, digest) = stage.dataset("export")?;
+    let (config, params, weights) = best(stage, "export")?;
+    let ranges_path = stage.run.at("ranges.json");
+    if !ranges_path.exists() {
+        return Err(Error::Missing { stage: "export", path: ranges_path, needs: "calibrate" });
+    }
+    let made_from = inputs([("recipe", stage.recipe.digest_of(plan)), ("dataset", digest), ("model", weights), ("ranges", files::sha256(&ranges_path)?)]);
+    let outputs = ["fp32.onnx", "int8.onnx", "export.json", "calibration.json"].map(|n| stage.run.at(n));
+    if outputs.iter().all(|p| p.exists()) && stage.run.done("export", &made_from).is_some() {
+        eprintln!("export: done before");
+        return Ok(());
+    }
+    let ranges: Ranges = read_json(&ranges_path)?;
+    let table = CalibrationTable {
+        method: "min-max".into(),
+        samples: stage.recipe.calibrate.range_records as u64,
+        ranges: ranges.into_iter().map(|(n, (min, max))| (n, Range { min, max })).collect(),
+    };
+    let checkpoint = stage.run.at("best/model.safetensors");
+    let bytes = std::fs::read(&checkpoint).map_err(io_at(&checkpoint))?;
+    let source = SafetensorsWeights::parse(&bytes)?;
+    let (fp32, int8) = (to_bytes(&build_fp32(&config, &source)?), to_bytes(&build_int8(&config, &source, &table)?));
+
+    let buckets = &stage.recipe.window.buckets;
+    let lengths: Vec<u32> = buckets.iter().map(|&b| b as u32).collect();
+    let n = config.n_features;
+    let graphs = Graphs::from_onnx(Some(fp32.clone()), Some(int8.clone()), &lengths, MAX_BATCH, config.labels.len() as u32, n as u32);
+    let base = DeviceProfile::named("base").map_err(|e| broken("profile base", e.to_string(), "the shipped one".into()))?;
+    let open = |precision, order: Vec<EngineKind>| open_graphs(&graphs, &base, &LoadOptions { precision, order, ..LoadOptions::default() });
+    let mut float = open(Precision::Fp32, vec![])?.session;
+    let mut whole = open(Precision::Int8, vec![EngineKind::OrtCpu])?.session;
+
+    let tokenizer = dataset.tokenizer()?;
+    let train = dataset.of_split(Split::Train);
+    let mut parity = BTreeMap::new();
+    for view in [View::TRANSCRIPT, View::SEQUENCE_ONLY, CROPPED] {
+        let picked: Vec<usize> = train.iter().copied().take(plan.parity_windows).collect();
+        let pairs = infer::view_of(&dataset, &tokenizer, &picked, view);
+        let difference = largest(&infer::logits(&config, &params, &pairs, buckets)?, &engine_logits(&mut *float, &pairs, n)?);
+        if !(difference <= plan.parity_tolerance) {
+            return Err(broken("parity of fp32.onnx with candle", difference.to_string(), format!("at most {}", plan.parity_tolerance)));
+        }
+        let name = if view == CROPPED { "cropped" } else if view == View::TRANSCRIPT { "transcript" } else { "sequence_only" };
+        parity.insert(name.to_owned(), difference);
+    }
+    let mut validation = dataset.of_split(Split::ValSelect);
+    validation.extend(dataset.of_split(Split::ValFit));
+    let pairs = infer::view_of(&dataset, &tokenizer, &validation, View::TRANSCRIPT);
+    let (f, q) = (engine_logits(&mut *float, &pairs, n)?, engine_logits(&mut *whole, &pairs, n)?);
+    let (fp32_figures, int8_figures) = (auroc(&dataset, &validation, &f), auroc(&dataset, &validation, &q));
+    let difference: BTreeMap<String, f64> = fp32_figures.iter().map(|(k, v)| (k.clone(), int8_figures.get(k).copied().unwrap_or(0.0) - v)).collect();
+    let lost = -difference.get("auroc").copied().unwrap_or(f64::NAN);
+    if !(lost <= plan.int8_budget) {
+        return Err(broken("AUROC that INT8 loses on validation", lost.to_string(), format!("at most {}", plan.int8_budget)));
+    }
+    let golden_pairs: Vec<Pair> = train.iter().step_by((train.len() / plan.golden).max(1)).take(plan.golden).enumerate()
+        .map(|(i, &r)| [View::TRANSCRIPT, View::SEQUENCE_ONLY, CROPPED][i % 3].of(&dataset.records[r], &tokenizer)).collect();
+    let (gf, gq) = (engine_logits(&mut *float, &golden_pairs, n)?, engine_logits(&mut *whole, &golden_pairs, n)?);
+    let golden = golden_pairs.iter().zip(gf.iter().zip(&gq)).map(|(p, (&f, &q))| {
+        let w = Wide::of(p, n);
+        GoldenVector { ref_ids: w.ref_ids, alt_ids: w.alt_ids, track: w.track, features: w.features, logits_fp32: vec![f], logits_int8: vec![q] }
+    }).collect();
+    eprintln!("export: parity {parity:?}; INT8 less FP32 on validation {difference:?}; {} and {} bytes", fp32.len(), int8.len());
+    let exported = Exported {
+        parity,
+        provider: float.spec().provider.clone(),
+        contract: AccuracyContract { data: "validation, with transcript".into(), metric: "auroc".into(), fp32: fp32_figures, int8: int8_figures, difference, budget: plan.int8_budget },
+        golden,
+        int8_difference: largest(&gf, &gq),
+    };
+    files::write_atomically(&outputs[0], &fp32)?;
+    files::write_atomically(&outputs[1], &int8)?;
+    write_json(&outputs[2], &exported)?;
+    write_json(&outputs[3], &table)?;
+    let figures = BTreeMap::from([("fp32_bytes".to_owned(), fp32.len() as f64), ("int8_bytes".to_owned(), int8.len() as f64), ("int8_auroc_loss".to_owned(), lost)]);
+    stage.run.finish("export", made_from, figures)
+}
