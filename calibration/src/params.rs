@@ -78,6 +78,9 @@ pub fn quantise_per_channel(values: &[f32], channels: usize) -> Result<(Vec<i8>,
         largest.iter_mut().zip(row).for_each(|(l, v)| *l = l.max(v.abs()));
     }
     let params = largest.into_iter().map(QuantParams::covering).collect::<Result<Vec<_>, _>>()?;
-    let codes = values.chunks_exact(channels).flat_map(|row| row.iter().zip(&params).map(|(&v, p)| p.quantise(v))).collect();
+    let codes = values
+        .chunks_exact(channels)
+        .flat_map(|row| row.iter().zip(&params).map(|(&v, p)| p.quantise(v)))
+        .collect();
     Ok((codes, params.into_iter().map(|p| p.scale).collect()))
 }

@@ -3,7 +3,9 @@
 use std::io::Read;
 
 use ed25519_dalek::{Signer, SigningKey};
-use locus_firmware_config::manifest::{Manifest, Part, Signature, Signatures, digest, key_id, signing_message};
+use locus_firmware_config::manifest::{
+    Manifest, Part, Signature, Signatures, digest, key_id, signing_message,
+};
 use sha2::{Digest, Sha256};
 
 use crate::ExportError;
@@ -11,7 +13,16 @@ use crate::ExportError;
 const MANIFEST: &str = "manifest.json";
 const SIGNATURES: &str = "signatures.json";
 /// Order of the parts in the archive.
-const ORDER: [&str; 8] = ["tokenizer.json", "config.json", "calibration.json", "golden.json", "fp32.onnx", "int8.onnx", "int8-fp16.onnx", "model-card.md"];
+const ORDER: [&str; 8] = [
+    "tokenizer.json",
+    "config.json",
+    "calibration.json",
+    "golden.json",
+    "fp32.onnx",
+    "int8.onnx",
+    "int8-fp16.onnx",
+    "model-card.md",
+];
 /// Largest bundle that is read to be signed.
 const MAX_BYTES: u64 = 4 << 30;
 
@@ -32,7 +43,10 @@ impl BundleBuilder {
     /// # Errors
     /// A name that format 1 does not know, or one that is already there.
     pub fn part(mut self, name: &str, bytes: Vec<u8>) -> Result<Self, ExportError> {
-        let known = ORDER.iter().find(|n| **n == name).ok_or(ExportError::Bundle { reason: "a part that format 1 does not know" })?;
+        let known = ORDER
+            .iter()
+            .find(|n| **n == name)
+            .ok_or(ExportError::Bundle { reason: "a part that format 1 does not know" })?;
         if self.parts.iter().any(|(n, _)| n == known) {
             return Err(ExportError::Bundle { reason: "a part is there twice" });
         }
@@ -88,7 +102,11 @@ pub fn split(bundle: &[u8]) -> Result<Vec<(String, Vec<u8>)>, ExportError> {
     let mut entries = Vec::new();
     for entry in tar::Archive::new(bundle).entries().map_err(|_| bad("not an archive"))? {
         let mut entry = entry.map_err(|_| bad("a broken archive"))?;
-        let name = entry.path().ok().and_then(|p| p.to_str().map(str::to_owned)).ok_or(bad("a name that is no text"))?;
+        let name = entry
+            .path()
+            .ok()
+            .and_then(|p| p.to_str().map(str::to_owned))
+            .ok_or(bad("a name that is no text"))?;
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes).map_err(|_| bad("a part that is cut off"))?;
         entries.push((name, bytes));
@@ -109,7 +127,8 @@ pub fn sign(bundle: &[u8], key: &SigningKey) -> Result<Vec<u8>, ExportError> {
     let hash: [u8; 32] = Sha256::digest(&entries[0].1).into();
     debug_assert_eq!(hex::encode(hash), digest(&entries[0].1));
     let mut signatures = match entries.iter().position(|(n, _)| n == SIGNATURES) {
-        Some(at) => serde_json::from_slice(&entries.remove(at).1).map_err(|_| ExportError::Bundle { reason: "signatures.json cannot be read" })?,
+        Some(at) => serde_json::from_slice(&entries.remove(at).1)
+            .map_err(|_| ExportError::Bundle { reason: "signatures.json cannot be read" })?,
         None => Signatures { signatures: Vec::new() },
     };
     let id = key_id(key.verifying_key().as_bytes());

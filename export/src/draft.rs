@@ -1,8 +1,9 @@
 //! A graph being written: nodes and constants with names that say where they stand.
 
 use locus_onnx::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TypeProto,
-    ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+    TypeProto, ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto,
+    type_proto,
 };
 
 /// ONNX operator set: the first with LayerNormalization, and one that ONNX Runtime 1.22 and tract read.
@@ -20,7 +21,12 @@ pub(crate) fn int(name: &str, value: i64) -> AttributeProto {
 }
 
 pub(crate) fn ints(name: &str, values: &[i64]) -> AttributeProto {
-    AttributeProto { name: name.into(), ints: values.to_vec(), r#type: AttributeType::Ints as i32, ..Default::default() }
+    AttributeProto {
+        name: name.into(),
+        ints: values.to_vec(),
+        r#type: AttributeType::Ints as i32,
+        ..Default::default()
+    }
 }
 
 pub(crate) fn float(name: &str, value: f32) -> AttributeProto {
@@ -29,12 +35,24 @@ pub(crate) fn float(name: &str, value: f32) -> AttributeProto {
 
 impl Draft {
     /// Adds a node named after its first output and returns that name.
-    pub(crate) fn node(&mut self, op: &str, inputs: &[&str], output: &str, attributes: Vec<AttributeProto>) -> String {
+    pub(crate) fn node(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        output: &str,
+        attributes: Vec<AttributeProto>,
+    ) -> String {
         self.nodes_of(op, inputs, &[output], attributes);
         output.to_owned()
     }
 
-    pub(crate) fn nodes_of(&mut self, op: &str, inputs: &[&str], outputs: &[&str], attribute: Vec<AttributeProto>) {
+    pub(crate) fn nodes_of(
+        &mut self,
+        op: &str,
+        inputs: &[&str],
+        outputs: &[&str],
+        attribute: Vec<AttributeProto>,
+    ) {
         let owned = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
         self.nodes.push(NodeProto {
             input: owned(inputs),
@@ -49,7 +67,13 @@ impl Draft {
     fn constant(&mut self, name: &str, kind: DataType, dims: &[usize], raw_data: Vec<u8>) -> String {
         if !self.constants.iter().any(|c| c.name == name) {
             let dims = dims.iter().map(|&d| d as i64).collect();
-            self.constants.push(TensorProto { dims, data_type: kind as i32, name: name.into(), raw_data, ..Default::default() });
+            self.constants.push(TensorProto {
+                dims,
+                data_type: kind as i32,
+                name: name.into(),
+                raw_data,
+                ..Default::default()
+            });
         }
         name.to_owned()
     }
@@ -59,14 +83,24 @@ impl Draft {
     }
 
     pub(crate) fn longs(&mut self, name: &str, values: &[i64]) -> String {
-        self.constant(name, DataType::Int64, &[values.len()], values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        self.constant(
+            name,
+            DataType::Int64,
+            &[values.len()],
+            values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        )
     }
 
     pub(crate) fn codes(&mut self, name: &str, dims: &[usize], values: &[i8]) -> String {
         self.constant(name, DataType::Int8, dims, values.iter().map(|v| v.cast_unsigned()).collect())
     }
 
-    pub(crate) fn finish(self, name: &str, input: Vec<ValueInfoProto>, output: Vec<ValueInfoProto>) -> ModelProto {
+    pub(crate) fn finish(
+        self,
+        name: &str,
+        input: Vec<ValueInfoProto>,
+        output: Vec<ValueInfoProto>,
+    ) -> ModelProto {
         ModelProto {
             ir_version: IR_VERSION,
             opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
@@ -93,5 +127,9 @@ pub(crate) fn value(name: &str, kind: DataType, dims: &[&str]) -> ValueInfoProto
     };
     let shape = TensorShapeProto { dim: dims.iter().map(dim).collect() };
     let tensor = type_proto::Tensor { elem_type: kind as i32, shape: Some(shape) };
-    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)) }), ..Default::default() }
+    ValueInfoProto {
+        name: name.into(),
+        r#type: Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)) }),
+        ..Default::default()
+    }
 }

@@ -9,7 +9,9 @@ use std::{
 
 use ed25519_dalek::{
     SigningKey, VerifyingKey,
-    pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, spki::der::pem::LineEnding},
+    pkcs8::{
+        DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, spki::der::pem::LineEnding,
+    },
 };
 use zeroize::Zeroizing;
 
@@ -33,8 +35,10 @@ pub fn generate(base: &Path) -> Result<(PathBuf, PathBuf), ExportError> {
     let no_key = |path: &Path| ExportError::Key { path: path.to_owned(), expected: "key" };
     let private_pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|_| no_key(&private))?;
     let public_pem = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|_| no_key(&public))?;
-    for (path, mode, text) in [(&private, 0o600, private_pem.as_str()), (&public, 0o644, public_pem.as_str())] {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(io(path))?;
+    for (path, mode, text) in [(&private, 0o600, private_pem.as_str()), (&public, 0o644, public_pem.as_str())]
+    {
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(io(path))?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io(path))?;
     }
     Ok((private, public))
@@ -46,7 +50,8 @@ pub fn generate(base: &Path) -> Result<(PathBuf, PathBuf), ExportError> {
 /// No such file, or no private key in it.
 pub fn read_private(path: &Path) -> Result<SigningKey, ExportError> {
     let text = Zeroizing::new(std::fs::read_to_string(path).map_err(io(path))?);
-    SigningKey::from_pkcs8_pem(&text).map_err(|_| ExportError::Key { path: path.to_owned(), expected: "private key" })
+    SigningKey::from_pkcs8_pem(&text)
+        .map_err(|_| ExportError::Key { path: path.to_owned(), expected: "private key" })
 }
 
 /// Reads a public key.
@@ -55,5 +60,6 @@ pub fn read_private(path: &Path) -> Result<SigningKey, ExportError> {
 /// No such file, or no public key in it.
 pub fn read_public(path: &Path) -> Result<VerifyingKey, ExportError> {
     let text = std::fs::read_to_string(path).map_err(io(path))?;
-    VerifyingKey::from_public_key_pem(&text).map_err(|_| ExportError::Key { path: path.to_owned(), expected: "public key" })
+    VerifyingKey::from_public_key_pem(&text)
+        .map_err(|_| ExportError::Key { path: path.to_owned(), expected: "public key" })
 }

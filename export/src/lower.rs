@@ -25,7 +25,11 @@ pub fn build_fp32(config: &ModelConfig, weights: &dyn WeightSource) -> Result<Mo
 ///
 /// # Errors
 /// As [`build_fp32`], and an activation without a range.
-pub fn build_int8(config: &ModelConfig, weights: &dyn WeightSource, table: &CalibrationTable) -> Result<ModelProto, ExportError> {
+pub fn build_int8(
+    config: &ModelConfig,
+    weights: &dyn WeightSource,
+    table: &CalibrationTable,
+) -> Result<ModelProto, ExportError> {
     Lowering { config, weights, table: Some(table), draft: Draft::default() }.run()
 }
 
@@ -44,12 +48,22 @@ struct Lowering<'a> {
 impl Lowering<'_> {
     fn run(mut self) -> Result<ModelProto, ExportError> {
         let c = self.config;
-        let fits = c.hidden_act == "gelu" && c.num_attention_heads > 0 && c.hidden_size.is_multiple_of(c.num_attention_heads);
+        let fits = c.hidden_act == "gelu"
+            && c.num_attention_heads > 0
+            && c.hidden_size.is_multiple_of(c.num_attention_heads);
         if !fits {
-            return Err(ExportError::Config { field: "hidden_act, num_attention_heads", got: format!("{}, {}", c.hidden_act, c.num_attention_heads), expected: "gelu, a divisor of hidden_size" });
+            return Err(ExportError::Config {
+                field: "hidden_act, num_attention_heads",
+                got: format!("{}, {}", c.hidden_act, c.num_attention_heads),
+                expected: "gelu, a divisor of hidden_size",
+            });
         }
         if c.norm_position != "pre" && c.norm_position != "post" {
-            return Err(ExportError::Config { field: "norm_position", got: c.norm_position.clone(), expected: "pre or post" });
+            return Err(ExportError::Config {
+                field: "norm_position",
+                got: c.norm_position.clone(),
+                expected: "pre or post",
+            });
         }
         let hidden = self.encoder()?;
         let logits = self.head(&hidden)?;
@@ -82,7 +96,15 @@ impl Lowering<'_> {
 
     /// x times the transposed weights of `names` (joined along their outputs), plus their biases. In an
     /// INT8 graph both factors pass through Q/DQ; `activation` names the range of x.
-    fn linear(&mut self, x: &str, names: &[String], input: usize, each: usize, activation: &str, output: &str) -> Result<String, ExportError> {
+    fn linear(
+        &mut self,
+        x: &str,
+        names: &[String],
+        input: usize,
+        each: usize,
+        activation: &str,
+        output: &str,
+    ) -> Result<String, ExportError> {
         let out = each * names.len();
         let mut matrix = vec![0.0; input * out];
         let mut bias = Vec::with_capacity(out);
@@ -101,22 +123,38 @@ impl Lowering<'_> {
         Ok(self.draft.node("Add", &[&product, &b], output, vec![]))
     }
 
-    fn factors(&mut self, x: &str, matrix: &[f32], dims: [usize; 2], activation: &str, output: &str) -> Result<(String, String), ExportError> {
+    fn factors(
+        &mut self,
+        x: &str,
+        matrix: &[f32],
+        dims: [usize; 2],
+        activation: &str,
+        output: &str,
+    ) -> Result<(String, String), ExportError> {
         let Some(table) = self.table else {
             return Ok((x.to_owned(), self.draft.floats(&format!("{output}.weight"), &dims, matrix)));
         };
         let quantise = |source| ExportError::Quantise { name: activation.to_owned(), source };
-        let range = table.ranges.get(activation).ok_or_else(|| ExportError::Range { name: activation.to_owned() })?;
+        let range =
+            table.ranges.get(activation).ok_or_else(|| ExportError::Range { name: activation.to_owned() })?;
         let scale = range.params().map_err(quantise)?.scale;
         let d = &mut self.draft;
-        let (s, z) = (d.floats(&format!("{activation}.scale"), &[], &[scale]), d.codes(&format!("{activation}.zero_point"), &[], &[0]));
+        let (s, z) = (
+            d.floats(&format!("{activation}.scale"), &[], &[scale]),
+            d.codes(&format!("{activation}.zero_point"), &[], &[0]),
+        );
         let q = d.node("QuantizeLinear", &[x, &s, &z], &format!("{activation}.quantised"), vec![]);
         let x = d.node("DequantizeLinear", &[&q, &s, &z], &format!("{activation}.dequantised"), vec![]);
         let (codes, scales) = quantise_per_channel(matrix, dims[1]).map_err(quantise)?;
         let w = d.codes(&format!("{output}.weight"), &dims, &codes);
         let s = d.floats(&format!("{output}.weight.scale"), &[dims[1]], &scales);
         let z = d.codes(&format!("{output}.weight.zero_point"), &[dims[1]], &vec![0; dims[1]]);
-        let w = d.node("DequantizeLinear", &[&w, &s, &z], &format!("{output}.weight.dequantised"), vec![int("axis", 1)]);
+        let w = d.node(
+            "DequantizeLinear",
+            &[&w, &s, &z],
+            &format!("{output}.weight.dequantised"),
+            vec![int("axis", 1)],
+        );
         Ok((x, w))
     }
 
@@ -137,12 +175,16 @@ impl Lowering<'_> {
         let h = c.hidden_size;
         let table = |n: &str| format!("bert.embeddings.{n}_embeddings.weight");
         let (word, position, kind) = (table("word"), table("position"), table("token_type"));
-        for (name, rows) in [(&word, c.vocab_size), (&position, c.max_position_embeddings), (&kind, c.type_vocab_size)] {
+        for (name, rows) in
+            [(&word, c.vocab_size), (&position, c.max_position_embeddings), (&kind, c.type_vocab_size)]
+        {
             let values = self.get(name, &[rows, h])?;
             self.draft.floats(name, &[rows, h], &values);
         }
         let d = &mut self.draft;
-        let join = |d: &mut Draft, what: &str| d.node("Concat", &[&format!("ref_{what}"), &format!("alt_{what}")], what, vec![int("axis", 0)]);
+        let join = |d: &mut Draft, what: &str| {
+            d.node("Concat", &[&format!("ref_{what}"), &format!("alt_{what}")], what, vec![int("axis", 0)])
+        };
         let (ids, track, mask) = (join(d, "ids"), join(d, "track"), join(d, "mask"));
         let words = d.node("Gather", &[&word, &ids], "embeddings.words", vec![int("axis", 0)]);
         let tracks = d.node("Gather", &[&kind, &track], "embeddings.tracks", vec![int("axis", 0)]);
@@ -170,21 +212,50 @@ impl Lowering<'_> {
         let (h, f) = (c.hidden_size, c.intermediate_size);
         let (name, l) = (format!("bert.encoder.layer.{n}"), format!("layer.{n}"));
         let pre = c.norm_position == "pre";
-        let (norm1, norm2) = (format!("{name}.attention.output.LayerNorm"), format!("{name}.output.LayerNorm"));
+        let (norm1, norm2) =
+            (format!("{name}.attention.output.LayerNorm"), format!("{name}.output.LayerNorm"));
         let input = if pre { self.norm(x, &norm1, &format!("{l}.attention.norm"))? } else { x.to_owned() };
         let parts = ["query", "key", "value"].map(|p| format!("{name}.attention.self.{p}"));
-        let qkv = self.linear(&input, &parts, h, h, &format!("{l}.attention.qkv_input"), &format!("{l}.attention.qkv"))?;
+        let qkv = self.linear(
+            &input,
+            &parts,
+            h,
+            h,
+            &format!("{l}.attention.qkv_input"),
+            &format!("{l}.attention.qkv"),
+        )?;
         let seen = self.attention(&l, &qkv);
         let dense = [format!("{name}.attention.output.dense")];
-        let y = self.linear(&seen, &dense, h, h, &format!("{l}.attention.output_input"), &format!("{l}.attention.output"))?;
+        let y = self.linear(
+            &seen,
+            &dense,
+            h,
+            h,
+            &format!("{l}.attention.output_input"),
+            &format!("{l}.attention.output"),
+        )?;
         let mut x = self.draft.node("Add", &[x, &y], &format!("{l}.attention.residual"), vec![]);
         if !pre {
             x = self.norm(&x, &norm1, &format!("{l}.attention.norm"))?;
         }
         let input = if pre { self.norm(&x, &norm2, &format!("{l}.ffn.norm"))? } else { x.clone() };
-        let inner = self.linear(&input, &[format!("{name}.intermediate.dense")], h, f, &format!("{l}.ffn.input"), &format!("{l}.ffn.inner"))?;
+        let inner = self.linear(
+            &input,
+            &[format!("{name}.intermediate.dense")],
+            h,
+            f,
+            &format!("{l}.ffn.input"),
+            &format!("{l}.ffn.inner"),
+        )?;
         let inner = self.gelu(&inner, &format!("{l}.ffn.gelu"));
-        let y = self.linear(&inner, &[format!("{name}.output.dense")], f, h, &format!("{l}.ffn.output_input"), &format!("{l}.ffn.output"))?;
+        let y = self.linear(
+            &inner,
+            &[format!("{name}.output.dense")],
+            f,
+            h,
+            &format!("{l}.ffn.output_input"),
+            &format!("{l}.ffn.output"),
+        )?;
         let x = self.draft.node("Add", &[&x, &y], &format!("{l}.ffn.residual"), vec![]);
         if pre { Ok(x) } else { self.norm(&x, &norm2, &format!("{l}.ffn.norm")) }
     }
@@ -208,7 +279,8 @@ impl Lowering<'_> {
         let scores = d.node("Add", &[&scores, "mask.additive"], &at("masked"), vec![]);
         let p = d.node("Softmax", &[&scores], &at("probabilities"), vec![int("axis", -1)]);
         let seen = d.node("MatMul", &[&p, &v], &at("context.heads"), vec![]);
-        let seen = d.node("Transpose", &[&seen], &at("context.transposed"), vec![ints("perm", &[0, 2, 1, 3])]);
+        let seen =
+            d.node("Transpose", &[&seen], &at("context.transposed"), vec![ints("perm", &[0, 2, 1, 3])]);
         d.node("Reshape", &[&seen, &join], &at("context"), vec![])
     }
 
@@ -224,7 +296,12 @@ impl Lowering<'_> {
     fn share(&mut self, counts: &str, output: &str) -> String {
         let one = self.draft.longs("axis.1", &[1]);
         let unit = self.draft.floats("mask.one", &[], &[1.0]);
-        let total = self.draft.node("ReduceSum", &[counts, &one], &format!("{output}.total"), vec![int("keepdims", 1)]);
+        let total = self.draft.node(
+            "ReduceSum",
+            &[counts, &one],
+            &format!("{output}.total"),
+            vec![int("keepdims", 1)],
+        );
         let total = self.draft.node("Max", &[&total, &unit], &format!("{output}.divisor"), vec![]);
         self.draft.node("Div", &[counts, &total], output, vec![])
     }
@@ -234,7 +311,8 @@ impl Lowering<'_> {
         let to_float = || vec![int("to", DataType::Float as i64)];
         let d = &mut self.draft;
         // Slices, not a Split: tract cannot tell that half of twice the batch is the batch.
-        let (zero, one, end) = (d.longs("axis.0", &[0]), d.longs("axis.1", &[1]), d.longs("slice.end", &[i64::MAX]));
+        let (zero, one, end) =
+            (d.longs("axis.0", &[0]), d.longs("axis.1", &[1]), d.longs("slice.end", &[i64::MAX]));
         let rows = d.node("Slice", &["shape", &zero, &one, &zero], "rows", vec![]);
         d.node("Slice", &[hidden, &zero, &rows, &zero], "head.ref", vec![]);
         d.node("Slice", &[hidden, &rows, &end, &zero], "head.alt", vec![]);
@@ -253,13 +331,28 @@ impl Lowering<'_> {
             self.pool(&attended, "head.ref", "head.mean_ref"),
         ];
         let dense = |n: &str| [format!("head.{n}")];
-        let y = self.linear("features", &dense("features.dense1"), c.n_features, 128, "head.features.dense1_input", "head.features.1")?;
+        let y = self.linear(
+            "features",
+            &dense("features.dense1"),
+            c.n_features,
+            128,
+            "head.features.dense1_input",
+            "head.features.1",
+        )?;
         let y = self.gelu(&y, "head.features.1.gelu");
-        let y = self.linear(&y, &dense("features.dense2"), 128, 64, "head.features.dense2_input", "head.features.2")?;
+        let y = self.linear(
+            &y,
+            &dense("features.dense2"),
+            128,
+            64,
+            "head.features.dense2_input",
+            "head.features.2",
+        )?;
         let features = self.gelu(&y, "head.features.2.gelu");
         let [a, b, m, r] = &pooled;
         let x = self.draft.node("Concat", &[a, b, m, r, &features], "head.input", vec![int("axis", -1)]);
-        let x = self.linear(&x, &dense("dense"), 4 * c.hidden_size + 64, 128, "head.dense_input", "head.inner")?;
+        let x =
+            self.linear(&x, &dense("dense"), 4 * c.hidden_size + 64, 128, "head.dense_input", "head.inner")?;
         let x = self.gelu(&x, "head.inner.gelu");
         // The last product is tiny and sets the logit: it stays float in every graph.
         let (table, labels) = (self.table.take(), c.labels.len());

@@ -334,13 +334,20 @@ impl Manifest {
         let wrong = |field, got: &str, expected| {
             Err(ManifestError::Field { field, got: got.chars().take(64).collect(), expected })
         };
-        if self.name.is_empty() || self.name.len() > 64 || !self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+        if self.name.is_empty()
+            || self.name.len() > 64
+            || !self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        {
             return wrong("name", &self.name, "1 to 64 letters, digits, dots, hyphens and underscores");
         }
         let mut names = BTreeSet::new();
         for part in &self.parts {
             let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-            if part.name.is_empty() || part.name.len() > 64 || part.name.starts_with('.') || !part.name.bytes().all(good) {
+            if part.name.is_empty()
+                || part.name.len() > 64
+                || part.name.starts_with('.')
+                || !part.name.bytes().all(good)
+            {
                 return wrong("parts[].name", &part.name, "a plain file name");
             }
             if part.name == "manifest.json" || part.name == "signatures.json" || !names.insert(&part.name) {
@@ -351,11 +358,22 @@ impl Manifest {
             }
         }
         let numbers = self.probability.modes.values().flat_map(|m| {
-            [m.temperature, m.offset, m.prior, m.benign_below, m.pathogenic_above, m.answered_accuracy, m.answered_share, m.lr_pathogenic, m.lr_benign]
+            [
+                m.temperature,
+                m.offset,
+                m.prior,
+                m.benign_below,
+                m.pathogenic_above,
+                m.answered_accuracy,
+                m.answered_share,
+                m.lr_pathogenic,
+                m.lr_benign,
+            ]
         });
         let contract = [&self.contract.fp32, &self.contract.int8, &self.contract.difference];
         let numbers = numbers.chain(contract.into_iter().flat_map(|m| m.values().copied()));
-        for n in numbers.chain([self.contract.budget, self.golden.tolerance_fp32, self.golden.tolerance_int8]) {
+        for n in numbers.chain([self.contract.budget, self.golden.tolerance_fp32, self.golden.tolerance_int8])
+        {
             if !n.is_finite() {
                 return wrong("a number", &n.to_string(), "a finite one");
             }
@@ -377,13 +395,51 @@ pub(crate) mod tests {
             min_edge_version: semver::Version::new(0, 1, 0),
             task: Task::VariantEffect,
             labels: vec!["pathogenic".into()],
-            scope: Scope { kinds: vec!["snv".into()], min_bases: 3, max_bases: 63, modes: vec!["transcript".into()], consequences: None, assembly: "GRCh38".into() },
-            graph: GraphContract { inputs: vec![], outputs: vec![], features: vec![], buckets: vec![32, 64], max_tokens: 64, max_batch: 32 },
-            tokenizer: TokenizerInfo { kmer: 3, stride: 1, vocab_size: 69, window_kmers: 61, fingerprint: "0".repeat(64) },
+            scope: Scope {
+                kinds: vec!["snv".into()],
+                min_bases: 3,
+                max_bases: 63,
+                modes: vec!["transcript".into()],
+                consequences: None,
+                assembly: "GRCh38".into(),
+            },
+            graph: GraphContract {
+                inputs: vec![],
+                outputs: vec![],
+                features: vec![],
+                buckets: vec![32, 64],
+                max_tokens: 64,
+                max_batch: 32,
+            },
+            tokenizer: TokenizerInfo {
+                kmer: 3,
+                stride: 1,
+                vocab_size: 69,
+                window_kmers: 61,
+                fingerprint: "0".repeat(64),
+            },
             probability: ProbabilityModel { modes: BTreeMap::new() },
-            contract: AccuracyContract { data: "validation".into(), metric: "auroc".into(), fp32: BTreeMap::new(), int8: BTreeMap::new(), difference: BTreeMap::new(), budget: 0.005 },
-            golden: Golden { part: "golden.json".into(), count: 0, tolerance_fp32: 1e-4, tolerance_int8: 0.1 },
-            provenance: Provenance { data: BTreeMap::new(), recipe_sha256: "0".repeat(64), seed: 1, source: None, created: "2026-01-01".into() },
+            contract: AccuracyContract {
+                data: "validation".into(),
+                metric: "auroc".into(),
+                fp32: BTreeMap::new(),
+                int8: BTreeMap::new(),
+                difference: BTreeMap::new(),
+                budget: 0.005,
+            },
+            golden: Golden {
+                part: "golden.json".into(),
+                count: 0,
+                tolerance_fp32: 1e-4,
+                tolerance_int8: 0.1,
+            },
+            provenance: Provenance {
+                data: BTreeMap::new(),
+                recipe_sha256: "0".repeat(64),
+                seed: 1,
+                source: None,
+                created: "2026-01-01".into(),
+            },
             parts: vec![Part { name: "fp32.onnx".into(), size: 1, sha256: "a".repeat(64) }],
         }
     }
@@ -413,8 +469,14 @@ pub(crate) mod tests {
         m.contract.budget = f64::NAN;
         assert!(m.to_json().is_err());
         let text = String::from_utf8(manifest().to_json().unwrap()).unwrap();
-        assert!(matches!(Manifest::from_json(text.replace("\"format\": 1", "\"format\": 9").as_bytes()), Err(ManifestError::Format { got: 9 })));
+        assert!(matches!(
+            Manifest::from_json(text.replace("\"format\": 1", "\"format\": 9").as_bytes()),
+            Err(ManifestError::Format { got: 9 })
+        ));
         assert!(Manifest::from_json(text.replace("\"seed\"", "\"sead\"").as_bytes()).is_err());
-        assert!(matches!(Manifest::from_json(&vec![b' '; MAX_MANIFEST_BYTES + 1]), Err(ManifestError::TooLarge { .. })));
+        assert!(matches!(
+            Manifest::from_json(&vec![b' '; MAX_MANIFEST_BYTES + 1]),
+            Err(ManifestError::TooLarge { .. })
+        ));
     }
 }

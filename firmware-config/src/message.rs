@@ -352,7 +352,13 @@ impl Request {
     pub fn from_postcard(bytes: &[u8]) -> Result<Self, Fault> {
         check_size(bytes.len())?;
         let request: Self = postcard::from_bytes(bytes).map_err(|_| {
-            Fault::new(FaultCode::BadRequest, format!("got {} bytes that are no postcard request, expected the layout of protocol version 1", bytes.len()))
+            Fault::new(
+                FaultCode::BadRequest,
+                format!(
+                    "got {} bytes that are no postcard request, expected the layout of protocol version 1",
+                    bytes.len()
+                ),
+            )
         })?;
         request.check()
     }
@@ -360,9 +366,18 @@ impl Request {
     fn check(self) -> Result<Self, Fault> {
         let id = self.id.clone().filter(|id| name_is_good(id));
         let bad = |message: String| Err(Fault::new(FaultCode::BadRequest, message).for_id(id.clone()));
-        for (key, value) in [("id", &self.id), ("subject", &self.subject), ("model", &self.model), ("assembly", &self.assembly), ("gene", &self.gene), ("transcript_id", &self.transcript_id)] {
+        for (key, value) in [
+            ("id", &self.id),
+            ("subject", &self.subject),
+            ("model", &self.model),
+            ("assembly", &self.assembly),
+            ("gene", &self.gene),
+            ("transcript_id", &self.transcript_id),
+        ] {
             if value.as_ref().is_some_and(|v| !name_is_good(v)) {
-                return bad(format!("got a {key} that is empty, longer than {MAX_NAME} characters or not printable ASCII, expected 1 to {MAX_NAME} printable characters"));
+                return bad(format!(
+                    "got a {key} that is empty, longer than {MAX_NAME} characters or not printable ASCII, expected 1 to {MAX_NAME} printable characters"
+                ));
             }
         }
         match (&self.sequence, &self.mutation, &self.variant) {
@@ -372,9 +387,16 @@ impl Request {
             }
             (None, None, Some(_)) => {}
             (Some(_), None, None) => {
-                return bad("got a sequence alone, expected a mutation with it; the active models judge variants".into());
+                return bad(
+                    "got a sequence alone, expected a mutation with it; the active models judge variants"
+                        .into(),
+                );
             }
-            _ => return bad("got neither or both forms, expected either sequence with mutation, or variant".into()),
+            _ => {
+                return bad(
+                    "got neither or both forms, expected either sequence with mutation, or variant".into()
+                );
+            }
         }
         if let Some(t) = &self.transcript
             && t.strand != "+"
@@ -388,7 +410,12 @@ impl Request {
 
 fn check_size(len: usize) -> Result<(), Fault> {
     if len > MAX_MESSAGE_BYTES {
-        return Err(Fault::new(FaultCode::TooLarge, format!("got {len} bytes, expected at most {MAX_MESSAGE_BYTES}; send a shorter sequence around the mutation")));
+        return Err(Fault::new(
+            FaultCode::TooLarge,
+            format!(
+                "got {len} bytes, expected at most {MAX_MESSAGE_BYTES}; send a shorter sequence around the mutation"
+            ),
+        ));
     }
     Ok(())
 }
@@ -413,12 +440,24 @@ mod tests {
 
     #[test]
     fn both_forms_are_read_and_mixtures_are_not() {
-        for good in [r#"{"sequence":"ACGT","mutation":"A1C"}"#, r#"{"variant":"chr1-5-A-T","id":"x","lane":"batch"}"#] {
+        for good in
+            [r#"{"sequence":"ACGT","mutation":"A1C"}"#, r#"{"variant":"chr1-5-A-T","id":"x","lane":"batch"}"#]
+        {
             let r = Request::from_json(good.as_bytes()).unwrap();
             assert_eq!(Request::from_postcard(&postcard::to_stdvec(&r).unwrap()).unwrap(), r);
         }
-        for bad in ["", "{", "[]", "{}", r#"{"sequence":"A"}"#, r#"{"variant":"a","mutation":"A1C"}"#, r#"{"variant":"a","sequence":"A","mutation":"A1C"}"#,
-            r#"{"variant":"a","id":""}"#, r#"{"variant":"a","id":"\u0007"}"#, r#"{"sequence":"A","mutation":"A1C","transcript":{"strand":"x","exons":[],"cds":[]}}"#] {
+        for bad in [
+            "",
+            "{",
+            "[]",
+            "{}",
+            r#"{"sequence":"A"}"#,
+            r#"{"variant":"a","mutation":"A1C"}"#,
+            r#"{"variant":"a","sequence":"A","mutation":"A1C"}"#,
+            r#"{"variant":"a","id":""}"#,
+            r#"{"variant":"a","id":"\u0007"}"#,
+            r#"{"sequence":"A","mutation":"A1C","transcript":{"strand":"x","exons":[],"cds":[]}}"#,
+        ] {
             assert_eq!(Request::from_json(bad.as_bytes()).unwrap_err().code, FaultCode::BadRequest, "{bad}");
         }
     }
@@ -435,7 +474,10 @@ mod tests {
 
     #[test]
     fn size_is_checked_first() {
-        assert_eq!(Request::from_json(&vec![b'{'; MAX_MESSAGE_BYTES + 1]).unwrap_err().code, FaultCode::TooLarge);
+        assert_eq!(
+            Request::from_json(&vec![b'{'; MAX_MESSAGE_BYTES + 1]).unwrap_err().code,
+            FaultCode::TooLarge
+        );
         assert_eq!(Request::from_postcard(&[0xff; 40]).unwrap_err().code, FaultCode::BadRequest);
     }
 

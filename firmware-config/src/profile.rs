@@ -114,7 +114,12 @@ impl DeviceProfile {
             chain.push(raw(&parent, shipped_text(&parent)?)?);
             seen.push(parent);
         }
-        let pick = |field: &'static str, expected: &'static str| ProfileError::Value { name: name.to_owned(), field, got: "nothing".into(), expected };
+        let pick = |field: &'static str, expected: &'static str| ProfileError::Value {
+            name: name.to_owned(),
+            field,
+            got: "nothing".into(),
+            expected,
+        };
         macro_rules! first {
             ($field:ident) => {
                 chain.iter().find_map(|r| r.$field.clone())
@@ -135,9 +140,15 @@ impl DeviceProfile {
     }
 
     fn check(self) -> Result<Self, ProfileError> {
-        let wrong = |field, got: String, expected| Err(ProfileError::Value { name: self.name.clone(), field, got, expected });
+        let wrong = |field, got: String, expected| {
+            Err(ProfileError::Value { name: self.name.clone(), field, got, expected })
+        };
         if self.engines.is_empty() || self.engines.iter().any(|e| !ENGINES.contains(&e.as_str())) {
-            return wrong("engines", format!("{:?}", self.engines), "ort-tensorrt, ort-cuda, ort-cpu, tract or fake");
+            return wrong(
+                "engines",
+                format!("{:?}", self.engines),
+                "ort-tensorrt, ort-cuda, ort-cpu, tract or fake",
+            );
         }
         if !["auto", "fp32", "int8"].contains(&self.precision.as_str()) {
             return wrong("precision", self.precision.clone(), "auto, fp32 or int8");
@@ -179,9 +190,15 @@ mod tests {
     fn a_child_overrides_and_unknown_keys_are_refused() {
         let p = DeviceProfile::parse("mine", "inherit = \"base\"\nintra_threads = 7\n").unwrap();
         assert_eq!((p.intra_threads, p.engines), (7, DeviceProfile::named("base").unwrap().engines));
-        assert!(matches!(DeviceProfile::parse("x", "inherit = \"base\"\nspeed = 1\n"), Err(ProfileError::Toml { .. })));
+        assert!(matches!(
+            DeviceProfile::parse("x", "inherit = \"base\"\nspeed = 1\n"),
+            Err(ProfileError::Toml { .. })
+        ));
         assert!(matches!(DeviceProfile::parse("x", "inherit = \"x\"\n"), Err(ProfileError::Cycle { .. })));
         assert!(matches!(DeviceProfile::parse("x", "inherit = \"no\"\n"), Err(ProfileError::Unknown { .. })));
-        assert!(matches!(DeviceProfile::parse("x", "inherit = \"base\"\nengines = [\"magic\"]\n"), Err(ProfileError::Value { .. })));
+        assert!(matches!(
+            DeviceProfile::parse("x", "inherit = \"base\"\nengines = [\"magic\"]\n"),
+            Err(ProfileError::Value { .. })
+        ));
     }
 }

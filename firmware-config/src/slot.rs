@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn a_copy_cut_or_flipped_anywhere_is_not_taken() {
-        let record = SlotRecord { sequence: 3, active: Some("a".repeat(64)), floor: 2, ..SlotRecord::default() };
+        let record =
+            SlotRecord { sequence: 3, active: Some("a".repeat(64)), floor: 2, ..SlotRecord::default() };
         let bytes = record.encode();
         assert_eq!(SlotRecord::decode(&bytes), Some(record.clone()));
         for n in 0..bytes.len() {

@@ -176,7 +176,8 @@ pub fn decode(bytes: &mut [u8]) -> Result<Frame<'_>, WireError> {
     }
     let n = cobs::decode_in_place(bytes).map_err(|_| WireError::Cobs)?;
     let raw = &bytes[..n];
-    let Some((body, crc)) = raw.split_last_chunk::<CRC_BYTES>().filter(|(b, _)| b.len() >= HEADER_BYTES) else {
+    let Some((body, crc)) = raw.split_last_chunk::<CRC_BYTES>().filter(|(b, _)| b.len() >= HEADER_BYTES)
+    else {
         return Err(WireError::Length { got: n, expected: HEADER_BYTES + CRC_BYTES });
     };
     let (got, expected) = (u32::from_le_bytes(*crc), CRC.checksum(body));
@@ -332,10 +333,12 @@ mod tests {
         let (mut decoder, mut buffer) = (Decoder::new(), vec![0; MAX_MESSAGE]);
         let mut reassembler = Reassembler::new(&mut buffer);
         let (mut messages, mut errors) = (Vec::new(), 0);
-        decoder.push(bytes, |frame| match frame.and_then(|f| reassembler.push(&f).map(|m| m.map(<[u8]>::to_vec))) {
-            Ok(Some(message)) => messages.push(message),
-            Ok(None) => {}
-            Err(_) => errors += 1,
+        decoder.push(bytes, |frame| {
+            match frame.and_then(|f| reassembler.push(&f).map(|m| m.map(<[u8]>::to_vec))) {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => {}
+                Err(_) => errors += 1,
+            }
         });
         (messages, errors)
     }
@@ -364,7 +367,15 @@ mod tests {
 
     #[test]
     fn a_tag_is_carried_and_covered_by_the_crc() {
-        let frame = Frame { kind: FrameType::Ack, session: 1, seq: 2, fragment: 0, fragments: 1, payload: b"p", tag: Some([7; 16]) };
+        let frame = Frame {
+            kind: FrameType::Ack,
+            session: 1,
+            seq: 2,
+            fragment: 0,
+            fragments: 1,
+            payload: b"p",
+            tag: Some([7; 16]),
+        };
         let mut out = [0; MAX_FRAME];
         let n = encode(&frame, &mut out).unwrap();
         assert_eq!(decode(&mut out[..n - 1]).unwrap(), frame);

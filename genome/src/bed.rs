@@ -23,13 +23,17 @@ pub fn read(path: &Path) -> Result<Vec<(String, Interval)>, ReadError> {
         let start = record.feature_start().map_err(bad)?;
         let end = record.feature_end().transpose().map_err(bad)?;
         // noodles hands out the start as a 1-based position.
-        let interval = end.and_then(|end| Interval::new(usize::from(start) as u64 - 1, usize::from(end) as u64));
+        let interval =
+            end.and_then(|end| Interval::new(usize::from(start) as u64 - 1, usize::from(end) as u64));
         let name = String::from_utf8_lossy(record.reference_sequence_name()).into_owned();
-        intervals.push((name, interval.ok_or_else(|| ReadError::Line {
-            path: path.to_owned(),
-            line,
-            reason: "got an end before its start, expected start <= end".into(),
-        })?));
+        intervals.push((
+            name,
+            interval.ok_or_else(|| ReadError::Line {
+                path: path.to_owned(),
+                line,
+                reason: "got an end before its start, expected start <= end".into(),
+            })?,
+        ));
     }
 }
 

@@ -125,7 +125,12 @@ pub(crate) fn codon_at(bases: &dyn Bases, transcript: &Transcript, index: i64) -
 
 /// The amino-acid change of a single-base replacement at `position` (`alt` written on the forward
 /// strand), `None` outside the coding sequence or where the codon is not wholly known.
-pub fn codon_change(bases: &dyn Bases, transcript: &Transcript, position: i64, alt: u8) -> Option<CodonChange> {
+pub fn codon_change(
+    bases: &dyn Bases,
+    transcript: &Transcript,
+    position: i64,
+    alt: u8,
+) -> Option<CodonChange> {
     let Site::Exon { part: ExonPart::Coding { index, codon_base }, .. } = transcript.site(position) else {
         return None;
     };
@@ -187,7 +192,10 @@ pub fn of_indel(transcript: &Transcript, position: i64, ref_len: i64, alt_len: i
     let anchored = i64::from(ref_len != alt_len && ref_len > 0 && alt_len > 0);
     let first = position + anchored.min(ref_len.min(alt_len));
     let last = (position + ref_len - 1).max(first);
-    (first..=last.min(first + 10_000)).map(|p| touched(transcript, p, ref_len, alt_len)).min().unwrap_or(Consequence::Intron)
+    (first..=last.min(first + 10_000))
+        .map(|p| touched(transcript, p, ref_len, alt_len))
+        .min()
+        .unwrap_or(Consequence::Intron)
 }
 
 fn touched(transcript: &Transcript, position: i64, ref_len: i64, alt_len: i64) -> Consequence {

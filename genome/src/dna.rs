@@ -23,9 +23,7 @@ pub fn normalise(text: &str, max_bases: usize) -> Result<Vec<u8>, EncodeError> {
     text.chars()
         .filter(|c| !matches!(c, '\r' | '\n'))
         .enumerate()
-        .map(|(i, c)| {
-            normalise_base(c).ok_or(EncodeError::BadBase { got: c, position: i as u64 + 1 })
-        })
+        .map(|(i, c)| normalise_base(c).ok_or(EncodeError::BadBase { got: c, position: i as u64 + 1 }))
         .collect()
 }
 

@@ -1,6 +1,9 @@
 //! From a variant to what the model reads: the one way that workbench and box share.
 
-use alloc::{string::{String, ToString}, vec::Vec};
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -201,7 +204,9 @@ impl VariantEncoder {
         let change = |t| consequence::codon_change(&stretch, t, allele.position, alt).map(|c| c.short());
         let in_scope = if ref_ids.len() <= 2 {
             Err(ScopeReason::TooShort)
-        } else if ref_ids == alt_ids || ref_ids.iter().zip(&alt_ids).all(|(r, a)| r == a || *r == i64::from(UNK)) {
+        } else if ref_ids == alt_ids
+            || ref_ids.iter().zip(&alt_ids).all(|(r, a)| r == a || *r == i64::from(UNK))
+        {
             Err(ScopeReason::AmbiguousBases)
         } else {
             Ok(())
@@ -261,7 +266,11 @@ fn check_reference(stretch: &Stretch<'_>, allele: &Allele<'_>) -> Result<(), Enc
         })?;
         if held != stated {
             let text = |b: u8| String::from(char::from(b));
-            return Err(EncodeError::RefMismatch { got: text(stated), expected: text(held), position: shown });
+            return Err(EncodeError::RefMismatch {
+                got: text(stated),
+                expected: text(held),
+                position: shown,
+            });
         }
     }
     Ok(())
@@ -302,14 +311,32 @@ mod tests {
         let n = s.len() as i64;
         let r = String::from_utf8(dna::reverse_complement(s.as_bytes())).unwrap();
         let exon = |start, end| Exon { start, end };
-        let forward = Transcript::new("t", "g", Strand::Forward, vec![exon(10, 120), exon(150, 190)],
-            vec![CdsPart { start: 40, end: 120, phase: 0 }, CdsPart { start: 150, end: 179, phase: 0 }]).unwrap();
-        let reverse = Transcript::new("t", "g", Strand::Reverse,
+        let forward = Transcript::new(
+            "t",
+            "g",
+            Strand::Forward,
+            vec![exon(10, 120), exon(150, 190)],
+            vec![CdsPart { start: 40, end: 120, phase: 0 }, CdsPart { start: 150, end: 179, phase: 0 }],
+        )
+        .unwrap();
+        let reverse = Transcript::new(
+            "t",
+            "g",
+            Strand::Reverse,
             vec![exon(n + 1 - 120, n + 1 - 10), exon(n + 1 - 190, n + 1 - 150)],
-            vec![CdsPart { start: n + 1 - 120, end: n + 1 - 40, phase: 0 }, CdsPart { start: n + 1 - 179, end: n + 1 - 150, phase: 0 }]).unwrap();
+            vec![
+                CdsPart { start: n + 1 - 120, end: n + 1 - 40, phase: 0 },
+                CdsPart { start: n + 1 - 179, end: n + 1 - 150, phase: 0 },
+            ],
+        )
+        .unwrap();
         for p in [20, 60, 118, 121, 130, 149, 160, 185] {
             let f = mutation_at(&s, p);
-            let m = Mutation { ref_allele: dna::complement(f.ref_allele), position: n as u64 + 1 - p as u64, alt_allele: dna::complement(f.alt_allele) };
+            let m = Mutation {
+                ref_allele: dna::complement(f.ref_allele),
+                position: n as u64 + 1 - p as u64,
+                alt_allele: dna::complement(f.alt_allele),
+            };
             let a = encoder().encode_sequence(&s, &f, Some(&forward)).unwrap();
             let b = encoder().encode_sequence(&r, &m, Some(&reverse)).unwrap();
             assert_eq!(a, b, "position {p}");
@@ -321,9 +348,15 @@ mod tests {
         let s = sequence();
         let mut m = mutation_at(&s, 5);
         core::mem::swap(&mut m.ref_allele, &mut m.alt_allele);
-        assert!(matches!(encoder().encode_sequence(&s, &m, None), Err(EncodeError::RefMismatch { position: 5, .. })));
+        assert!(matches!(
+            encoder().encode_sequence(&s, &m, None),
+            Err(EncodeError::RefMismatch { position: 5, .. })
+        ));
         m.position = 202;
-        assert!(matches!(encoder().encode_sequence(&s, &m, None), Err(EncodeError::OutOfRange { position: 202, len: 201 })));
+        assert!(matches!(
+            encoder().encode_sequence(&s, &m, None),
+            Err(EncodeError::OutOfRange { position: 202, len: 201 })
+        ));
         m.position = u64::MAX;
         assert!(encoder().encode_sequence(&s, &m, None).is_err());
     }
@@ -331,8 +364,14 @@ mod tests {
     #[test]
     fn short_and_ambiguous_sequences_are_out_of_scope_not_guessed() {
         let m = |t: &str| t.parse::<Mutation>().unwrap();
-        assert_eq!(encoder().encode_sequence("A", &m("A1C"), None).unwrap().in_scope, Err(ScopeReason::TooShort));
-        assert_eq!(encoder().encode_sequence("NNANN", &m("A3C"), None).unwrap().in_scope, Err(ScopeReason::AmbiguousBases));
+        assert_eq!(
+            encoder().encode_sequence("A", &m("A1C"), None).unwrap().in_scope,
+            Err(ScopeReason::TooShort)
+        );
+        assert_eq!(
+            encoder().encode_sequence("NNANN", &m("A3C"), None).unwrap().in_scope,
+            Err(ScopeReason::AmbiguousBases)
+        );
     }
 
     #[test]

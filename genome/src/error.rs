@@ -17,7 +17,9 @@ pub enum EncodeError {
         max: usize,
     },
     /// A character that is no IUPAC nucleotide code.
-    #[error("got {got:?} at position {position} of the sequence, expected A, C, G, T, U, N or another IUPAC code; correct that character")]
+    #[error(
+        "got {got:?} at position {position} of the sequence, expected A, C, G, T, U, N or another IUPAC code; correct that character"
+    )]
     BadBase {
         /// The character.
         got: char,
@@ -25,7 +27,9 @@ pub enum EncodeError {
         position: u64,
     },
     /// Not a mutation like `A123T`.
-    #[error("got a mutation of {len} characters that cannot be read ({reason}), expected reference base, 1-based position, alternate base, such as A123T")]
+    #[error(
+        "got a mutation of {len} characters that cannot be read ({reason}), expected reference base, 1-based position, alternate base, such as A123T"
+    )]
     BadMutation {
         /// Length of the text.
         len: usize,
@@ -33,7 +37,9 @@ pub enum EncodeError {
         reason: &'static str,
     },
     /// Not a variant like `chr17-43045705-T-A`.
-    #[error("got a variant that cannot be read ({reason}), expected contig-position-ref-alt, such as chr17-43045705-T-A")]
+    #[error(
+        "got a variant that cannot be read ({reason}), expected contig-position-ref-alt, such as chr17-43045705-T-A"
+    )]
     BadVariant {
         /// What is wrong with it.
         reason: &'static str,
@@ -47,7 +53,9 @@ pub enum EncodeError {
         len: u64,
     },
     /// The stated reference allele is not what the sequence holds.
-    #[error("got reference allele {got} at position {position}, but the sequence holds {expected} there; check assembly, strand and position")]
+    #[error(
+        "got reference allele {got} at position {position}, but the sequence holds {expected} there; check assembly, strand and position"
+    )]
     RefMismatch {
         /// What the asker stated.
         got: String,
@@ -57,10 +65,14 @@ pub enum EncodeError {
         position: u64,
     },
     /// Reference and alternate are the same.
-    #[error("got the same reference and alternate allele, expected two different ones; nothing changes, so there is nothing to predict")]
+    #[error(
+        "got the same reference and alternate allele, expected two different ones; nothing changes, so there is nothing to predict"
+    )]
     RefEqualsAlt,
     /// The reference pack does not know this contig.
-    #[error("got contig {contig:?}, which the reference pack does not hold; expected one of its contigs, such as {example:?}")]
+    #[error(
+        "got contig {contig:?}, which the reference pack does not hold; expected one of its contigs, such as {example:?}"
+    )]
     UnknownContig {
         /// The contig asked for.
         contig: String,
@@ -68,7 +80,9 @@ pub enum EncodeError {
         example: String,
     },
     /// The pack has the contig but not this position.
-    #[error("got {contig}:{position}, which lies outside the reference pack's regions of that contig; expected a position that it covers, or send the sequence itself")]
+    #[error(
+        "got {contig}:{position}, which lies outside the reference pack's regions of that contig; expected a position that it covers, or send the sequence itself"
+    )]
     NotCovered {
         /// Contig.
         contig: String,
@@ -76,7 +90,9 @@ pub enum EncodeError {
         position: u64,
     },
     /// No such transcript over the position.
-    #[error("got transcript {transcript:?}, which does not lie on the same region as the variant; leave transcript_id out, or use {example:?}")]
+    #[error(
+        "got transcript {transcript:?}, which does not lie on the same region as the variant; leave transcript_id out, or use {example:?}"
+    )]
     UnknownTranscript {
         /// The transcript asked for.
         transcript: String,
@@ -84,7 +100,9 @@ pub enum EncodeError {
         example: String,
     },
     /// The transcript's own parts contradict each other.
-    #[error("got a transcript that contradicts itself: {reason}; expected exons and CDS parts as in GFF3, 1-based inclusive, each CDS part inside an exon")]
+    #[error(
+        "got a transcript that contradicts itself: {reason}; expected exons and CDS parts as in GFF3, 1-based inclusive, each CDS part inside an exon"
+    )]
     BadTranscript {
         /// What is wrong with it.
         reason: &'static str,

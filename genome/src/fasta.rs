@@ -56,7 +56,10 @@ pub fn read(path: &Path) -> Result<Vec<Record>, ReadError> {
         let mut bases = record.sequence().as_ref().to_vec();
         for (offset, b) in bases.iter_mut().enumerate() {
             *b = dna::normalise_base(char::from(*b)).ok_or_else(|| {
-                bad(format!("record {name:?}: got byte {b:#04x} at position {}, expected an IUPAC code", offset + 1))
+                bad(format!(
+                    "record {name:?}: got byte {b:#04x} at position {}, expected an IUPAC code",
+                    offset + 1
+                ))
             })?;
         }
         let (contig, first, region) = match parse_region(&name) {
@@ -107,7 +110,10 @@ impl Store {
     /// The record over a position with the most known bases around it.
     pub(crate) fn over(&self, contig: &str, position: i64) -> Option<&Record> {
         let room = |r: &&Record| (position - r.first).min(r.last() - position);
-        let over = |&i: &usize| (self.records[i].first <= position && position <= self.records[i].last()).then(|| &self.records[i]);
+        let over = |&i: &usize| {
+            (self.records[i].first <= position && position <= self.records[i].last())
+                .then(|| &self.records[i])
+        };
         self.by_contig.get(contig)?.iter().filter_map(over).max_by_key(room)
     }
 }
@@ -139,7 +145,10 @@ mod tests {
         for bytes in [TEXT.to_vec(), gzip(TEXT), bgzip.finish().unwrap()] {
             let records = read(file(&bytes).path()).unwrap();
             assert_eq!((records[0].contig.as_str(), records[0].first, records[0].last()), ("chr1", 11, 16));
-            assert_eq!((records[0].bases.as_slice(), records[1].bases.as_slice()), (b"ACGTNN".as_slice(), b"ACGT".as_slice()));
+            assert_eq!(
+                (records[0].bases.as_slice(), records[1].bases.as_slice()),
+                (b"ACGTNN".as_slice(), b"ACGT".as_slice())
+            );
             assert_eq!((records[1].contig.as_str(), records[1].region), ("plain", false));
         }
     }

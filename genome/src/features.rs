@@ -15,9 +15,19 @@ const RESIDUES: usize = amino::RESIDUES.len();
 /// Distances are capped here, in bases.
 const FAR: i64 = 300;
 const SCALARS: [&str; 13] = [
-    "blosum62", "hydropathy_change", "volume_change", "abs_hydropathy_change", "abs_volume_change",
-    "intron_from_donor", "intron_from_acceptor", "exon_from_junction", "relative_cds_position",
-    "before_last_junction", "transition", "cpg_lost", "codon_known",
+    "blosum62",
+    "hydropathy_change",
+    "volume_change",
+    "abs_hydropathy_change",
+    "abs_volume_change",
+    "intron_from_donor",
+    "intron_from_acceptor",
+    "exon_from_junction",
+    "relative_cds_position",
+    "before_last_junction",
+    "transition",
+    "cpg_lost",
+    "codon_known",
 ];
 
 /// Number of features.
@@ -26,7 +36,9 @@ pub const N_FEATURES: usize =
 
 /// Names of the features, in the order of the graph's input.
 pub fn feature_names() -> Vec<String> {
-    let residues = || amino::RESIDUES.iter().map(|&r| if r == b'*' { "stop".into() } else { String::from(char::from(r)) });
+    let residues = || {
+        amino::RESIDUES.iter().map(|&r| if r == b'*' { "stop".into() } else { String::from(char::from(r)) })
+    };
     let mut names: Vec<String> = Consequence::ALL.iter().map(|c| format!("consequence:{c}")).collect();
     for side in ["ref", "alt"] {
         names.extend(residues().map(|r| format!("{side}_residue:{r}")));

@@ -44,7 +44,9 @@ pub fn read(path: &Path) -> Result<Vec<Placed>, ReadError> {
         let bad = |reason: String| ReadError::Line { path: path.to_owned(), line: number, reason };
         let Some(record) = line.as_record() else { continue };
         let record = record.map_err(|e| bad(e.to_string()))?;
-        let at = |r: std::io::Result<noodles::core::Position>| r.map(|p| usize::from(p) as i64).map_err(|e| bad(e.to_string()));
+        let at = |r: std::io::Result<noodles::core::Position>| {
+            r.map(|p| usize::from(p) as i64).map_err(|e| bad(e.to_string()))
+        };
         let (start, end) = (at(record.start())?, at(record.end())?);
         let attribute = |tag: &str| attribute(&record, tag);
         match record.ty().to_string().as_str() {
@@ -64,7 +66,11 @@ pub fn read(path: &Path) -> Result<Vec<Placed>, ReadError> {
                     } else {
                         let phase = match record.phase() {
                             Some(Ok(p)) => phase_number(p),
-                            _ => return Err(bad("got a CDS without phase, expected 0, 1 or 2 in column 8".into())),
+                            _ => {
+                                return Err(bad(
+                                    "got a CDS without phase, expected 0, 1 or 2 in column 8".into()
+                                ));
+                            }
                         };
                         draft.cds.push(CdsPart { start, end, phase });
                     }
@@ -77,7 +83,9 @@ pub fn read(path: &Path) -> Result<Vec<Placed>, ReadError> {
                 }
             }
             _ => {
-                let (Some(id), Some(parent)) = (attribute("ID").pop(), attribute("Parent").pop()) else { continue };
+                let (Some(id), Some(parent)) = (attribute("ID").pop(), attribute("Parent").pop()) else {
+                    continue;
+                };
                 let i = *index.entry(id.clone()).or_insert_with(|| {
                     drafts.push(Draft::default());
                     drafts.len() - 1
@@ -94,7 +102,8 @@ pub fn read(path: &Path) -> Result<Vec<Placed>, ReadError> {
     for draft in drafts.into_iter().filter(|d| !d.exons.is_empty()) {
         let id = draft.id;
         let bad = |reason: String| ReadError::Line { path: path.to_owned(), line: number, reason };
-        let strand = draft.strand.ok_or_else(|| bad(format!("transcript {id:?}: got no strand, expected + or -")))?;
+        let strand =
+            draft.strand.ok_or_else(|| bad(format!("transcript {id:?}: got no strand, expected + or -")))?;
         let gene = genes.get(&draft.gene).cloned().unwrap_or_else(|| bare(&draft.gene).to_owned());
         let transcript = Transcript::new(id.clone(), gene, strand, draft.exons, draft.cds)
             .map_err(|e: EncodeError| bad(format!("transcript {id:?}: {e}")))?;
@@ -154,7 +163,10 @@ mod tests {
         f.write_all(text.as_bytes()).unwrap();
         let placed = read(f.path()).unwrap();
         let t = &placed[0].transcript;
-        assert_eq!((t.id.as_str(), t.gene.as_str(), t.strand, t.span()), ("T1", "GENE", Strand::Reverse, (1, 90)));
+        assert_eq!(
+            (t.id.as_str(), t.gene.as_str(), t.strand, t.span()),
+            ("T1", "GENE", Strand::Reverse, (1, 90))
+        );
         assert_eq!((t.cds()[0].phase, t.exons().len()), (1, 2));
     }
 

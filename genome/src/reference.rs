@@ -82,7 +82,11 @@ impl ReferencePack {
     ///
     /// # Errors
     /// The transcript asked for is not on the variant's region.
-    pub fn transcript_for(&self, variant: &Variant, asked: Option<&str>) -> Result<Option<&Transcript>, EncodeError> {
+    pub fn transcript_for(
+        &self,
+        variant: &Variant,
+        asked: Option<&str>,
+    ) -> Result<Option<&Transcript>, EncodeError> {
         let record = self.record(&variant.contig, variant.position)?;
         let p = variant.position as i64;
         let (from, to) = if record.region {
@@ -90,7 +94,9 @@ impl ReferencePack {
         } else {
             (p - NEAREST_BASES, p + NEAREST_BASES)
         };
-        let near = || self.transcripts(&record.contig).iter().filter(move |t| t.span().0 <= to && from <= t.span().1);
+        let near = || {
+            self.transcripts(&record.contig).iter().filter(move |t| t.span().0 <= to && from <= t.span().1)
+        };
         if let Some(id) = asked {
             return near().find(|t| t.id == id).map(Some).ok_or_else(|| EncodeError::UnknownTranscript {
                 transcript: id.to_owned(),

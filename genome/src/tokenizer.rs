@@ -151,7 +151,8 @@ mod file {
 
         /// The tokenizer as `tokenizer.json`, its whole vocabulary written out; the same bytes every time.
         pub fn to_json(&self) -> String {
-            let file = File { format: FORMAT.to_owned(), k: self.k, stride: self.stride, vocab: self.vocab() };
+            let file =
+                File { format: FORMAT.to_owned(), k: self.k, stride: self.stride, vocab: self.vocab() };
             serde_json::to_string(&file).expect("strings and numbers serialise")
         }
 
@@ -160,14 +161,17 @@ mod file {
         /// # Errors
         /// Not JSON of this format, or another vocabulary.
         pub fn from_json(text: &str) -> Result<Self, TokenizerError> {
-            let file: File = serde_json::from_str(text)
-                .map_err(|_| TokenizerError::File { reason: "got something other than a locus-kmer-v1 file" })?;
+            let file: File = serde_json::from_str(text).map_err(|_| TokenizerError::File {
+                reason: "got something other than a locus-kmer-v1 file",
+            })?;
             if file.format != FORMAT {
                 return Err(TokenizerError::File { reason: "got another format, expected locus-kmer-v1" });
             }
             let tokenizer = Self::new(file.k, file.stride)?;
             if file.vocab != tokenizer.vocab() {
-                return Err(TokenizerError::File { reason: "got another vocabulary than k and the order imply" });
+                return Err(TokenizerError::File {
+                    reason: "got another vocabulary than k and the order imply",
+                });
             }
             Ok(tokenizer)
         }

@@ -127,7 +127,8 @@ impl Transcript {
         }
         exons.sort_by_key(|e| e.start);
         cds.sort_by_key(|c| c.start);
-        if exons.windows(2).any(|w| w[1].start <= w[0].end) || cds.windows(2).any(|w| w[1].start <= w[0].end) {
+        if exons.windows(2).any(|w| w[1].start <= w[0].end) || cds.windows(2).any(|w| w[1].start <= w[0].end)
+        {
             return bad("two of its parts overlap");
         }
         if cds.iter().any(|c| !exons.iter().any(|e| e.start <= c.start && c.end <= e.end)) {
@@ -303,7 +304,9 @@ mod tests {
         for t in [two_exons(Strand::Forward), two_exons(Strand::Reverse)] {
             for i in 0..t.cds_len() {
                 let p = t.cds_position(i).unwrap();
-                assert!(matches!(t.site(p), Site::Exon { part: ExonPart::Coding { index, .. }, .. } if index == i));
+                assert!(
+                    matches!(t.site(p), Site::Exon { part: ExonPart::Coding { index, .. }, .. } if index == i)
+                );
             }
             assert_eq!(t.cds_position(t.cds_len()), None);
         }

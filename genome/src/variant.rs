@@ -1,6 +1,9 @@
 //! Variants on a reference and mutations in a given sequence.
 
-use alloc::{string::{String, ToString}, vec::Vec};
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
 use core::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
@@ -167,7 +170,9 @@ mod tests {
 
     #[test]
     fn mutations_that_cannot_be_are_refused() {
-        for bad in ["", "A", "AT", "A0T", "A123*", "A12", "1T", "A-3T", "A1.5T", "A99999999999999999999T", "é5T"] {
+        for bad in
+            ["", "A", "AT", "A0T", "A123*", "A12", "1T", "A-3T", "A1.5T", "A99999999999999999999T", "é5T"]
+        {
             assert!(matches!(bad.parse::<Mutation>(), Err(EncodeError::BadMutation { .. })), "{bad}");
         }
         assert_eq!("A5A".parse::<Mutation>(), Err(EncodeError::RefEqualsAlt));

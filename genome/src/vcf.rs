@@ -66,15 +66,21 @@ impl Reader {
         vcf::io::Reader::new(header.as_slice()).read_header().map_err(|e| ReadError::Line {
             path: path.to_owned(),
             line: number.max(1),
-            reason: format!("got no usable VCF header ({e}), expected ##fileformat=VCFv4.x down to #CHROM; add the header"),
+            reason: format!(
+                "got no usable VCF header ({e}), expected ##fileformat=VCFv4.x down to #CHROM; add the header"
+            ),
         })?;
         Ok(Self { path: path.to_owned(), inner, line, number, pending: Vec::new() })
     }
 
     fn parse(&self) -> Vec<Row> {
         let broken = |reason: String| {
-            let shown: Vec<String> =
-                self.line.split(|&b| b == b'\t').take(5).map(|f| String::from_utf8_lossy(f).chars().take(64).collect()).collect();
+            let shown: Vec<String> = self
+                .line
+                .split(|&b| b == b'\t')
+                .take(5)
+                .map(|f| String::from_utf8_lossy(f).chars().take(64).collect())
+                .collect();
             let field = |i: usize| shown.get(i).cloned().unwrap_or_else(|| ".".into());
             vec![Row {
                 contig: field(0),
@@ -97,7 +103,9 @@ impl Reader {
         let position = match record.variant_start() {
             Some(Ok(p)) => usize::from(p) as u64,
             None => 0,
-            Some(Err(_)) => return broken("got a position that is no whole number, expected 1 or more".into()),
+            Some(Err(_)) => {
+                return broken("got a position that is no whole number, expected 1 or more".into());
+            }
         };
         let info: HashMap<String, String> = record
             .info()
@@ -115,8 +123,13 @@ impl Reader {
                 position,
                 ref_allele: record.reference_bases().to_owned(),
                 alt_allele: alt.to_owned(),
-                variant: Variant::new(record.reference_sequence_name(), position, record.reference_bases(), alt)
-                    .map_err(|e| format!("line {}: {e}", self.number)),
+                variant: Variant::new(
+                    record.reference_sequence_name(),
+                    position,
+                    record.reference_bases(),
+                    alt,
+                )
+                .map_err(|e| format!("line {}: {e}", self.number)),
                 info: info.clone(),
             })
             .rev()
@@ -167,9 +180,13 @@ mod tests {
     #[test]
     fn every_allele_is_a_row_and_bad_lines_say_why() {
         let body = "chr1\t5\t.\tA\tC,G\t.\t.\tX=1;FLAG\nchr1\t0\t.\tA\tC\t.\t.\t.\nchr1\tx\t.\tA\tC\t.\t.\t.\nshort\t7\r\nchr1\t9\t.\tAT\tA\t.\t.\t.\nchr1\t9\t.\tA\t<DEL>\t.\t.\t.\n";
-        let rows: Vec<Row> = open(format!("{HEADER}{body}").as_bytes()).unwrap().map(Result::unwrap).collect();
+        let rows: Vec<Row> =
+            open(format!("{HEADER}{body}").as_bytes()).unwrap().map(Result::unwrap).collect();
         assert_eq!(rows.len(), 7);
-        assert_eq!((rows[0].alt_allele.as_str(), rows[1].alt_allele.as_str(), rows[1].info("X")), ("C", "G", Some("1")));
+        assert_eq!(
+            (rows[0].alt_allele.as_str(), rows[1].alt_allele.as_str(), rows[1].info("X")),
+            ("C", "G", Some("1"))
+        );
         assert!(rows[0].variant.is_ok() && rows[5].variant.is_ok());
         assert!([2, 3, 4, 6].iter().all(|&i| rows[i].variant.is_err()));
         assert_eq!((rows[4].contig.as_str(), rows[4].position), ("short", 7));

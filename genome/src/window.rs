@@ -11,8 +11,15 @@ use crate::{
 
 /// Track codes of the graph contract.
 pub const TRACK_CODES: [&str; 9] = [
-    "unknown", "intergenic", "intron", "splice_site", "five_prime_utr", "three_prime_utr", "cds_phase_0",
-    "cds_phase_1", "cds_phase_2",
+    "unknown",
+    "intergenic",
+    "intron",
+    "splice_site",
+    "five_prime_utr",
+    "three_prime_utr",
+    "cds_phase_0",
+    "cds_phase_1",
+    "cds_phase_2",
 ];
 
 /// Track code of a position.
@@ -77,7 +84,8 @@ impl Window {
     /// Track code per token: that of base ⌊k/2⌋ of each k-mer, 0 for [CLS] and [SEP].
     pub fn token_track(&self, tokenizer: &KmerTokenizer) -> Vec<i64> {
         let middle = tokenizer.k() / 2;
-        let codes = self.track.windows(tokenizer.k()).step_by(tokenizer.stride()).map(|w| i64::from(w[middle]));
+        let codes =
+            self.track.windows(tokenizer.k()).step_by(tokenizer.stride()).map(|w| i64::from(w[middle]));
         core::iter::once(0).chain(codes).chain(core::iter::once(0)).collect()
     }
 

@@ -10,13 +10,27 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
     let config = ModelConfig {
-        model_type: "bert".into(), vocab_size: 69, type_vocab_size: 9, hidden_size: 128, num_hidden_layers: 3,
-        num_attention_heads: 4, intermediate_size: 512, hidden_act: "gelu".into(), max_position_embeddings: 64,
-        layer_norm_eps: 1e-12, hidden_dropout_prob: 0.1, attention_probs_dropout_prob: 0.0, initializer_range: 0.02,
-        norm_position: "pre".into(), labels: vec!["pathogenic".into()], n_features: 400, track_codes: vec![],
+        model_type: "bert".into(),
+        vocab_size: 69,
+        type_vocab_size: 9,
+        hidden_size: 128,
+        num_hidden_layers: 3,
+        num_attention_heads: 4,
+        intermediate_size: 512,
+        hidden_act: "gelu".into(),
+        max_position_embeddings: 64,
+        layer_norm_eps: 1e-12,
+        hidden_dropout_prob: 0.1,
+        attention_probs_dropout_prob: 0.0,
+        initializer_range: 0.02,
+        norm_position: "pre".into(),
+        labels: vec!["pathogenic".into()],
+        n_features: 400,
+        track_codes: vec![],
     };
     let params = Params::new(&config, 1)?;
-    let mut optimizer = AdamW::new(AdamWOptions::default(), Schedule { peak: 1e-3, warmup_steps: 10, total_steps: 1000 });
+    let mut optimizer =
+        AdamW::new(AdamWOptions::default(), Schedule { peak: 1e-3, warmup_steps: 10, total_steps: 1000 });
     let (pairs, tokens) = (128, 63);
     let n = 2 * pairs * tokens;
     let ids: Vec<u32> = (0..n).map(|i| 5 + (i * 7919 % 64) as u32).collect();

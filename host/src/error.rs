@@ -1,6 +1,9 @@
 //! What can go wrong at the workbench.
 
-use std::{io, path::{Path, PathBuf}};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// An error of the workbench.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,10 @@
 //! Files that are whole or absent, and their digests.
 
-use std::{fs::{self, File}, io::{self, Read, Write}, path::Path};
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::Path,
+};
 
 use sha2::{Digest, Sha256};
 
@@ -53,7 +57,10 @@ mod tests {
         let path = dir.path().join("a/b.txt");
         write_atomically(&path, b"one").unwrap();
         write_atomically(&path, b"abc").unwrap();
-        assert_eq!(sha256(&path).unwrap(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            sha256(&path).unwrap(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
         assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
     }
 }

@@ -2,7 +2,11 @@
 
 use locus_genome::KmerTokenizer;
 
-use crate::{Result, data::{Dataset, Pair, View, augment::bucket_for, pack}, model::{Context, ModelConfig, PairHead, Params}};
+use crate::{
+    Result,
+    data::{Dataset, Pair, View, augment::bucket_for, pack},
+    model::{Context, ModelConfig, PairHead, Params},
+};
 
 /// Pairs per pass.
 const BATCH: usize = 128;
@@ -14,7 +18,8 @@ const BATCH: usize = 128;
 pub fn logits(config: &ModelConfig, params: &Params, pairs: &[Pair], buckets: &[usize]) -> Result<Vec<f32>> {
     let mut all = vec![0.0; pairs.len()];
     for &bucket in buckets {
-        let here: Vec<usize> = (0..pairs.len()).filter(|&i| bucket_for(pairs[i].ref_ids.len(), buckets) == bucket).collect();
+        let here: Vec<usize> =
+            (0..pairs.len()).filter(|&i| bucket_for(pairs[i].ref_ids.len(), buckets) == bucket).collect();
         for chunk in here.chunks(BATCH) {
             let picked: Vec<Pair> = chunk.iter().map(|&i| pairs[i].clone()).collect();
             let batch = pack(&picked, config.n_features, buckets);

@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use locus_host::{Recipe, commands::{self, Stage}, stage::Run};
+use locus_host::{
+    Recipe,
+    commands::{self, Stage},
+    stage::Run,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -110,7 +114,9 @@ fn main() -> anyhow::Result<()> {
         Command::Finetune(t) => commands::finetune::run(&stage(&t)?)?,
         Command::Calibrate(t) => commands::calibrate::run(&stage(&t)?)?,
         Command::Export(t) => commands::export::run(&stage(&t)?)?,
-        Command::Bundle(Bundle::Create { training, bundle, date, source }) => commands::bundle::create(&stage(&training)?, &bundle, &date, source)?,
+        Command::Bundle(Bundle::Create { training, bundle, date, source }) => {
+            commands::bundle::create(&stage(&training)?, &bundle, &date, source)?
+        }
         Command::Bundle(Bundle::Sign { key, input, out }) => commands::bundle::sign(&key, &input, &out)?,
         Command::Bundle(Bundle::Inspect { json, bundle }) => commands::bundle::inspect(&bundle, json)?,
         Command::Bundle(Bundle::Verify { key, bundle }) => commands::bundle::verify(&bundle, &key)?,

@@ -91,7 +91,9 @@ impl Confusion {
 
     /// Matthews correlation coefficient (1975); 0 where a row or column is empty, `None` without any.
     pub fn mcc(&self) -> Option<f64> {
-        let [tp, fp, tn, fn_] = [self.true_positive, self.false_positive, self.true_negative, self.false_negative].map(|n| n as f64);
+        let [tp, fp, tn, fn_] =
+            [self.true_positive, self.false_positive, self.true_negative, self.false_negative]
+                .map(|n| n as f64);
         if tp + fp + tn + fn_ == 0.0 {
             return None;
         }
@@ -144,7 +146,10 @@ mod tests {
         assert_eq!(Confusion::default().mcc(), None);
         assert_eq!(Confusion { true_positive: 3, ..Confusion::default() }.mcc(), Some(0.0));
         let at = Confusion::at(&[0.2, 0.5, 0.9], &[false, true, true], 0.5);
-        assert_eq!(at, Confusion { true_positive: 1, false_positive: 0, true_negative: 1, false_negative: 1 });
+        assert_eq!(
+            at,
+            Confusion { true_positive: 1, false_positive: 0, true_negative: 1, false_negative: 1 }
+        );
     }
 
     #[test]

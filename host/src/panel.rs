@@ -52,7 +52,9 @@ struct Gene {
 
 impl Gene {
     fn new(rng: &mut ChaCha8Rng) -> Self {
-        let any = |rng: &mut ChaCha8Rng, n: usize| -> Vec<u8> { (0..n).map(|_| b"ACGT"[rng.random_range(0..4)]).collect() };
+        let any = |rng: &mut ChaCha8Rng, n: usize| -> Vec<u8> {
+            (0..n).map(|_| b"ACGT"[rng.random_range(0..4)]).collect()
+        };
         let mut cds = b"ATG".to_vec();
         while cds.len() < 3 * (CODONS - 1) {
             let codon = [0; 3].map(|_| b"ACGT"[rng.random_range(0..4)]);
@@ -88,7 +90,8 @@ impl Gene {
             let codon = [0, 1, 2].map(|i| self.bases[self.coding[first + i]]);
             let mut changed = codon;
             changed[index - first] = alt;
-            let (was, is) = (codon::translate(codon).unwrap_or(b'X'), codon::translate(changed).unwrap_or(b'X'));
+            let (was, is) =
+                (codon::translate(codon).unwrap_or(b'X'), codon::translate(changed).unwrap_or(b'X'));
             let similar = || match (amino::residue_index(was), amino::residue_index(is)) {
                 (Some(r), Some(a)) => amino::blosum62(r, a) >= -1,
                 _ => false,
@@ -113,7 +116,11 @@ impl Gene {
     fn offset(&self, rng: &mut ChaCha8Rng) -> usize {
         match rng.random_range(0..10) {
             0 | 1 => {
-                let ends: Vec<usize> = self.exons.windows(2).flat_map(|e| [e[0].1, e[0].1 + 1, e[1].0 - 2, e[1].0 - 1]).collect();
+                let ends: Vec<usize> = self
+                    .exons
+                    .windows(2)
+                    .flat_map(|e| [e[0].1, e[0].1 + 1, e[1].0 - 2, e[1].0 - 1])
+                    .collect();
                 ends.choose(rng).copied().unwrap_or(0)
             }
             2 | 3 => rng.random_range(0..self.bases.len()),
@@ -153,7 +160,8 @@ pub fn generate(genes: usize, seed: u64) -> Panel {
             }
             let (harmful, effect) = gene.effect(offset, alt);
             let turn = |b: u8| char::from(if forward { b } else { dna::complement(b) });
-            let info = format!("GENE=SYN{n};LABEL={};STARS=1;EFFECT={effect};SPLIT={split}", u8::from(harmful));
+            let info =
+                format!("GENE=SYN{n};LABEL={};STARS=1;EFFECT={effect};SPLIT={split}", u8::from(harmful));
             rows.push((place(offset), format!("{}\t{}\t.\t.\t{info}", turn(gene.bases[offset]), turn(alt))));
         }
     }
@@ -169,7 +177,12 @@ fn write_gene(gff3: &mut String, gene: &Gene, n: usize, forward: bool, place: &d
     let strand = if forward { '+' } else { '-' };
     let mut line = |kind: &str, from: usize, to: usize, phase: &str, attributes: &str| {
         let (a, b) = (place(from), place(to - 1));
-        let _ = writeln!(gff3, "chr1\tsynthetic\t{kind}\t{}\t{}\t.\t{strand}\t{phase}\t{attributes}", a.min(b), a.max(b));
+        let _ = writeln!(
+            gff3,
+            "chr1\tsynthetic\t{kind}\t{}\t{}\t.\t{strand}\t{phase}\t{attributes}",
+            a.min(b),
+            a.max(b)
+        );
     };
     let (first, last) = (gene.exons[0].0, gene.exons[gene.exons.len() - 1].1);
     line("gene", first, last, ".", &format!("ID=gene:SYN{n};Name=SYN{n}"));

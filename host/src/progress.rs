@@ -1,6 +1,11 @@
 //! Progress: a bar on a terminal, plain lines otherwise, and one JSON line per step in a file.
 
-use std::{fs::{File, OpenOptions}, io::{IsTerminal, Write}, path::Path, time::{Duration, Instant}};
+use std::{
+    fs::{File, OpenOptions},
+    io::{IsTerminal, Write},
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -51,8 +56,13 @@ impl Progress {
             return;
         }
         let seconds = self.began.elapsed().as_secs_f64();
-        let left = if steps == 0 { 0.0 } else { seconds / steps as f64 * self.total.saturating_sub(done) as f64 };
-        let speed = if self.tokens == 0 { String::new() } else { format!(" {:.0} tokens/s", self.tokens_per_second()) };
+        let left =
+            if steps == 0 { 0.0 } else { seconds / steps as f64 * self.total.saturating_sub(done) as f64 };
+        let speed = if self.tokens == 0 {
+            String::new()
+        } else {
+            format!(" {:.0} tokens/s", self.tokens_per_second())
+        };
         let line = format!("{message}{speed}, {} left", duration(left));
         match &self.bar {
             Some(bar) => {

@@ -1,6 +1,9 @@
 //! Recipes: one TOML file says what is trained, on what, how, and what may be shipped.
 
-use std::{fs, path::{Path, PathBuf}};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -188,14 +191,24 @@ impl Recipe {
     }
 
     fn check(&self) -> Result<()> {
-        let wrong = |key: &str, got: String, expected: &str| Err(Error::Recipe { key: key.into(), got, expected: expected.into() });
+        let wrong = |key: &str, got: String, expected: &str| {
+            Err(Error::Recipe { key: key.into(), got, expected: expected.into() })
+        };
         let m = &self.model;
         if m.heads == 0 || !m.hidden.is_multiple_of(m.heads) || m.layers == 0 {
-            return wrong("model", format!("hidden {}, heads {}, layers {}", m.hidden, m.heads, m.layers), "a hidden width that the heads divide, and a layer");
+            return wrong(
+                "model",
+                format!("hidden {}, heads {}, layers {}", m.hidden, m.heads, m.layers),
+                "a hidden width that the heads divide, and a layer",
+            );
         }
         let w = &self.window;
         if !w.buckets.is_sorted() || w.buckets.last().is_none_or(|&b| b < w.kmers + 2) {
-            return wrong("window.buckets", format!("{:?}", w.buckets), "ascending lengths, the last at least window.kmers + 2");
+            return wrong(
+                "window.buckets",
+                format!("{:?}", w.buckets),
+                "ascending lengths, the last at least window.kmers + 2",
+            );
         }
         if w.crop_flank[0] > w.crop_flank[1] {
             return wrong("window.crop_flank", format!("{:?}", w.crop_flank), "fewest, then most bases");
@@ -215,7 +228,11 @@ impl Recipe {
             }
         }
         if f.batch == 0 || f.epochs == 0 || f.validations == 0 || self.pretrain.batch == 0 {
-            return wrong("finetune", format!("batch {}, epochs {}, validations {}", f.batch, f.epochs, f.validations), "1 or more of each");
+            return wrong(
+                "finetune",
+                format!("batch {}, epochs {}, validations {}", f.batch, f.epochs, f.validations),
+                "1 or more of each",
+            );
         }
         let span = self.pretrain.span;
         if span[0] == 0 || span[0] > span[1] {
@@ -231,7 +248,8 @@ impl Recipe {
 
     /// SHA-256 of a part of the recipe together with what every stage rests on.
     pub fn digest_of(&self, part: &impl Serialize) -> String {
-        let json = serde_json::to_vec(&(part, self.seed, &self.window)).expect("plain numbers and texts serialise");
+        let json =
+            serde_json::to_vec(&(part, self.seed, &self.window)).expect("plain numbers and texts serialise");
         hex::encode(Sha256::digest(json))
     }
 

@@ -1,11 +1,21 @@
 //! The output folder: which stage is done, from which inputs, and the last checkpoint of the one that
 //! is not.
 
-use std::{collections::BTreeMap, fs, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Result, error::io_at, files, model::{ModelConfig, Params}, train::AdamW};
+use crate::{
+    Result,
+    error::io_at,
+    files,
+    model::{ModelConfig, Params},
+    train::AdamW,
+};
 
 /// Places in one output folder.
 #[derive(Clone, Debug)]
@@ -48,7 +58,12 @@ impl Run {
     ///
     /// # Errors
     /// The record cannot be written.
-    pub fn finish(&self, stage: &str, inputs: BTreeMap<String, String>, figures: BTreeMap<String, f64>) -> Result<()> {
+    pub fn finish(
+        &self,
+        stage: &str,
+        inputs: BTreeMap<String, String>,
+        figures: BTreeMap<String, f64>,
+    ) -> Result<()> {
         write_json(&self.at(&format!("{stage}.stage.json")), &StageRecord { inputs, figures })
     }
 }
@@ -116,7 +131,12 @@ pub fn write_checkpoint(folder: &Path, params: &Params, optimizer: &AdamW, state
 ///
 /// # Errors
 /// A checkpoint of these inputs that cannot be read.
-pub fn read_checkpoint(folder: &Path, config: &ModelConfig, optimizer: &mut AdamW, inputs: &BTreeMap<String, String>) -> Result<Option<(Params, TrainState)>> {
+pub fn read_checkpoint(
+    folder: &Path,
+    config: &ModelConfig,
+    optimizer: &mut AdamW,
+    inputs: &BTreeMap<String, String>,
+) -> Result<Option<(Params, TrainState)>> {
     for place in [folder.to_owned(), folder.with_extension("old")] {
         let Ok(state) = read_json::<TrainState>(&place.join("state.json")) else { continue };
         if state.inputs != *inputs {

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use locus_genome::{
-    Consequence, KmerTokenizer, ReferencePack, VariantEncoder, consequence::Bases as _, vcf,
-};
+use locus_genome::{Consequence, KmerTokenizer, ReferencePack, VariantEncoder, consequence::Bases as _, vcf};
 
 fn expected(mc: &str) -> Option<Consequence> {
     Some(match mc {

@@ -4,7 +4,10 @@
 use candle_core::{Device, Result, Tensor, Var};
 use locus_host::{
     model::{Context, MlmHead, ModelConfig, PairBatch, Params, Rows},
-    nn::{Attention, Dropout, attention, bce_with_logits, bias_add, bias_dropout_residual, bias_gelu, cross_entropy, dropout, layer_norm},
+    nn::{
+        Attention, Dropout, attention, bce_with_logits, bias_add, bias_dropout_residual, bias_gelu,
+        cross_entropy, dropout, layer_norm,
+    },
     train::{AdamW, AdamWOptions, Schedule, mlm_step, pair_loss, pair_step},
 };
 use rand::{RngExt, SeedableRng};
@@ -30,7 +33,8 @@ fn check(name: &str, inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>)
     // Central differences in f32: a step of 1e-2 leaves an error of 1e-4 from curvature and rounding.
     const STEP: f32 = 1e-2;
     for (i, input) in inputs.iter().enumerate() {
-        let analytic = gradients.get(vars[i].as_tensor()).unwrap_or_else(|| panic!("{name}: input {i} has no gradient"));
+        let analytic =
+            gradients.get(vars[i].as_tensor()).unwrap_or_else(|| panic!("{name}: input {i} has no gradient"));
         let analytic = analytic.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let flat = input.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         for (j, &a) in analytic.iter().enumerate() {
@@ -43,7 +47,10 @@ fn check(name: &str, inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>)
             };
             let numeric = (moved(STEP) - moved(-STEP)) / f64::from(2.0 * STEP);
             let difference = (f64::from(a) - numeric).abs();
-            assert!(difference < 5e-3 * (1.0 + numeric.abs()), "{name}: input {i}[{j}]: {a} against {numeric}");
+            assert!(
+                difference < 5e-3 * (1.0 + numeric.abs()),
+                "{name}: input {i}[{j}]: {a} against {numeric}"
+            );
         }
     }
 }
@@ -60,10 +67,14 @@ fn every_op_agrees_with_finite_differences() {
         bias_dropout_residual(&t[0], &t[1], &t[2], Dropout::new(0.4, 6))
     });
     let shape = Attention { batch: 2, tokens: 5, heads: 2, head_width: 4 };
-    let mask = Tensor::from_vec(vec![1.0f32, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0], (2, 5), &Device::Cpu).unwrap();
+    let mask =
+        Tensor::from_vec(vec![1.0f32, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0], (2, 5), &Device::Cpu)
+            .unwrap();
     check("attention", &[random(&[10, 24], 7), random(&[24], 8)], |t| attention(&t[0], &t[1], &mask, shape));
     check("cross entropy", &[random(&[4, 7], 9)], |t| cross_entropy(&t[0], &[0, 6, 3, 3]));
-    check("bce", &[random(&[4, 1], 10)], |t| bce_with_logits(&t[0], &[0.0, 1.0, 0.5, 1.0], &[1.0, 2.0, 1.0, 0.5]));
+    check("bce", &[random(&[4, 1], 10)], |t| {
+        bce_with_logits(&t[0], &[0.0, 1.0, 0.5, 1.0], &[1.0, 2.0, 1.0, 0.5])
+    });
 }
 
 fn config() -> ModelConfig {
@@ -92,9 +103,15 @@ fn batch(seed: u64) -> (PairBatch, Vec<f32>) {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
     let (pairs, tokens) = (8, 12);
     let n = pairs * tokens;
-    let reference: Vec<u32> = (0..n).map(|i| if i % tokens == 0 { 2 } else { rng.random_range(5..69) }).collect();
+    let reference: Vec<u32> =
+        (0..n).map(|i| if i % tokens == 0 { 2 } else { rng.random_range(5..69) }).collect();
     let mut ids = reference.clone();
-    ids.extend(reference.iter().enumerate().map(|(i, &id)| if (5..8).contains(&(i % tokens)) { 5 + (id + 9) % 64 } else { id }));
+    ids.extend(
+        reference
+            .iter()
+            .enumerate()
+            .map(|(i, &id)| if (5..8).contains(&(i % tokens)) { 5 + (id + 9) % 64 } else { id }),
+    );
     let track: Vec<u32> = (0..2 * n).map(|i| (i % 9) as u32).collect();
     let features: Vec<f32> = (0..pairs * 10).map(|_| rng.random_range(-1.0..1.0)).collect();
     let labels = (0..pairs).map(|i| (i % 2) as f32).collect();
@@ -108,7 +125,11 @@ fn optimizer() -> AdamW {
 
 /// Parameters whose gradient must be there for a head; keys' biases are exempt from "non-zero", because
 /// softmax does not see a constant added to every score.
-fn every_parameter_moves(for_head: &str, other_head: &str, step: impl Fn(&ModelConfig, &Params, &mut AdamW) -> f32) {
+fn every_parameter_moves(
+    for_head: &str,
+    other_head: &str,
+    step: impl Fn(&ModelConfig, &Params, &mut AdamW) -> f32,
+) {
     let config = config();
     let params = Params::new(&config, 3).unwrap();
     let before = params.snapshot().unwrap();
@@ -172,9 +193,15 @@ fn every_parameter_has_a_finite_non_zero_gradient() {
 fn a_resumed_run_repeats_the_uninterrupted_one() {
     let config = config();
     let folder = tempfile::tempdir().unwrap();
-    let (weights, state) = (folder.path().join("model.safetensors"), folder.path().join("optimizer.safetensors"));
+    let (weights, state) =
+        (folder.path().join("model.safetensors"), folder.path().join("optimizer.safetensors"));
     let run = |params: &Params, optimizer: &mut AdamW, steps: std::ops::Range<u64>| -> Vec<f32> {
-        steps.map(|i| { let (b, l) = batch(i); pair_step(&config, params, optimizer, &b, &l, i).unwrap() }).collect()
+        steps
+            .map(|i| {
+                let (b, l) = batch(i);
+                pair_step(&config, params, optimizer, &b, &l, i).unwrap()
+            })
+            .collect()
     };
     let params = Params::new(&config, 7).unwrap();
     let mut whole = optimizer();
@@ -194,7 +221,11 @@ fn padding_does_not_change_a_hidden_state() {
     let params = Params::new(&config, 11).unwrap();
     let (batch, _) = batch(5);
     let short: Rows = Rows {
-        rows: 1, tokens: 8, ids: batch.rows.ids[..8].to_vec(), track: batch.rows.track[..8].to_vec(), mask: vec![1.0; 8],
+        rows: 1,
+        tokens: 8,
+        ids: batch.rows.ids[..8].to_vec(),
+        track: batch.rows.track[..8].to_vec(),
+        mask: vec![1.0; 8],
     };
     let mut long = short.clone();
     long.tokens = 12;
@@ -202,7 +233,11 @@ fn padding_does_not_change_a_hidden_state() {
     long.track.extend([0; 4]);
     long.mask.extend([0.0; 4]);
     let encode = |rows: &Rows| {
-        locus_host::model::Encoder::new(&config, &params).forward(rows, &Context::eval()).unwrap().to_vec2::<f32>().unwrap()
+        locus_host::model::Encoder::new(&config, &params)
+            .forward(rows, &Context::eval())
+            .unwrap()
+            .to_vec2::<f32>()
+            .unwrap()
     };
     for (a, b) in encode(&short).iter().flatten().zip(encode(&long)[..8].iter().flatten()) {
         assert!((a - b).abs() < 1e-5, "{a} {b}");

@@ -43,18 +43,32 @@ impl Owned {
             *id = 5 + (*id + 7) % 64;
         }
         let track = (0..tokens).map(|_| rng.random_range(0..9)).collect();
-        Self { ref_ids, alt_ids, track, features: (0..FEATURES).map(|_| rng.random_range(-1.0..1.0)).collect() }
+        Self {
+            ref_ids,
+            alt_ids,
+            track,
+            features: (0..FEATURES).map(|_| rng.random_range(-1.0..1.0)).collect(),
+        }
     }
 
     fn row(&self) -> Row<'_> {
-        Row { ref_ids: &self.ref_ids, alt_ids: &self.alt_ids, ref_track: &self.track, alt_track: &self.track, features: &self.features }
+        Row {
+            ref_ids: &self.ref_ids,
+            alt_ids: &self.alt_ids,
+            ref_track: &self.track,
+            alt_track: &self.track,
+            features: &self.features,
+        }
     }
 
     fn batch(&self) -> PairBatch {
         let ids = self.ref_ids.iter().chain(&self.alt_ids).map(|&i| i as u32).collect();
         let track = self.track.iter().chain(&self.track).map(|&i| i as u32).collect();
         let tokens = self.ref_ids.len();
-        PairBatch { rows: Rows { rows: 2, tokens, ids, track, mask: vec![1.0; 2 * tokens] }, features: self.features.clone() }
+        PairBatch {
+            rows: Rows { rows: 2, tokens, ids, track, mask: vec![1.0; 2 * tokens] },
+            features: self.features.clone(),
+        }
     }
 }
 
@@ -79,13 +93,16 @@ fn case(norm_position: &str, seed: u64, count: usize) -> Case {
     let config = config(norm_position);
     let params = Params::new(&config, seed).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let lengths: Vec<usize> = (0..count).map(|i| if i % 2 == 0 { rng.random_range(6..=32) } else { rng.random_range(33..=63) }).collect();
+    let lengths: Vec<usize> = (0..count)
+        .map(|i| if i % 2 == 0 { rng.random_range(6..=32) } else { rng.random_range(33..=63) })
+        .collect();
     let rows: Vec<Owned> = lengths.into_iter().map(|n| Owned::random(&mut rng, n)).collect();
     let mut ranges = Ranges::default();
     let expected = rows
         .iter()
         .map(|r| {
-            let logits = PairHead::new(&config, &params).forward(&r.batch(), &Context::observe(&mut ranges)).unwrap();
+            let logits =
+                PairHead::new(&config, &params).forward(&r.batch(), &Context::observe(&mut ranges)).unwrap();
             logits.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]
         })
         .collect();
@@ -99,13 +116,18 @@ fn case(norm_position: &str, seed: u64, count: usize) -> Case {
     let export: ExportConfig = serde_json::from_value(serde_json::to_value(&config).unwrap()).unwrap();
     let fp32 = to_bytes(&build_fp32(&export, &weights).unwrap());
     let int8 = to_bytes(&build_int8(&export, &weights, &table).unwrap());
-    Case { rows, expected, graphs: Graphs::from_onnx(Some(fp32), Some(int8), &BUCKETS, 8, 1, FEATURES as u32) }
+    Case {
+        rows,
+        expected,
+        graphs: Graphs::from_onnx(Some(fp32), Some(int8), &BUCKETS, 8, 1, FEATURES as u32),
+    }
 }
 
 /// Largest difference from candle, or why the engine is not here.
 fn difference(case: &Case, engine: EngineKind, precision: Precision) -> Result<f32, String> {
     let options = LoadOptions { order: vec![engine], precision, ..LoadOptions::default() };
-    let mut opened = open_graphs(&case.graphs, &DeviceProfile::named("base").unwrap(), &options).map_err(|e| e.to_string())?;
+    let mut opened = open_graphs(&case.graphs, &DeviceProfile::named("base").unwrap(), &options)
+        .map_err(|e| e.to_string())?;
     let rows: Vec<Row<'_>> = case.rows.iter().map(Owned::row).collect();
     let logits = logits_of(&mut *opened.session, &rows).unwrap();
     Ok(logits.iter().zip(&case.expected).map(|(got, want)| (got[0] - want).abs()).fold(0.0, f32::max))

@@ -66,7 +66,8 @@ fn render() -> Result<String> {
     );
     for file in files {
         let shown = file.strip_prefix(process::root()).unwrap_or(&file).display().to_string();
-        let results: Results = serde_json::from_str(&fs::read_to_string(&file)?).with_context(|| shown.clone())?;
+        let results: Results =
+            serde_json::from_str(&fs::read_to_string(&file)?).with_context(|| shown.clone())?;
         write!(text, "\n## {}\n\n{} (`{shown}`)\n\n", results.title, results.about)?;
         text.push_str("| figure | value | spread | beside |\n|---|---|---|---|\n");
         let mut made: BTreeMap<(String, Machine), (String, Option<u64>)> = BTreeMap::new();
@@ -78,7 +79,11 @@ fn render() -> Result<String> {
         for ((command, machine), (date, seed)) in made {
             let seed = seed.map_or_else(String::new, |s| format!(", seed {s}"));
             let memory = machine.memory_bytes as f64 / f64::from(1 << 30);
-            write!(text, "\n`{command}`{seed}, {date}, {}, {} cores, {memory:.0} GiB.\n", machine.cpu, machine.cores)?;
+            write!(
+                text,
+                "\n`{command}`{seed}, {date}, {}, {} cores, {memory:.0} GiB.\n",
+                machine.cpu, machine.cores
+            )?;
         }
     }
     Ok(text)

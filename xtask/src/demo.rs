@@ -53,7 +53,9 @@ impl Tools {
     }
 
     fn ctl(&self, arguments: &[&str]) -> Result<String> {
-        process::output(self.command("locusctl").arg("--config").arg(self.folder.join("locusd.toml")).args(arguments))
+        process::output(
+            self.command("locusctl").arg("--config").arg(self.folder.join("locusd.toml")).args(arguments),
+        )
     }
 
     fn path(&self, name: &str) -> String {
@@ -85,14 +87,23 @@ pub(crate) fn run(folder: &Path) -> Result<()> {
 
     prepare(&tools)?;
     let (pty, mut daemon) = start(&tools)?;
-    println!("{} real variants of the test split (seed {}), each asked over {}", drawn.variants.len(), drawn.seed, TRANSPORTS.join(", "));
+    println!(
+        "{} real variants of the test split (seed {}), each asked over {}",
+        drawn.variants.len(),
+        drawn.seed,
+        TRANSPORTS.join(", ")
+    );
     let mut asked = Vec::new();
     for (i, fact) in drawn.variants.iter().enumerate() {
         asked.extend(ask(&tools, i, fact, &pty)?);
     }
     stop(&mut daemon)?;
     check_journal(&tools, &asked)?;
-    println!("demo: {} answers, journal verified and decrypted, {:.1} s", asked.len(), started.elapsed().as_secs_f64());
+    println!(
+        "demo: {} answers, journal verified and decrypted, {:.1} s",
+        asked.len(),
+        started.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
@@ -107,7 +118,10 @@ fn prepare(tools: &Tools) -> Result<()> {
         format!(
             "site = \"demo\"\nbox = \"demo-box\"\nstate = {:?}\n\n[models]\ntrusted_keys = [{:?}]\n\n[journal]\nrecipients = [{:?}]\n\n\
              [mqtt]\nmode = \"embedded\"\nport = 0\n\n[http]\nport = 0\n\n[serial]\nports = [{:?}]\n",
-            tools.path("state"), tools.path("publisher.pub"), tools.path("hospital.pub"), tools.path("serial-box"),
+            tools.path("state"),
+            tools.path("publisher.pub"),
+            tools.path("hospital.pub"),
+            tools.path("serial-box"),
         ),
     )?;
     tools.ctl(&["init"])?;
@@ -133,7 +147,15 @@ fn ask(tools: &Tools, index: usize, fact: &Fact, pty: &str) -> Result<Vec<String
         });
         let file = tools.folder.join("request.json");
         fs::write(&file, request.to_string())?;
-        let text = tools.ctl(&["ask", "--transport", transport, "--serial-port", pty, "--json", &file.display().to_string()])?;
+        let text = tools.ctl(&[
+            "ask",
+            "--transport",
+            transport,
+            "--serial-port",
+            pty,
+            "--json",
+            &file.display().to_string(),
+        ])?;
         let answer: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
         ensure!(answer["receipt"]["index"].is_u64(), "got no receipt over {transport}: {text}");
         if transport == TRANSPORTS[0] {
@@ -148,7 +170,9 @@ fn print_answer(fact: &Fact, answer: &Value) {
     let truth = if fact.label { "pathogenic" } else { "benign" };
     println!(
         "{:<24} {:<6} {:<22} truth {truth:<10} answer {:<10} p={:<6} {}",
-        fact.variant, fact.gene, if fact.aa == "." { &fact.mc } else { &fact.aa },
+        fact.variant,
+        fact.gene,
+        if fact.aa == "." { &fact.mc } else { &fact.aa },
         answer["band"].as_str().unwrap_or("?"),
         answer["pathogenic_probability"].as_f64().map_or("-".into(), |p| format!("{p:.3}")),
         answer["consequence"].as_str().unwrap_or("?"),

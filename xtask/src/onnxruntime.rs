@@ -54,7 +54,9 @@ fn fetch() -> Result<PathBuf> {
     )?;
     let wheel = fs::read_dir(&wheels)?
         .filter_map(|e| Some(e.ok()?.path()))
-        .find(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&format!("onnxruntime-{VERSION}-"))))
+        .find(|p| {
+            p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&format!("onnxruntime-{VERSION}-")))
+        })
         .context("pip fetched no wheel")?;
     let unpacked = wheels.join("unpacked");
     process::output(Command::new(python).args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked))?;

@@ -30,7 +30,13 @@ pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
     process::run(&mut tests)?;
     if !no_lint {
         process::run(process::cargo().args([
-            "clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings",
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
         ]))?;
         if process::exists("cargo-deny", "--version") {
             process::run(process::cargo().args(["deny", "check", "bans", "licenses", "sources"]))?;

@@ -60,7 +60,13 @@ fn at(platt: &Platt, logits: &[f64], labels: &[bool], prior: f64, ratio: f64) ->
     let (mut low, mut high) = ([0.0; 2], [0.0; 2]);
     for (&z, &l) in logits.iter().zip(labels) {
         let p = platt.probability(z);
-        let side = if p < benign_below { &mut low } else if p > pathogenic_above { &mut high } else { continue };
+        let side = if p < benign_below {
+            &mut low
+        } else if p > pathogenic_above {
+            &mut high
+        } else {
+            continue;
+        };
         side[usize::from(!l)] += 1.0;
     }
     let right = w1 * high[0] + w0 * low[1];
@@ -87,11 +93,13 @@ mod tests {
 
     fn drawn(n: usize, separation: f64) -> (Vec<f64>, Vec<bool>) {
         let mut rng = ChaCha8Rng::seed_from_u64(9);
-        (0..n).map(|_| {
-            let l = rng.random_bool(0.4);
-            let noise: f64 = (0..12).map(|_| rng.random_range(-0.5..0.5)).sum();
-            (noise + if l { separation } else { -separation }, l)
-        }).unzip()
+        (0..n)
+            .map(|_| {
+                let l = rng.random_bool(0.4);
+                let noise: f64 = (0..12).map(|_| rng.random_range(-0.5..0.5)).sum();
+                (noise + if l { separation } else { -separation }, l)
+            })
+            .unzip()
     }
 
     #[test]
@@ -102,7 +110,11 @@ mod tests {
         let odds = |p: f64| p / (1.0 - p);
         assert!((odds(bands.pathogenic_above) / odds(0.35) - MODERATE).abs() < 1e-9);
         assert!((odds(bands.benign_below) / odds(0.35) * MODERATE - 1.0).abs() < 1e-9);
-        assert!(bands.answered_accuracy > 0.9 && bands.lr_pathogenic > MODERATE && bands.lr_benign < 1.0 / MODERATE);
+        assert!(
+            bands.answered_accuracy > 0.9
+                && bands.lr_pathogenic > MODERATE
+                && bands.lr_benign < 1.0 / MODERATE
+        );
     }
 
     #[test]

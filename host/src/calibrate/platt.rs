@@ -66,7 +66,9 @@ pub fn fit(logits: &[f64], labels: &[bool], prior: f64) -> Option<Platt> {
         let step = [(h[2] * g[0] - h[1] * g[1]) / determinant, (h[0] * g[1] - h[1] * g[0]) / determinant];
         let now = loss(slope, offset);
         let mut size = 1.0;
-        while size > 1e-6 && loss((slope - size * step[0]).clamp(SLOPE.0, SLOPE.1), offset - size * step[1]) > now {
+        while size > 1e-6
+            && loss((slope - size * step[0]).clamp(SLOPE.0, SLOPE.1), offset - size * step[1]) > now
+        {
             size /= 2.0;
         }
         let next = ((slope - size * step[0]).clamp(SLOPE.0, SLOPE.1), offset - size * step[1]);
@@ -89,10 +91,12 @@ mod tests {
     /// Logits whose true probability is sigmoid(z / 2 + 0.3).
     fn drawn(n: usize) -> (Vec<f64>, Vec<bool>) {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
-        (0..n).map(|_| {
-            let z = rng.random_range(-6.0..6.0);
-            (z, rng.random_bool(probability(z, 2.0, 0.3)))
-        }).unzip()
+        (0..n)
+            .map(|_| {
+                let z = rng.random_range(-6.0..6.0);
+                (z, rng.random_bool(probability(z, 2.0, 0.3)))
+            })
+            .unzip()
     }
 
     #[test]

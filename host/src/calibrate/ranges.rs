@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 use locus_genome::KmerTokenizer;
 
-use crate::{Result, data::{BatchPlan, Dataset, Split, augment::training_batch}, model::{Context, ModelConfig, Observer, PairHead, Params}};
+use crate::{
+    Result,
+    data::{BatchPlan, Dataset, Split, augment::training_batch},
+    model::{Context, ModelConfig, Observer, PairHead, Params},
+};
 
 /// Smallest and largest value that enters each matrix product, by its name in the calibration table.
 pub type Ranges = BTreeMap<String, (f32, f32)>;
@@ -28,7 +32,13 @@ impl Observer for MinMax {
 ///
 /// # Errors
 /// No training record, or rows that the model cannot take.
-pub fn observe_ranges(config: &ModelConfig, params: &Params, dataset: &Dataset, tokenizer: &KmerTokenizer, plan: &RangePlan<'_>) -> Result<Ranges> {
+pub fn observe_ranges(
+    config: &ModelConfig,
+    params: &Params,
+    dataset: &Dataset,
+    tokenizer: &KmerTokenizer,
+    plan: &RangePlan<'_>,
+) -> Result<Ranges> {
     let mut seen = MinMax::default();
     let train = dataset.of_split(Split::Train);
     let batches = BatchPlan::new(&train, plan.batch, plan.augmentation, plan.seed, u64::MAX - 1);

@@ -1,12 +1,21 @@
 //! `locus bundle`: create, sign, inspect, verify.
 
-use std::{collections::BTreeMap, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use locus_engine::{Bundle, Trust, TrustedKey};
 use locus_export::BundleBuilder;
-use locus_firmware_config::manifest::{FORMAT, Golden, GraphContract, Manifest, Provenance, Scope, Task, TensorSpec, TokenizerInfo};
+use locus_firmware_config::manifest::{
+    FORMAT, Golden, GraphContract, Manifest, Provenance, Scope, Task, TensorSpec, TokenizerInfo,
+};
 
-use super::{Stage, calibrate::best, export::{Exported, MAX_BATCH}};
+use super::{
+    Stage,
+    calibrate::best,
+    export::{Exported, MAX_BATCH},
+};
 use crate::{Error, Result, error::io_at, files, stage::read_json};
 
 /// Signed and unsigned 8-bit kernels, fused or not, differ by quantisation noise of this many logits.
@@ -31,10 +40,19 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
     let exported: Exported = read_json(&path)?;
     let tokenizer = dataset.tokenizer()?;
     let recipe = &stage.recipe;
-    let version = |text: &str| text.parse().map_err(|_| Error::Recipe { key: "version".into(), got: text.into(), expected: "a semantic version".into() });
+    let version = |text: &str| {
+        text.parse().map_err(|_| Error::Recipe {
+            key: "version".into(),
+            got: text.into(),
+            expected: "a semantic version".into(),
+        })
+    };
     let window = tokenizer.bases(recipe.window.kmers) as u32;
     let mut inputs: Vec<TensorSpec> =
-        ["ref_ids", "alt_ids", "ref_track", "alt_track", "ref_mask", "alt_mask"].iter().map(|n| tensor(n, "int64", "tokens")).collect();
+        ["ref_ids", "alt_ids", "ref_track", "alt_track", "ref_mask", "alt_mask"]
+            .iter()
+            .map(|n| tensor(n, "int64", "tokens"))
+            .collect();
     inputs.push(tensor("features", "float32", &config.n_features.to_string()));
     let manifest = Manifest {
         format: FORMAT,
@@ -69,7 +87,12 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
         },
         probability: read_json(&stage.run.at("probability.json"))?,
         contract: exported.contract,
-        golden: Golden { part: "golden.json".into(), count: exported.golden.len() as u32, tolerance_fp32: FP32_TOLERANCE, tolerance_int8: INT8_TOLERANCE },
+        golden: Golden {
+            part: "golden.json".into(),
+            count: exported.golden.len() as u32,
+            tolerance_fp32: FP32_TOLERANCE,
+            tolerance_int8: INT8_TOLERANCE,
+        },
         provenance: Provenance {
             data: dataset.sources.clone().into_iter().collect::<BTreeMap<_, _>>(),
             recipe_sha256: recipe.digest(),
@@ -119,7 +142,12 @@ pub fn inspect(path: &Path, json: bool) -> Result<()> {
         return Ok(());
     }
     let m = bundle.manifest();
-    println!("{} {} ({})", m.name, m.version, if bundle.signed() { "signed, not checked against a key" } else { "not signed" });
+    println!(
+        "{} {} ({})",
+        m.name,
+        m.version,
+        if bundle.signed() { "signed, not checked against a key" } else { "not signed" }
+    );
     println!("digest {}", bundle.digest());
     for part in &m.parts {
         println!("{:>10} {} {}", part.size, part.sha256, part.name);
@@ -144,6 +172,10 @@ pub fn verify(path: &Path, keys: &[PathBuf]) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     let bundle = Bundle::open(path, &Trust::Keys(trusted)).map_err(locus_engine::Error::from)?;
-    println!("{} {}: every part and the signature are good", bundle.manifest().name, bundle.manifest().version);
+    println!(
+        "{} {}: every part and the signature are good",
+        bundle.manifest().name,
+        bundle.manifest().version
+    );
     Ok(())
 }

@@ -63,9 +63,11 @@ pub fn run(stage: &Stage) -> Result<()> {
     let plan = &stage.recipe.calibrate;
     let (dataset, digest) = stage.dataset("calibrate")?;
     let (config, params, weights) = best(stage, "calibrate")?;
-    let made_from = inputs([("recipe", stage.recipe.digest_of(plan)), ("dataset", digest), ("model", weights)]);
+    let made_from =
+        inputs([("recipe", stage.recipe.digest_of(plan)), ("dataset", digest), ("model", weights)]);
     let (probability_file, ranges_file) = (stage.run.at("probability.json"), stage.run.at("ranges.json"));
-    if probability_file.exists() && ranges_file.exists() && stage.run.done("calibrate", &made_from).is_some() {
+    if probability_file.exists() && ranges_file.exists() && stage.run.done("calibrate", &made_from).is_some()
+    {
         eprintln!("calibrate: done before");
         return Ok(());
     }
@@ -75,12 +77,20 @@ pub fn run(stage: &Stage) -> Result<()> {
     let mut model = ProbabilityModel { modes: BTreeMap::new() };
     let mut figures = BTreeMap::new();
     for (name, view) in MODES {
-        let logits = infer::logits(&config, &params, &infer::view_of(&dataset, &tokenizer, &records, view), buckets)?;
+        let logits =
+            infer::logits(&config, &params, &infer::view_of(&dataset, &tokenizer, &records, view), buckets)?;
         let fitted = mode(stage, &dataset, &logits, &records)?;
         eprintln!(
             "calibrate {name}: temperature {:.3}, offset {:.3} at prior {}; benign below {:.3} (LR {:.3}), pathogenic above {:.3} (LR {:.1}); {:.1} % answered, {:.1} % of these right",
-            fitted.temperature, fitted.offset, fitted.prior, fitted.benign_below, fitted.lr_benign, fitted.pathogenic_above,
-            fitted.lr_pathogenic, 100.0 * fitted.answered_share, 100.0 * fitted.answered_accuracy,
+            fitted.temperature,
+            fitted.offset,
+            fitted.prior,
+            fitted.benign_below,
+            fitted.lr_benign,
+            fitted.pathogenic_above,
+            fitted.lr_pathogenic,
+            100.0 * fitted.answered_share,
+            100.0 * fitted.answered_accuracy,
         );
         figures.insert(format!("{name}.answered_accuracy"), fitted.answered_accuracy);
         figures.insert(format!("{name}.answered_share"), fitted.answered_share);

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use locus_engine::{Row, Scorer};
 use locus_firmware_config::manifest::{ModeCalibration, ProbabilityModel};
-use locus_genome::{EncodedVariant, InputMode, KmerTokenizer, ReferencePack, Strand, VariantEncoder, encode::CONTEXT_BASES, vcf};
+use locus_genome::{
+    EncodedVariant, InputMode, KmerTokenizer, ReferencePack, Strand, VariantEncoder, encode::CONTEXT_BASES,
+    vcf,
+};
 use serde::{Deserialize, Serialize};
 
 use super::score::{EngineArgs, open};
@@ -128,7 +131,11 @@ impl Model {
 
     fn names(&self) -> (String, String, String) {
         match self {
-            Self::Bundle(s) => (format!("{} {} {}", s.manifest().name, s.manifest().version, s.digest()), s.spec().provider.clone(), s.spec().precision.to_string()),
+            Self::Bundle(s) => (
+                format!("{} {} {}", s.manifest().name, s.manifest().version, s.digest()),
+                s.spec().provider.clone(),
+                s.spec().precision.to_string(),
+            ),
             Self::Checkpoint { .. } => ("checkpoint".into(), "candle".into(), "fp32".into()),
         }
     }
@@ -142,7 +149,12 @@ struct Labelled {
     without: EncodedVariant,
 }
 
-fn label(row: &vcf::Row, reference: &ReferencePack, encoder: &VariantEncoder, floors: &Floors) -> Result<Labelled, String> {
+fn label(
+    row: &vcf::Row,
+    reference: &ReferencePack,
+    encoder: &VariantEncoder,
+    floors: &Floors,
+) -> Result<Labelled, String> {
     let variant = row.variant.as_ref().map_err(|_| "not a variant that can be read".to_owned())?;
     let pathogenic = match row.info("LABEL") {
         Some("1") => true,
@@ -150,7 +162,9 @@ fn label(row: &vcf::Row, reference: &ReferencePack, encoder: &VariantEncoder, fl
         _ => return Err("no LABEL of 0 or 1".into()),
     };
     let with = encoder.encode_reference(reference, variant, None).map_err(|e| e.code().to_string())?;
-    let without = encoder.encode_on(reference, variant, None, CONTEXT_BASES, Strand::Forward).map_err(|e| e.code().to_string())?;
+    let without = encoder
+        .encode_on(reference, variant, None, CONTEXT_BASES, Strand::Forward)
+        .map_err(|e| e.code().to_string())?;
     with.in_scope.map_err(|r| r.to_string())?;
     let named = floors.of(&variant.contig, variant.position, &variant.ref_allele, &variant.alt_allele);
     let mut scores = named.map_or_else(|| vec![f64::NAN; floors.names().len()], <[f64]>::to_vec);
@@ -189,34 +203,52 @@ pub fn run(args: &EvaluateArgs) -> Result<Report> {
         }
     }
     if records.is_empty() {
-        return Err(Error::Data { what: args.vcf.display().to_string(), got: format!("no labelled record with SPLIT={}", args.split), expected: "records with LABEL and SPLIT".into() });
+        return Err(Error::Data {
+            what: args.vcf.display().to_string(),
+            got: format!("no labelled record with SPLIT={}", args.split),
+            expected: "records with LABEL and SPLIT".into(),
+        });
     }
     let mut names = floors.names().to_vec();
     names.push(BLOSUM62.into());
     let mut modes = BTreeMap::new();
     for mode in [InputMode::Transcript, InputMode::SequenceOnly] {
         let Some(calibration) = model.calibration(mode) else { continue };
-        let variants: Vec<EncodedVariant> = records.iter().map(|r| if mode == InputMode::Transcript { &r.with } else { &r.without }.clone()).collect();
+        let variants: Vec<EncodedVariant> = records
+            .iter()
+            .map(|r| if mode == InputMode::Transcript { &r.with } else { &r.without }.clone())
+            .collect();
         let logits = model.logits(&variants)?;
         let answers = calibration.answered_accuracy >= locus_engine::MIN_ANSWERED_ACCURACY;
-        let scored: Vec<Scored> = records.iter().zip(logits).map(|(r, z)| {
-            let probability = locus_engine::probability::probability(f64::from(z), calibration.temperature, calibration.offset);
-            Scored {
-                gene: r.gene.clone(),
-                consequence: r.with.consequence.map_or_else(|| "none".into(), |c| c.so_term().to_owned()),
-                pathogenic: r.pathogenic,
-                probability,
-                answered: answers && (probability < calibration.benign_below || probability > calibration.pathogenic_above),
-                floors: r.floors.clone(),
-            }
-        }).collect();
+        let scored: Vec<Scored> = records
+            .iter()
+            .zip(logits)
+            .map(|(r, z)| {
+                let probability = locus_engine::probability::probability(
+                    f64::from(z),
+                    calibration.temperature,
+                    calibration.offset,
+                );
+                Scored {
+                    gene: r.gene.clone(),
+                    consequence: r.with.consequence.map_or_else(|| "none".into(), |c| c.so_term().to_owned()),
+                    pathogenic: r.pathogenic,
+                    probability,
+                    answered: answers
+                        && (probability < calibration.benign_below
+                            || probability > calibration.pathogenic_above),
+                    floors: r.floors.clone(),
+                }
+            })
+            .collect();
         let report = describe(&scored, &names, RESAMPLES, args.seed);
         print(mode, &report);
         modes.insert(mode.as_str().to_owned(), report);
     }
     let (name, engine, precision) = model.names();
     let intervals = format!("95 %, {RESAMPLES} resamples of genes, seed {}", args.seed);
-    let report = Report { model: name, engine, precision, split: args.split.clone(), left_out, intervals, modes };
+    let report =
+        Report { model: name, engine, precision, split: args.split.clone(), left_out, intervals, modes };
     if let Some(path) = &args.json {
         write_json(path, &report)?;
     }
@@ -225,10 +257,15 @@ pub fn run(args: &EvaluateArgs) -> Result<Report> {
 
 fn print(mode: InputMode, report: &ModeReport) {
     for (name, group) in [("all", &report.overall), ("missense", &report.missense)] {
-        println!("{mode} {name}: {} records, {} pathogenic, {} genes", group.records, group.pathogenic, group.genes);
-        for (kind, table) in [("", &group.figures), ("floor ", &group.floors), ("above ", &group.above_floor)] {
+        println!(
+            "{mode} {name}: {} records, {} pathogenic, {} genes",
+            group.records, group.pathogenic, group.genes
+        );
+        for (kind, table) in [("", &group.figures), ("floor ", &group.floors), ("above ", &group.above_floor)]
+        {
             for (figure, e) in table {
-                let interval = e.low.zip(e.high).map_or_else(String::new, |(l, h)| format!("  [{l:.4}, {h:.4}]"));
+                let interval =
+                    e.low.zip(e.high).map_or_else(String::new, |(l, h)| format!("  [{l:.4}, {h:.4}]"));
                 println!("  {kind}{figure:<20} {:.4}{interval}", e.value);
             }
         }

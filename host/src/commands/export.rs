@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use locus_calibration::{CalibrationTable, Range};
 use locus_engine::{EngineKind, Graphs, LoadOptions, Precision, Row, Session, logits_of, open_graphs};
 use locus_export::{SafetensorsWeights, build_fp32, build_int8, to_bytes};
-use locus_firmware_config::{manifest::{AccuracyContract, GoldenVector}, profile::DeviceProfile};
+use locus_firmware_config::{
+    manifest::{AccuracyContract, GoldenVector},
+    profile::DeviceProfile,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Stage, calibrate::best, inputs};
@@ -51,11 +54,22 @@ impl Wide {
         let wide = |ids: &[u16]| ids.iter().map(|&i| i64::from(i)).collect();
         let mut features = vec![0.0; n_features];
         pair.features.fill(&mut features);
-        Self { ref_ids: wide(&pair.ref_ids), alt_ids: wide(&pair.alt_ids), track: pair.track.iter().map(|&t| i64::from(t)).collect(), features }
+        Self {
+            ref_ids: wide(&pair.ref_ids),
+            alt_ids: wide(&pair.alt_ids),
+            track: pair.track.iter().map(|&t| i64::from(t)).collect(),
+            features,
+        }
     }
 
     fn row(&self) -> Row<'_> {
-        Row { ref_ids: &self.ref_ids, alt_ids: &self.alt_ids, ref_track: &self.track, alt_track: &self.track, features: &self.features }
+        Row {
+            ref_ids: &self.ref_ids,
+            alt_ids: &self.alt_ids,
+            ref_track: &self.track,
+            alt_track: &self.track,
+            features: &self.features,
+        }
     }
 }
 
@@ -76,7 +90,8 @@ fn auroc(dataset: &Dataset, records: &[usize], logits: &[f32]) -> BTreeMap<Strin
         let labels: Vec<bool> = kept().map(|(i, _)| dataset.records[*i].pathogenic).collect();
         metrics::auroc(&scores, &labels)
     };
-    let figures = [("auroc", figure(&|_| true)), ("missense_auroc", figure(&|i| dataset.records[i].is_missense()))];
+    let figures =
+        [("auroc", figure(&|_| true)), ("missense_auroc", figure(&|i| dataset.records[i].is_missense()))];
     figures.into_iter().filter_map(|(n, v)| Some((n.to_owned(), v?))).collect()
 }
 
@@ -96,7 +111,12 @@ pub fn run(stage: &Stage) -> Result<()> {
     if !ranges_path.exists() {
         return Err(Error::Missing { stage: "export", path: ranges_path, needs: "calibrate" });
     }
-    let made_from = inputs([("recipe", stage.recipe.digest_of(plan)), ("dataset", digest), ("model", weights), ("ranges", files::sha256(&ranges_path)?)]);
+    let made_from = inputs([
+        ("recipe", stage.recipe.digest_of(plan)),
+        ("dataset", digest),
+        ("model", weights),
+        ("ranges", files::sha256(&ranges_path)?),
+    ]);
     let outputs = ["fp32.onnx", "int8.onnx", "export.json", "calibration.json"].map(|n| stage.run.at(n));
     if outputs.iter().all(|p| p.exists()) && stage.run.done("export", &made_from).is_some() {
         eprintln!("export: done before");
@@ -111,14 +131,25 @@ pub fn run(stage: &Stage) -> Result<()> {
     let checkpoint = stage.run.at("best/model.safetensors");
     let bytes = std::fs::read(&checkpoint).map_err(io_at(&checkpoint))?;
     let source = SafetensorsWeights::parse(&bytes)?;
-    let (fp32, int8) = (to_bytes(&build_fp32(&config, &source)?), to_bytes(&build_int8(&config, &source, &table)?));
+    let (fp32, int8) =
+        (to_bytes(&build_fp32(&config, &source)?), to_bytes(&build_int8(&config, &source, &table)?));
 
     let buckets = &stage.recipe.window.buckets;
     let lengths: Vec<u32> = buckets.iter().map(|&b| b as u32).collect();
     let n = config.n_features;
-    let graphs = Graphs::from_onnx(Some(fp32.clone()), Some(int8.clone()), &lengths, MAX_BATCH, config.labels.len() as u32, n as u32);
-    let base = DeviceProfile::named("base").map_err(|e| broken("profile base", e.to_string(), "the shipped one".into()))?;
-    let open = |precision, order: Vec<EngineKind>| open_graphs(&graphs, &base, &LoadOptions { precision, order, ..LoadOptions::default() });
+    let graphs = Graphs::from_onnx(
+        Some(fp32.clone()),
+        Some(int8.clone()),
+        &lengths,
+        MAX_BATCH,
+        config.labels.len() as u32,
+        n as u32,
+    );
+    let base = DeviceProfile::named("base")
+        .map_err(|e| broken("profile base", e.to_string(), "the shipped one".into()))?;
+    let open = |precision, order: Vec<EngineKind>| {
+        open_graphs(&graphs, &base, &LoadOptions { precision, order, ..LoadOptions::default() })
+    };
     let mut float = open(Precision::Fp32, vec![])?.session;
     let mut whole = open(Precision::Int8, vec![EngineKind::OrtCpu])?.session;
 
@@ -128,11 +159,24 @@ pub fn run(stage: &Stage) -> Result<()> {
     for view in [View::TRANSCRIPT, View::SEQUENCE_ONLY, CROPPED] {
         let picked: Vec<usize> = train.iter().copied().take(plan.parity_windows).collect();
         let pairs = infer::view_of(&dataset, &tokenizer, &picked, view);
-        let difference = largest(&infer::logits(&config, &params, &pairs, buckets)?, &engine_logits(&mut *float, &pairs, n)?);
+        let difference = largest(
+            &infer::logits(&config, &params, &pairs, buckets)?,
+            &engine_logits(&mut *float, &pairs, n)?,
+        );
         if !(difference <= plan.parity_tolerance) {
-            return Err(broken("parity of fp32.onnx with candle", difference.to_string(), format!("at most {}", plan.parity_tolerance)));
+            return Err(broken(
+                "parity of fp32.onnx with candle",
+                difference.to_string(),
+                format!("at most {}", plan.parity_tolerance),
+            ));
         }
-        let name = if view == CROPPED { "cropped" } else if view == View::TRANSCRIPT { "transcript" } else { "sequence_only" };
+        let name = if view == CROPPED {
+            "cropped"
+        } else if view == View::TRANSCRIPT {
+            "transcript"
+        } else {
+            "sequence_only"
+        };
         parity.insert(name.to_owned(), difference);
     }
     let mut validation = dataset.of_split(Split::ValSelect);
@@ -140,23 +184,60 @@ pub fn run(stage: &Stage) -> Result<()> {
     let pairs = infer::view_of(&dataset, &tokenizer, &validation, View::TRANSCRIPT);
     let (f, q) = (engine_logits(&mut *float, &pairs, n)?, engine_logits(&mut *whole, &pairs, n)?);
     let (fp32_figures, int8_figures) = (auroc(&dataset, &validation, &f), auroc(&dataset, &validation, &q));
-    let difference: BTreeMap<String, f64> = fp32_figures.iter().map(|(k, v)| (k.clone(), int8_figures.get(k).copied().unwrap_or(0.0) - v)).collect();
+    let difference: BTreeMap<String, f64> = fp32_figures
+        .iter()
+        .map(|(k, v)| (k.clone(), int8_figures.get(k).copied().unwrap_or(0.0) - v))
+        .collect();
     let lost = -difference.get("auroc").copied().unwrap_or(f64::NAN);
     if !(lost <= plan.int8_budget) {
-        return Err(broken("AUROC that INT8 loses on validation", lost.to_string(), format!("at most {}", plan.int8_budget)));
+        return Err(broken(
+            "AUROC that INT8 loses on validation",
+            lost.to_string(),
+            format!("at most {}", plan.int8_budget),
+        ));
     }
-    let golden_pairs: Vec<Pair> = train.iter().step_by((train.len() / plan.golden).max(1)).take(plan.golden).enumerate()
-        .map(|(i, &r)| [View::TRANSCRIPT, View::SEQUENCE_ONLY, CROPPED][i % 3].of(&dataset.records[r], &tokenizer)).collect();
-    let (gf, gq) = (engine_logits(&mut *float, &golden_pairs, n)?, engine_logits(&mut *whole, &golden_pairs, n)?);
-    let golden = golden_pairs.iter().zip(gf.iter().zip(&gq)).map(|(p, (&f, &q))| {
-        let w = Wide::of(p, n);
-        GoldenVector { ref_ids: w.ref_ids, alt_ids: w.alt_ids, track: w.track, features: w.features, logits_fp32: vec![f], logits_int8: vec![q] }
-    }).collect();
-    eprintln!("export: parity {parity:?}; INT8 less FP32 on validation {difference:?}; {} and {} bytes", fp32.len(), int8.len());
+    let golden_pairs: Vec<Pair> = train
+        .iter()
+        .step_by((train.len() / plan.golden).max(1))
+        .take(plan.golden)
+        .enumerate()
+        .map(|(i, &r)| {
+            [View::TRANSCRIPT, View::SEQUENCE_ONLY, CROPPED][i % 3].of(&dataset.records[r], &tokenizer)
+        })
+        .collect();
+    let (gf, gq) =
+        (engine_logits(&mut *float, &golden_pairs, n)?, engine_logits(&mut *whole, &golden_pairs, n)?);
+    let golden = golden_pairs
+        .iter()
+        .zip(gf.iter().zip(&gq))
+        .map(|(p, (&f, &q))| {
+            let w = Wide::of(p, n);
+            GoldenVector {
+                ref_ids: w.ref_ids,
+                alt_ids: w.alt_ids,
+                track: w.track,
+                features: w.features,
+                logits_fp32: vec![f],
+                logits_int8: vec![q],
+            }
+        })
+        .collect();
+    eprintln!(
+        "export: parity {parity:?}; INT8 less FP32 on validation {difference:?}; {} and {} bytes",
+        fp32.len(),
+        int8.len()
+    );
     let exported = Exported {
         parity,
         provider: float.spec().provider.clone(),
-        contract: AccuracyContract { data: "validation, with transcript".into(), metric: "auroc".into(), fp32: fp32_figures, int8: int8_figures, difference, budget: plan.int8_budget },
+        contract: AccuracyContract {
+            data: "validation, with transcript".into(),
+            metric: "auroc".into(),
+            fp32: fp32_figures,
+            int8: int8_figures,
+            difference,
+            budget: plan.int8_budget,
+        },
         golden,
         int8_difference: largest(&gf, &gq),
     };
@@ -164,6 +245,10 @@ pub fn run(stage: &Stage) -> Result<()> {
     files::write_atomically(&outputs[1], &int8)?;
     write_json(&outputs[2], &exported)?;
     write_json(&outputs[3], &table)?;
-    let figures = BTreeMap::from([("fp32_bytes".to_owned(), fp32.len() as f64), ("int8_bytes".to_owned(), int8.len() as f64), ("int8_auroc_loss".to_owned(), lost)]);
+    let figures = BTreeMap::from([
+        ("fp32_bytes".to_owned(), fp32.len() as f64),
+        ("int8_bytes".to_owned(), int8.len() as f64),
+        ("int8_auroc_loss".to_owned(), lost),
+    ]);
     stage.run.finish("export", made_from, figures)
 }

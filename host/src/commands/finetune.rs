@@ -30,7 +30,11 @@ impl Validation {
         let records = dataset.of_split(Split::ValSelect);
         let labels: Vec<bool> = records.iter().map(|&i| dataset.records[i].pathogenic).collect();
         if labels.iter().all(|&l| l) || !labels.iter().any(|&l| l) {
-            return Err(Error::Data { what: "val_select".into(), got: format!("{} records of one class", labels.len()), expected: "pathogenic and benign records".into() });
+            return Err(Error::Data {
+                what: "val_select".into(),
+                got: format!("{} records of one class", labels.len()),
+                expected: "pathogenic and benign records".into(),
+            });
         }
         let views = [("transcript", View::TRANSCRIPT), ("sequence_only", View::SEQUENCE_ONLY)];
         Ok(Self {
@@ -44,9 +48,11 @@ impl Validation {
     fn run(&self, config: &ModelConfig, params: &Params, buckets: &[usize]) -> Result<BTreeMap<String, f64>> {
         let mut figures = BTreeMap::new();
         for (mode, pairs) in &self.views {
-            let scores: Vec<f64> = infer::logits(config, params, pairs, buckets)?.into_iter().map(f64::from).collect();
+            let scores: Vec<f64> =
+                infer::logits(config, params, pairs, buckets)?.into_iter().map(f64::from).collect();
             let pick = |keep: &dyn Fn(usize) -> bool| {
-                let (s, l): (Vec<f64>, Vec<bool>) = (0..scores.len()).filter(|&i| keep(i)).map(|i| (scores[i], self.labels[i])).unzip();
+                let (s, l): (Vec<f64>, Vec<bool>) =
+                    (0..scores.len()).filter(|&i| keep(i)).map(|i| (scores[i], self.labels[i])).unzip();
                 metrics::auroc(&s, &l)
             };
             figures.extend(pick(&|_| true).map(|v| (format!("{mode}.auroc"), v)));
@@ -89,17 +95,28 @@ pub fn run(stage: &Stage) -> Result<()> {
     let epoch_of = |epoch: u64| BatchPlan::new(&train, plan.batch, plan.augment, stage.recipe.seed, epoch);
     let per_epoch = epoch_of(0).len() as u64;
     if per_epoch == 0 {
-        return Err(Error::Data { what: "train".into(), got: "no record".into(), expected: "labelled records".into() });
+        return Err(Error::Data {
+            what: "train".into(),
+            got: "no record".into(),
+            expected: "labelled records".into(),
+        });
     }
     let total = per_epoch * plan.epochs;
     let validate_every = per_epoch.div_ceil(plan.validations);
     let validation = Validation::new(&dataset, &tokenizer)?;
-    let schedule = Schedule { peak: plan.learning_rate, warmup_steps: plan.warmup.min(total / 4), total_steps: total };
-    let mut optimizer = AdamW::new(AdamWOptions { weight_decay: plan.weight_decay, clip: plan.clip, ..AdamWOptions::default() }, schedule);
+    let schedule =
+        Schedule { peak: plan.learning_rate, warmup_steps: plan.warmup.min(total / 4), total_steps: total };
+    let mut optimizer = AdamW::new(
+        AdamWOptions { weight_decay: plan.weight_decay, clip: plan.clip, ..AdamWOptions::default() },
+        schedule,
+    );
     let last = stage.run.at("finetune.last");
     let (params, mut state) = match read_checkpoint(&last, &config, &mut optimizer, &made_from)? {
         Some(found) => found,
-        None => (Params::read(&pretrained, &config, stage.recipe.seed)?, TrainState { inputs: made_from.clone(), ..TrainState::default() }),
+        None => (
+            Params::read(&pretrained, &config, stage.recipe.seed)?,
+            TrainState { inputs: made_from.clone(), ..TrainState::default() },
+        ),
     };
     let mut log = JsonLines::open(&stage.run.at("finetune.jsonl"))?;
     let mut progress = Progress::new("finetune", state.step, total);
@@ -128,7 +145,9 @@ pub fn run(stage: &Stage) -> Result<()> {
             let figures = validation.run(&config, &params, buckets)?;
             let score = choice(&figures);
             eprintln!("finetune {}/{total} validation {score:.4} {figures:.4?}", state.step);
-            log.write(&json!({ "stage": "finetune", "step": state.step, "validation": score, "figures": figures }))?;
+            log.write(
+                &json!({ "stage": "finetune", "step": state.step, "validation": score, "figures": figures }),
+            )?;
             if state.best.is_none_or(|(best, _)| score > best) {
                 state.best = Some((score, state.step));
                 write_model(stage, "best", &config, &params, &tokenizer)?;
@@ -139,6 +158,7 @@ pub fn run(stage: &Stage) -> Result<()> {
         }
     }
     let (best, at) = state.best.unwrap_or((0.0, 0));
-    let figures = [("validation", best), ("step", at as f64), ("steps", total as f64), ("seconds", state.seconds)];
+    let figures =
+        [("validation", best), ("step", at as f64), ("steps", total as f64), ("seconds", state.seconds)];
     stage.run.finish("finetune", made_from, figures.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
 }

@@ -39,7 +39,8 @@ impl Stage {
     /// Where the files of the task are; a generated panel lies in the output folder.
     pub fn sources(&self) -> SourceFiles {
         let data = &self.recipe.data;
-        let root = if data.generated_genes.is_some() { self.run.at("panel") } else { self.recipe.data_root() };
+        let root =
+            if data.generated_genes.is_some() { self.run.at("panel") } else { self.recipe.data_root() };
         SourceFiles {
             fasta: root.join(&data.fasta),
             gff3: root.join(&data.gff3),
@@ -68,7 +69,13 @@ pub(crate) fn inputs<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<Str
 }
 
 /// Writes a checkpoint folder to train or export from.
-pub(crate) fn write_model(stage: &Stage, name: &str, config: &ModelConfig, params: &crate::model::Params, tokenizer: &locus_genome::KmerTokenizer) -> Result<()> {
+pub(crate) fn write_model(
+    stage: &Stage,
+    name: &str,
+    config: &ModelConfig,
+    params: &crate::model::Params,
+    tokenizer: &locus_genome::KmerTokenizer,
+) -> Result<()> {
     let folder = stage.run.at(name);
     std::fs::create_dir_all(&folder).map_err(crate::error::io_at(&folder))?;
     let part = folder.join("model.safetensors.part");

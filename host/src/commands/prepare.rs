@@ -5,7 +5,15 @@ use std::collections::BTreeMap;
 use locus_genome::KmerTokenizer;
 
 use super::{Stage, inputs};
-use crate::{Result, data::{Split, prepare::{Options, Sources, prepare}}, files, panel, progress::Progress};
+use crate::{
+    Result,
+    data::{
+        Split,
+        prepare::{Options, Sources, prepare},
+    },
+    files, panel,
+    progress::Progress,
+};
 
 /// Runs the stage, or says that it is done.
 ///

@@ -1,6 +1,9 @@
 //! `locus score`: one row per input allele, never a gap.
 
-use std::{io::Write, path::{Path, PathBuf}};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use locus_engine::{Bundle, LoadOptions, Scorer, Trust};
 use locus_firmware_config::{message::Band, profile::DeviceProfile};
@@ -54,10 +57,17 @@ pub struct EngineArgs {
 pub(crate) fn open(bundle: &Path, args: &EngineArgs) -> Result<Scorer> {
     let bundle = Bundle::open(bundle, &Trust::AllowUnsigned).map_err(locus_engine::Error::from)?;
     if !bundle.signed() {
-        eprintln!("note: {} {} is not signed; a box would refuse it", bundle.manifest().name, bundle.manifest().version);
+        eprintln!(
+            "note: {} {} is not signed; a box would refuse it",
+            bundle.manifest().name,
+            bundle.manifest().version
+        );
     }
-    let profile = DeviceProfile::named(&args.profile)
-        .map_err(|e| Error::Data { what: "--profile".into(), got: e.to_string(), expected: "a shipped profile".into() })?;
+    let profile = DeviceProfile::named(&args.profile).map_err(|e| Error::Data {
+        what: "--profile".into(),
+        got: e.to_string(),
+        expected: "a shipped profile".into(),
+    })?;
     let precision = args.precision.parse().map_err(|_| Error::Data {
         what: "--precision".into(),
         got: args.precision.clone(),
@@ -98,7 +108,8 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     writeln!(table, "{HEADER}").map_err(io_at(&args.out))?;
     let mut scored = 0;
     for chunk in rows.chunks(CHUNK) {
-        let encoded: Vec<Result<EncodedVariant, String>> = chunk.iter().map(|row| encode(&scorer, &reference, row)).collect();
+        let encoded: Vec<Result<EncodedVariant, String>> =
+            chunk.iter().map(|row| encode(&scorer, &reference, row)).collect();
         let readable: Vec<EncodedVariant> = encoded.iter().filter_map(|e| e.as_ref().ok().cloned()).collect();
         let mut scores = scorer.score(&readable)?.into_iter();
         for (row, encoded) in chunk.iter().zip(&encoded) {
@@ -107,7 +118,12 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
                 Ok(variant) => {
                     let consequence = variant.consequence.map_or(".", |c| c.so_term()).to_owned();
                     match scores.next() {
-                        Some(score) if score.abstained => (".".into(), "none", consequence, format!("abstained: {}", score.reason.unwrap_or_default())),
+                        Some(score) if score.abstained => (
+                            ".".into(),
+                            "none",
+                            consequence,
+                            format!("abstained: {}", score.reason.unwrap_or_default()),
+                        ),
                         Some(score) => {
                             scored += 1;
                             let p = score.probability.map_or_else(|| ".".into(), |p| format!("{p:.6}"));
@@ -118,8 +134,14 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
                 }
             };
             let (r, a) = (cell(&row.ref_allele), cell(&row.alt_allele));
-            writeln!(table, "{}\t{}\t{r}\t{a}\t{probability}\t{band}\t{consequence}\t{}", cell(&row.contig), row.position, cell(&status))
-                .map_err(io_at(&args.out))?;
+            writeln!(
+                table,
+                "{}\t{}\t{r}\t{a}\t{probability}\t{band}\t{consequence}\t{}",
+                cell(&row.contig),
+                row.position,
+                cell(&status)
+            )
+            .map_err(io_at(&args.out))?;
         }
     }
     files::write_atomically(&args.out, &table)?;

@@ -118,7 +118,12 @@ pub fn pack(pairs: &[Pair], n_features: usize, buckets: &[usize]) -> PairBatch {
 }
 
 /// The batch of a plan with its labels.
-pub fn training_batch(dataset: &Dataset, tokenizer: &KmerTokenizer, items: &[(usize, View)], buckets: &[usize]) -> (PairBatch, Vec<f32>) {
+pub fn training_batch(
+    dataset: &Dataset,
+    tokenizer: &KmerTokenizer,
+    items: &[(usize, View)],
+    buckets: &[usize],
+) -> (PairBatch, Vec<f32>) {
     let pairs: Vec<Pair> = items.iter().map(|(i, view)| view.of(&dataset.records[*i], tokenizer)).collect();
     let labels = items.iter().map(|(i, _)| f32::from(u8::from(dataset.records[*i].pathogenic))).collect();
     (pack(&pairs, dataset.features.len(), buckets), labels)
@@ -148,7 +153,8 @@ mod tests {
         let records: Vec<usize> = (0..20_000).collect();
         let plan = BatchPlan::new(&records, 20, AUGMENTATION, 5, 0);
         let views: Vec<View> = (0..plan.len()).flat_map(|n| plan.batch(n)).map(|(_, v)| v).collect();
-        let share = |f: &dyn Fn(&View) -> bool| views.iter().filter(|v| f(v)).count() as f64 / views.len() as f64;
+        let share =
+            |f: &dyn Fn(&View) -> bool| views.iter().filter(|v| f(v)).count() as f64 / views.len() as f64;
         assert!((share(&|v| v.bare.is_some()) - 0.25).abs() < 0.02);
         assert!((share(&|v| v.bare == Some(true)) - 0.125).abs() < 0.02);
         assert!((share(&|v| v.cropped) - 0.1).abs() < 0.03);
@@ -156,7 +162,12 @@ mod tests {
 
     #[test]
     fn padding_is_masked_and_buckets_are_the_smallest_that_hold() {
-        let pair = |n: u16| Pair { ref_ids: (0..n).collect(), alt_ids: (0..n).map(|i| i + 1).collect(), track: vec![6; n.into()], features: Features::of(&[0.0, 2.0]) };
+        let pair = |n: u16| Pair {
+            ref_ids: (0..n).collect(),
+            alt_ids: (0..n).map(|i| i + 1).collect(),
+            track: vec![6; n.into()],
+            features: Features::of(&[0.0, 2.0]),
+        };
         let batch = pack(&[pair(5), pair(3)], 2, &[4, 8]);
         assert_eq!((batch.rows.rows, batch.rows.tokens), (4, 8));
         assert_eq!(&batch.rows.ids[8..16], [0, 1, 2, 0, 0, 0, 0, 0]);

@@ -182,7 +182,8 @@ impl Dataset {
         let bytes = fs::read(path).map_err(io_at(path))?;
         let wrong = |reason: &str| Error::Dataset { path: path.to_owned(), reason: reason.to_owned() };
         let body = bytes.strip_prefix(MAGIC).ok_or_else(|| wrong("got another format, expected LOCUSDS1"))?;
-        let (digest, body) = body.split_at_checked(32).ok_or_else(|| wrong("got a file that ends in its header"))?;
+        let (digest, body) =
+            body.split_at_checked(32).ok_or_else(|| wrong("got a file that ends in its header"))?;
         if Sha256::digest(body).as_slice() != digest {
             return Err(wrong("got bytes that do not match their digest"));
         }
@@ -215,14 +216,33 @@ mod tests {
 
     fn dataset() -> Dataset {
         let record = Record {
-            contig: "chr1".into(), position: 7, ref_allele: "A".into(), alt_allele: "C".into(), gene: "G".into(),
-            split: Split::ValFit, pathogenic: true, stars: 2, consequence: "missense_variant".into(), reverse: true,
-            full: Pair { ref_ids: vec![2, 9, 3], alt_ids: vec![2, 11, 3], track: vec![0, 6, 0], features: Features::of(&[0.0, 1.5]) },
+            contig: "chr1".into(),
+            position: 7,
+            ref_allele: "A".into(),
+            alt_allele: "C".into(),
+            gene: "G".into(),
+            split: Split::ValFit,
+            pathogenic: true,
+            stars: 2,
+            consequence: "missense_variant".into(),
+            reverse: true,
+            full: Pair {
+                ref_ids: vec![2, 9, 3],
+                alt_ids: vec![2, 11, 3],
+                track: vec![0, 6, 0],
+                features: Features::of(&[0.0, 1.5]),
+            },
             cropped: Pair::default(),
         };
         Dataset {
-            k: 3, stride: 1, window_kmers: 61, features: vec!["a".into(), "b".into()], sources: Default::default(),
-            left_out: Default::default(), pretraining_regions: vec![("chr1".into(), 1, 9)], records: vec![record],
+            k: 3,
+            stride: 1,
+            window_kmers: 61,
+            features: vec!["a".into(), "b".into()],
+            sources: Default::default(),
+            left_out: Default::default(),
+            pretraining_regions: vec![("chr1".into(), 1, 9)],
+            records: vec![record],
         }
     }
 
@@ -247,7 +267,19 @@ mod tests {
         let encoder = VariantEncoder::new(tokenizer(), 61);
         let at = |s: &str, p: usize| {
             let r = s.as_bytes()[p - 1];
-            Mutation { ref_allele: r, position: p as u64, alt_allele: if r == b'A' { b'T' } else if r == b'T' { b'A' } else if r == b'C' { b'G' } else { b'C' } }
+            Mutation {
+                ref_allele: r,
+                position: p as u64,
+                alt_allele: if r == b'A' {
+                    b'T'
+                } else if r == b'T' {
+                    b'A'
+                } else if r == b'C' {
+                    b'G'
+                } else {
+                    b'C'
+                },
+            }
         };
         let turned = String::from_utf8(locus_genome::dna::reverse_complement(s.as_bytes())).unwrap();
         for p in [3, 60, 118] {

@@ -92,11 +92,21 @@ mod tests {
             let row: Vec<u32> = std::iter::once(2).chain((0..61).map(|i| 5 + i)).chain([3]).collect();
             let mut ids = row.clone();
             for (i, id) in MASKING.hide(&mut ids, &mut rng) {
-                if ids[i] == MASK { masked += 1.0 } else if ids[i] == id { kept += 1.0 } else { random += 1.0 }
+                if ids[i] == MASK {
+                    masked += 1.0
+                } else if ids[i] == id {
+                    kept += 1.0
+                } else {
+                    random += 1.0
+                }
             }
         }
         let all = masked + random + kept;
-        assert!((masked / all - 0.8f64).abs() < 0.02 && (random / all - 0.1f64).abs() < 0.02 && (kept / all - 0.1f64).abs() < 0.02);
+        assert!(
+            (masked / all - 0.8f64).abs() < 0.02
+                && (random / all - 0.1f64).abs() < 0.02
+                && (kept / all - 0.1f64).abs() < 0.02
+        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! FASTA, GFF3 and VCF → [`Dataset`].
 
-use std::{collections::{BTreeMap, HashMap, HashSet}, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    path::Path,
+};
 
 use locus_genome::{KmerTokenizer, ReferencePack, Strand, VariantEncoder, encode::CONTEXT_BASES, vcf};
 use sha2::{Digest, Sha256};
@@ -82,7 +85,8 @@ pub fn prepare(sources: Sources<'_>, options: Options, mut tick: impl FnMut(u64)
         return Err(Error::Data {
             what: format!("{}", sources.vcf.display()),
             got: format!("no usable record ({left_out:?})"),
-            expected: "single-base variants with INFO GENE, LABEL (0 or 1) and SPLIT (train, val or test)".into(),
+            expected: "single-base variants with INFO GENE, LABEL (0 or 1) and SPLIT (train, val or test)"
+                .into(),
         });
     }
     let sources = [("fasta", sources.fasta), ("gff3", sources.gff3), ("vcf", sources.vcf)];
@@ -91,7 +95,10 @@ pub fn prepare(sources: Sources<'_>, options: Options, mut tick: impl FnMut(u64)
         stride: options.tokenizer.stride(),
         window_kmers: options.window_kmers,
         features: locus_genome::feature_names(),
-        sources: sources.into_iter().map(|(n, p)| Ok((n.to_owned(), files::sha256(p)?))).collect::<Result<_>>()?,
+        sources: sources
+            .into_iter()
+            .map(|(n, p)| Ok((n.to_owned(), files::sha256(p)?)))
+            .collect::<Result<_>>()?,
         left_out,
         pretraining_regions: free_regions(&reference, &held_out),
         records,
@@ -104,8 +111,11 @@ fn region_of(reference: &ReferencePack, contig: &str, position: i64) -> Option<u
 
 /// Regions without validation or test records that do not overlap one with them either.
 fn free_regions(reference: &ReferencePack, held_out: &HashSet<(String, i64)>) -> Vec<(String, i64, i64)> {
-    let held: HashMap<&str, Vec<(i64, i64)>> =
-        reference.records().iter().filter(|r| held_out.contains(&(r.contig.clone(), r.first))).fold(HashMap::new(), |mut all, r| {
+    let held: HashMap<&str, Vec<(i64, i64)>> = reference
+        .records()
+        .iter()
+        .filter(|r| held_out.contains(&(r.contig.clone(), r.first)))
+        .fold(HashMap::new(), |mut all, r| {
             all.entry(r.contig.as_str()).or_default().push((r.first, r.last()));
             all
         });
@@ -116,7 +126,12 @@ fn free_regions(reference: &ReferencePack, held_out: &HashSet<(String, i64)>) ->
     free.map(|r| (r.contig.clone(), r.first, r.last())).collect()
 }
 
-fn encode(reference: &ReferencePack, encoder: &VariantEncoder, row: &vcf::Row, options: Options) -> Result<Record, String> {
+fn encode(
+    reference: &ReferencePack,
+    encoder: &VariantEncoder,
+    row: &vcf::Row,
+    options: Options,
+) -> Result<Record, String> {
     let variant = row.variant.as_ref().map_err(|_| "not a variant that can be read".to_owned())?;
     let need = |key: &str| row.info(key).ok_or_else(|| format!("no INFO {key}"));
     let gene = need("GENE")?.to_owned();
@@ -135,7 +150,8 @@ fn encode(reference: &ReferencePack, encoder: &VariantEncoder, row: &vcf::Row, o
     let full = read(CONTEXT_BASES)?;
     full.in_scope.map_err(|reason| reason.to_string())?;
     let (least, most) = options.crop_flank;
-    let name = format!("{}-{}-{}-{}", variant.contig, variant.position, variant.ref_allele, variant.alt_allele);
+    let name =
+        format!("{}-{}-{}-{}", variant.contig, variant.position, variant.ref_allele, variant.alt_allele);
     let flank = least + hash(options.seed, &name) % (most - least + 1);
     Ok(Record {
         contig: variant.contig.clone(),

@@ -28,14 +28,20 @@ impl<'a> WindowSampler<'a> {
     /// # Errors
     /// A reference that holds none of them.
     pub fn new(reference: &'a ReferencePack, dataset: &Dataset, track_dropout: f64) -> Result<Self> {
-        let free = |contig: &str, first: i64| dataset.pretraining_regions.iter().any(|(c, f, _)| c == contig && *f == first);
+        let free = |contig: &str, first: i64| {
+            dataset.pretraining_regions.iter().any(|(c, f, _)| c == contig && *f == first)
+        };
         let regions: Vec<Region<'_>> = reference
             .records()
             .iter()
             .filter(|r| free(&r.contig, r.first))
             .map(|r| Region {
                 stretch: Stretch { bases: &r.bases, first: r.first },
-                transcripts: reference.transcripts(&r.contig).iter().filter(|t| t.span().0 <= r.last() && r.first <= t.span().1).collect(),
+                transcripts: reference
+                    .transcripts(&r.contig)
+                    .iter()
+                    .filter(|t| t.span().0 <= r.last() && r.first <= t.span().1)
+                    .collect(),
             })
             .collect();
         if regions.is_empty() {
@@ -57,12 +63,14 @@ impl<'a> WindowSampler<'a> {
     fn window(&self, rng: &mut impl Rng) -> (Vec<i64>, Vec<i64>) {
         let region = &self.regions[rng.random_range(0..self.regions.len())];
         let last = region.stretch.first + region.stretch.bases.len() as i64 - 1;
-        let transcript = (!region.transcripts.is_empty()).then(|| region.transcripts[rng.random_range(0..region.transcripts.len())]);
+        let transcript = (!region.transcripts.is_empty())
+            .then(|| region.transcripts[rng.random_range(0..region.transcripts.len())]);
         let anywhere = rng.random_range(region.stretch.first..=last);
         let position = match transcript {
             Some(t) if rng.random_bool(0.5) && !t.exons().is_empty() => {
                 let exon = t.exons()[rng.random_range(0..t.exons().len())];
-                rng.random_range(exon.start - NEAR_EXON..=exon.end + NEAR_EXON).clamp(region.stretch.first, last)
+                rng.random_range(exon.start - NEAR_EXON..=exon.end + NEAR_EXON)
+                    .clamp(region.stretch.first, last)
             }
             _ => anywhere,
         };
@@ -73,15 +81,28 @@ impl<'a> WindowSampler<'a> {
             _ if turned => Strand::Reverse,
             _ => Strand::Forward,
         };
-        let window = Window::around(&region.stretch, position, self.width, strand, transcript.filter(|_| !bare));
+        let window =
+            Window::around(&region.stretch, position, self.width, strand, transcript.filter(|_| !bare));
         (window.ids(&self.tokenizer), window.token_track(&self.tokenizer))
     }
 
     /// One masked batch: rows, hidden places (indices into rows·tokens), and their true token ids.
-    pub fn batch(&self, rows: usize, masking: &Masking, buckets: &[usize], rng: &mut impl Rng) -> (Rows, Vec<u32>, Vec<u32>) {
+    pub fn batch(
+        &self,
+        rows: usize,
+        masking: &Masking,
+        buckets: &[usize],
+        rng: &mut impl Rng,
+    ) -> (Rows, Vec<u32>, Vec<u32>) {
         let windows: Vec<(Vec<i64>, Vec<i64>)> = (0..rows).map(|_| self.window(rng)).collect();
         let tokens = bucket_for(windows.iter().map(|w| w.0.len()).max().unwrap_or(0), buckets);
-        let mut batch = Rows { rows, tokens, ids: vec![0; rows * tokens], track: vec![0; rows * tokens], mask: vec![0.0; rows * tokens] };
+        let mut batch = Rows {
+            rows,
+            tokens,
+            ids: vec![0; rows * tokens],
+            track: vec![0; rows * tokens],
+            mask: vec![0.0; rows * tokens],
+        };
         let (mut places, mut targets) = (Vec::new(), Vec::new());
         for (row, (ids, track)) in windows.iter().enumerate() {
             let at = row * tokens;

@@ -20,7 +20,12 @@ pub struct Estimate {
 
 /// Estimates several figures of the records at once. `genes[i]` is the gene of record i; `figures` is
 /// given indices of records, one of them possibly many times, and gives its figures in a fixed order.
-pub fn estimate(genes: &[&str], resamples: usize, seed: u64, figures: impl Fn(&[usize]) -> Vec<Option<f64>>) -> Vec<Option<Estimate>> {
+pub fn estimate(
+    genes: &[&str],
+    resamples: usize,
+    seed: u64,
+    figures: impl Fn(&[usize]) -> Vec<Option<f64>>,
+) -> Vec<Option<Estimate>> {
     let mut clusters: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (i, gene) in genes.iter().enumerate() {
         clusters.entry(gene).or_default().push(i);
@@ -70,7 +75,8 @@ mod tests {
             seen.borrow_mut().insert((v[0].unwrap() * 2.0) as i64);
             assert!((v[0].unwrap() * 2.0).fract() == 0.0);
             v
-        })[0].unwrap();
+        })[0]
+            .unwrap();
         assert_eq!((e.value, e.low, e.high), (0.5, Some(0.0), Some(1.0)));
         assert_eq!(seen.into_inner().len(), 3);
     }

@@ -1,6 +1,11 @@
 //! Scores of simple baselines: what a model has to beat.
 
-use std::{collections::HashMap, fs::File, io::{BufRead, BufReader, Read}, path::Path};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{BufRead, BufReader, Read},
+    path::Path,
+};
 
 use flate2::read::MultiGzDecoder;
 
@@ -30,7 +35,8 @@ impl Floors {
         let wrong = |line: usize, got: &str| Error::Data {
             what: format!("{} line {line}", path.display()),
             got: got.chars().take(60).collect(),
-            expected: "chrom, pos, ref, alt, split, label and a number per baseline, separated by tabs".into(),
+            expected: "chrom, pos, ref, alt, split, label and a number per baseline, separated by tabs"
+                .into(),
         };
         let header = lines.next().transpose().map_err(io_at(path))?.unwrap_or_default();
         let names: Vec<String> = header.split('\t').skip(6).map(str::to_owned).collect();
@@ -41,10 +47,14 @@ impl Floors {
         for (n, line) in lines.enumerate() {
             let line = line.map_err(io_at(path))?;
             let fields: Vec<&str> = line.split('\t').collect();
-            let values: Option<Vec<f64>> = fields.get(6..).and_then(|v| v.iter().map(|f| f.parse().ok()).collect());
+            let values: Option<Vec<f64>> =
+                fields.get(6..).and_then(|v| v.iter().map(|f| f.parse().ok()).collect());
             match (values, fields.get(1).and_then(|p| p.parse().ok())) {
                 (Some(values), Some(position)) if values.len() == names.len() => {
-                    scores.insert((fields[0].to_owned(), position, fields[2].to_owned(), fields[3].to_owned()), values);
+                    scores.insert(
+                        (fields[0].to_owned(), position, fields[2].to_owned(), fields[3].to_owned()),
+                        values,
+                    );
                 }
                 _ => return Err(wrong(n + 2, &line)),
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Estimate, estimate};
-use crate::metrics::{Confusion, auroc, aupr, ece};
+use crate::metrics::{Confusion, aupr, auroc, ece};
 
 /// Above this probability a variant counts as called pathogenic.
 const THRESHOLD: f64 = 0.5;
@@ -74,7 +74,15 @@ fn group(records: &[&Scored], floors: &[String], resamples: usize, seed: u64) ->
         let p: Vec<f64> = indices.iter().map(|&i| records[i].probability).collect();
         let l: Vec<bool> = indices.iter().map(|&i| records[i].pathogenic).collect();
         let c = Confusion::at(&p, &l, THRESHOLD);
-        vec![auroc(&p, &l), aupr(&p, &l), c.mcc(), c.sensitivity(), c.specificity(), c.accuracy(), ece(&p, &l, ECE_BINS)]
+        vec![
+            auroc(&p, &l),
+            aupr(&p, &l),
+            c.mcc(),
+            c.sensitivity(),
+            c.specificity(),
+            c.accuracy(),
+            ece(&p, &l, ECE_BINS),
+        ]
     });
     let mut all = Group {
         records: records.len(),
@@ -84,11 +92,14 @@ fn group(records: &[&Scored], floors: &[String], resamples: usize, seed: u64) ->
         ..Group::default()
     };
     for (k, name) in floors.iter().enumerate() {
-        let known: Vec<&Scored> = records.iter().copied().filter(|r| r.floors.get(k).is_some_and(|f| f.is_finite())).collect();
+        let known: Vec<&Scored> =
+            records.iter().copied().filter(|r| r.floors.get(k).is_some_and(|f| f.is_finite())).collect();
         let genes: Vec<&str> = known.iter().map(|r| r.gene.as_str()).collect();
         let estimates = estimate(&genes, resamples, seed, |indices| {
             let l: Vec<bool> = indices.iter().map(|&i| known[i].pathogenic).collect();
-            let of = |score: &dyn Fn(&Scored) -> f64| auroc(&indices.iter().map(|&i| score(known[i])).collect::<Vec<_>>(), &l);
+            let of = |score: &dyn Fn(&Scored) -> f64| {
+                auroc(&indices.iter().map(|&i| score(known[i])).collect::<Vec<_>>(), &l)
+            };
             let (floor, model) = (of(&|r| r.floors[k]), of(&|r| r.probability));
             vec![floor, model.zip(floor).map(|(m, f)| m - f)]
         });
@@ -101,7 +112,8 @@ fn group(records: &[&Scored], floors: &[String], resamples: usize, seed: u64) ->
 /// Describes a mode's scores; `floors` names the baselines.
 pub fn describe(records: &[Scored], floors: &[String], resamples: usize, seed: u64) -> ModeReport {
     let every: Vec<&Scored> = records.iter().collect();
-    let missense: Vec<&Scored> = records.iter().filter(|r| r.consequence.starts_with("missense_variant")).collect();
+    let missense: Vec<&Scored> =
+        records.iter().filter(|r| r.consequence.starts_with("missense_variant")).collect();
     let mut by_consequence: BTreeMap<&str, Vec<&Scored>> = BTreeMap::new();
     let mut by_gene: BTreeMap<&str, Vec<&Scored>> = BTreeMap::new();
     for r in records {
@@ -116,13 +128,17 @@ pub fn describe(records: &[Scored], floors: &[String], resamples: usize, seed: u
         let (p, l): (Vec<f64>, Vec<bool>) = records.iter().map(|r| (r.probability, r.pathogenic)).unzip();
         auroc(&p, &l)
     };
-    let by_gene: BTreeMap<String, f64> = by_gene.iter().filter_map(|(g, r)| Some(((*g).to_owned(), gene_auroc(r)?))).collect();
+    let by_gene: BTreeMap<String, f64> =
+        by_gene.iter().filter_map(|(g, r)| Some(((*g).to_owned(), gene_auroc(r)?))).collect();
     let answered: Vec<&Scored> = records.iter().filter(|r| r.answered).collect();
     let right = answered.iter().filter(|r| (r.probability > THRESHOLD) == r.pathogenic).count();
     ModeReport {
         overall: group(&every, floors, resamples, seed),
         missense: group(&missense, floors, resamples, seed),
-        by_consequence: by_consequence.iter().map(|(c, r)| ((*c).to_owned(), group(r, &[], 0, seed))).collect(),
+        by_consequence: by_consequence
+            .iter()
+            .map(|(c, r)| ((*c).to_owned(), group(r, &[], 0, seed)))
+            .collect(),
         gene_macro_auroc: (!by_gene.is_empty()).then(|| by_gene.values().sum::<f64>() / by_gene.len() as f64),
         by_gene,
         answered_share: answered.len() as f64 / records.len().max(1) as f64,
@@ -136,7 +152,14 @@ mod tests {
 
     fn record(gene: &str, consequence: &str, pathogenic: bool, probability: f64) -> Scored {
         let answered = !(0.2..=0.8).contains(&probability);
-        Scored { gene: gene.into(), consequence: consequence.into(), pathogenic, probability, answered, floors: vec![f64::from(u8::from(pathogenic))] }
+        Scored {
+            gene: gene.into(),
+            consequence: consequence.into(),
+            pathogenic,
+            probability,
+            answered,
+            floors: vec![f64::from(u8::from(pathogenic))],
+        }
     }
 
     #[test]
@@ -149,7 +172,10 @@ mod tests {
         ];
         let report = describe(&records, &["oracle".into()], 100, 1);
         assert_eq!((report.overall.records, report.missense.records, report.by_consequence.len()), (4, 2, 4));
-        assert_eq!((report.overall.figures["auroc"].value, report.overall.floors["oracle"].value), (0.5, 1.0));
+        assert_eq!(
+            (report.overall.figures["auroc"].value, report.overall.floors["oracle"].value),
+            (0.5, 1.0)
+        );
         assert_eq!(report.overall.above_floor["oracle"].value, -0.5);
         assert_eq!(report.overall.figures["accuracy"].value, 0.75);
         assert_eq!((report.answered_share, report.answered_accuracy), (0.75, Some(2.0 / 3.0)));

@@ -6,7 +6,9 @@ use std::cell::Cell;
 use candle_core::{Device, Result, Tensor};
 
 use super::{ModelConfig, Params};
-use crate::nn::{Attention, Dropout, attention, bias_dropout_residual, bias_gelu, dropout, embed, layer_norm};
+use crate::nn::{
+    Attention, Dropout, attention, bias_dropout_residual, bias_gelu, dropout, embed, layer_norm,
+};
 
 /// A batch of token rows, padded to one length.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,7 +84,10 @@ pub(super) struct Linear<'a> {
 
 impl<'a> Linear<'a> {
     pub(super) fn of(params: &'a Params, name: &str) -> Result<Self> {
-        Ok(Self { weight: params.get(&format!("{name}.weight"))?, bias: params.get(&format!("{name}.bias"))? })
+        Ok(Self {
+            weight: params.get(&format!("{name}.weight"))?,
+            bias: params.get(&format!("{name}.bias"))?,
+        })
     }
 
     /// x [n, in] times the transposed weight, without the bias.
@@ -108,7 +113,14 @@ impl<'a> Encoder<'a> {
     /// Rows that the configuration cannot take.
     pub fn forward(&self, rows: &Rows, context: &Context<'_>) -> Result<Tensor> {
         let table = |n: &str| self.params.get(&format!("bert.embeddings.{n}_embeddings.weight"));
-        let x = embed(table("word")?, table("position")?, table("token_type")?, &rows.ids, &rows.track, rows.tokens)?;
+        let x = embed(
+            table("word")?,
+            table("position")?,
+            table("token_type")?,
+            &rows.ids,
+            &rows.track,
+            rows.tokens,
+        )?;
         let x = self.norm(&x, "bert.embeddings.LayerNorm")?;
         let mut x = dropout(&x, context.dropout())?;
         let mask = Tensor::from_vec(rows.mask.clone(), (rows.rows, rows.tokens), &Device::Cpu)?;
@@ -131,7 +143,12 @@ impl<'a> Encoder<'a> {
         let weight = Tensor::cat(&[q.weight, k.weight, v.weight], 0)?;
         let bias = Tensor::cat(&[q.bias, k.bias, v.bias], 0)?;
         let (rows, tokens) = mask.dims2()?;
-        let shape = Attention { batch: rows, tokens, heads: self.config.num_attention_heads, head_width: self.config.head_width() };
+        let shape = Attention {
+            batch: rows,
+            tokens,
+            heads: self.config.num_attention_heads,
+            head_width: self.config.head_width(),
+        };
         let qkv = input.matmul(&weight.t()?)?;
         let seen = attention(&qkv, &bias, mask, shape)?;
         context.see(&format!("layer.{n}.attention.output_input"), &seen)?;

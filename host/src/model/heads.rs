@@ -38,9 +38,15 @@ impl<'a> PairHead<'a> {
         let rows = &batch.rows;
         let (pairs, tokens, h) = (rows.rows / 2, rows.tokens, self.config.hidden_size);
         if !rows.rows.is_multiple_of(2) || batch.features.len() != pairs * self.config.n_features {
-            bail!("pair head: got {} rows and {} features, expected 2 rows and {} features a pair", rows.rows, batch.features.len(), self.config.n_features);
+            bail!(
+                "pair head: got {} rows and {} features, expected 2 rows and {} features a pair",
+                rows.rows,
+                batch.features.len(),
+                self.config.n_features
+            );
         }
-        let hidden = Encoder::new(self.config, self.params).forward(rows, context)?.reshape((2, pairs, tokens, h))?;
+        let hidden =
+            Encoder::new(self.config, self.params).forward(rows, context)?.reshape((2, pairs, tokens, h))?;
         let (r, a) = (hidden.get(0)?, hidden.get(1)?);
         let half = pairs * tokens;
         let weights = |at: &dyn Fn(usize) -> f32| -> Result<Tensor> {
@@ -55,12 +61,22 @@ impl<'a> PairHead<'a> {
         let attended = weights(&|i| rows.mask[i])?;
         let pool = |w: &Tensor, x: &Tensor| w.matmul(x)?.squeeze(1);
         let difference = (&r - &a)?;
-        let features = Tensor::from_vec(batch.features.clone(), (pairs, self.config.n_features), &Device::Cpu)?;
+        let features =
+            Tensor::from_vec(batch.features.clone(), (pairs, self.config.n_features), &Device::Cpu)?;
         context.see("head.features.dense1_input", &features)?;
         let inner = self.gelu(&features, "head.features.dense1")?;
         context.see("head.features.dense2_input", &inner)?;
         let feature_state = self.gelu(&inner, "head.features.dense2")?;
-        let x = Tensor::cat(&[pool(&differs, &a)?, pool(&differs, &difference)?, pool(&attended, &difference.abs()?)?, pool(&attended, &r)?, feature_state], 1)?;
+        let x = Tensor::cat(
+            &[
+                pool(&differs, &a)?,
+                pool(&differs, &difference)?,
+                pool(&attended, &difference.abs()?)?,
+                pool(&attended, &r)?,
+                feature_state,
+            ],
+            1,
+        )?;
         context.see("head.dense_input", &x)?;
         let x = dropout(&self.gelu(&x, "head.dense")?, context.dropout())?;
         let out = Linear::of(self.params, "head.out")?;

@@ -83,7 +83,9 @@ impl Params {
     pub fn read(path: &Path, config: &ModelConfig, seed: u64) -> Result<Self> {
         let params = Self::new(config, seed)?;
         for (name, tensor) in candle_core::safetensors::load(path, &Device::Cpu)? {
-            let Some(var) = params.0.get(&name) else { bail!("{name}: got a tensor that the model does not have") };
+            let Some(var) = params.0.get(&name) else {
+                bail!("{name}: got a tensor that the model does not have")
+            };
             if var.dims() != tensor.dims() {
                 bail!("{name}: got shape {:?}, expected {:?}", tensor.dims(), var.dims());
             }

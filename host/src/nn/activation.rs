@@ -38,11 +38,16 @@ impl CustomOp1 for ColumnSum {
     fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = f32s(s, l, self.name())?;
         let h = width(l);
-        let sums = reduce_rows(x.len() / h, h, #[inline(always)] |rows, total| {
-            for row in rows {
-                total.iter_mut().zip(&x[row * h..][..h]).for_each(|(t, x)| *t += x);
-            }
-        });
+        let sums = reduce_rows(
+            x.len() / h,
+            h,
+            #[inline(always)]
+            |rows, total| {
+                for row in rows {
+                    total.iter_mut().zip(&x[row * h..][..h]).for_each(|(t, x)| *t += x);
+                }
+            },
+        );
         out(sums, h)
     }
 }
@@ -54,20 +59,37 @@ impl CustomOp2 for BiasAdd {
         "locus-bias"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (x, b) = (f32s(s1, l1, self.name())?, f32s(s2, l2, self.name())?);
         let h = width(l1);
         let mut y = vec![0.0; x.len()];
-        by_rows(&mut y, h, #[inline(always)] |first, block| {
-            for (i, y) in block.chunks_exact_mut(h).enumerate() {
-                let x = &x[(first + i) * h..][..h];
-                y.iter_mut().zip(x).zip(b).for_each(|((y, x), b)| *y = x + b);
-            }
-        });
+        by_rows(
+            &mut y,
+            h,
+            #[inline(always)]
+            |first, block| {
+                for (i, y) in block.chunks_exact_mut(h).enumerate() {
+                    let x = &x[(first + i) * h..][..h];
+                    y.iter_mut().zip(x).zip(b).for_each(|((y, x), b)| *y = x + b);
+                }
+            },
+        );
         out(y, l1.shape().clone())
     }
 
-    fn bwd(&self, _x: &Tensor, _b: &Tensor, _y: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        _x: &Tensor,
+        _b: &Tensor,
+        _y: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let g = contiguous(g)?;
         let db = column_sum(&g)?;
         Ok((Some(g), Some(db)))
@@ -81,20 +103,37 @@ impl CustomOp2 for BiasGelu {
         "locus-bias-gelu"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (x, b) = (f32s(s1, l1, self.name())?, f32s(s2, l2, self.name())?);
         let h = width(l1);
         let mut y = vec![0.0; x.len()];
-        by_rows(&mut y, h, #[inline(always)] |first, block| {
-            for (i, y) in block.chunks_exact_mut(h).enumerate() {
-                let x = &x[(first + i) * h..][..h];
-                y.iter_mut().zip(x).zip(b).for_each(|((y, x), b)| *y = gelu(x + b));
-            }
-        });
+        by_rows(
+            &mut y,
+            h,
+            #[inline(always)]
+            |first, block| {
+                for (i, y) in block.chunks_exact_mut(h).enumerate() {
+                    let x = &x[(first + i) * h..][..h];
+                    y.iter_mut().zip(x).zip(b).for_each(|((y, x), b)| *y = gelu(x + b));
+                }
+            },
+        );
         out(y, l1.shape().clone())
     }
 
-    fn bwd(&self, x: &Tensor, b: &Tensor, _y: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        b: &Tensor,
+        _y: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let dx = x.apply_op3_no_bwd(b, &contiguous(g)?, &BiasGeluGradient)?;
         let db = column_sum(&dx)?;
         Ok((Some(dx), Some(db)))
@@ -108,19 +147,32 @@ impl CustomOp3 for BiasGeluGradient {
         "locus-bias-gelu-gradient"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout, s3: &CpuStorage, l3: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (x, b, g) = (f32s(s1, l1, self.name())?, f32s(s2, l2, self.name())?, f32s(s3, l3, self.name())?);
         let h = width(l1);
         let mut dx = vec![0.0; x.len()];
-        by_rows(&mut dx, h, #[inline(always)] |first, block| {
-            for (i, dx) in block.chunks_exact_mut(h).enumerate() {
-                let at = (first + i) * h;
-                let (x, g) = (&x[at..][..h], &g[at..][..h]);
-                for (((dx, x), b), g) in dx.iter_mut().zip(x).zip(b).zip(g) {
-                    *dx = g * gelu_slope(x + b);
+        by_rows(
+            &mut dx,
+            h,
+            #[inline(always)]
+            |first, block| {
+                for (i, dx) in block.chunks_exact_mut(h).enumerate() {
+                    let at = (first + i) * h;
+                    let (x, g) = (&x[at..][..h], &g[at..][..h]);
+                    for (((dx, x), b), g) in dx.iter_mut().zip(x).zip(b).zip(g) {
+                        *dx = g * gelu_slope(x + b);
+                    }
                 }
-            }
-        });
+            },
+        );
         out(dx, l1.shape().clone())
     }
 }

@@ -3,7 +3,10 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{math::exp, slices::{Direct, contiguous, f32s, out}};
+use super::{
+    math::exp,
+    slices::{Direct, contiguous, f32s, out},
+};
 
 /// Shape of one attention: rows of `tokens` tokens, `heads` heads of `head_width` each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,31 +97,55 @@ impl CustomOp3 for Attention {
         "locus-attention"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout, s3: &CpuStorage, l3: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (qkv, bias, mask) = (f32s(s1, l1, self.name())?, f32s(s2, l2, self.name())?, f32s(s3, l3, self.name())?);
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (qkv, bias, mask) =
+            (f32s(s1, l1, self.name())?, f32s(s2, l2, self.name())?, f32s(s3, l3, self.name())?);
         let (d, t) = (self.head_width, self.tokens);
         let h = self.heads * d;
         let mut context = vec![0.0; self.batch * t * h];
         let arch = pulp::Arch::new();
-        context.par_chunks_mut(t * h).enumerate().for_each_init(|| Head::new(self), |work, (row, context)| {
-            arch.dispatch(Direct(#[inline(always)] || {
-                let qkv = &qkv[row * t * 3 * h..][..t * 3 * h];
-                for head in 0..self.heads {
-                    work.load(self, qkv, bias, head);
-                    work.softmax(self, &mask[row * t..][..t]);
-                    for i in 0..t {
-                        let c = &mut context[i * h + head * d..][..d];
-                        for (j, &p) in work.p[i * t..][..t].iter().enumerate() {
-                            c.iter_mut().zip(&work.v[j * d..][..d]).for_each(|(c, v)| *c = p.mul_add(*v, *c));
+        context.par_chunks_mut(t * h).enumerate().for_each_init(
+            || Head::new(self),
+            |work, (row, context)| {
+                arch.dispatch(Direct(
+                    #[inline(always)]
+                    || {
+                        let qkv = &qkv[row * t * 3 * h..][..t * 3 * h];
+                        for head in 0..self.heads {
+                            work.load(self, qkv, bias, head);
+                            work.softmax(self, &mask[row * t..][..t]);
+                            for i in 0..t {
+                                let c = &mut context[i * h + head * d..][..d];
+                                for (j, &p) in work.p[i * t..][..t].iter().enumerate() {
+                                    c.iter_mut()
+                                        .zip(&work.v[j * d..][..d])
+                                        .for_each(|(c, v)| *c = p.mul_add(*v, *c));
+                                }
+                            }
                         }
-                    }
-                }
-            }));
-        });
+                    },
+                ));
+            },
+        );
         out(context, (self.batch * t, h))
     }
 
-    fn bwd(&self, qkv: &Tensor, bias: &Tensor, mask: &Tensor, _c: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        qkv: &Tensor,
+        bias: &Tensor,
+        mask: &Tensor,
+        _c: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         // The context's gradient rides behind the projection, because an op has three inputs at most.
         let joint = Tensor::cat(&[qkv, &contiguous(g)?], 1)?;
         let dqkv = joint.apply_op3_no_bwd(bias, mask, &Gradient(*self))?;
@@ -134,62 +161,97 @@ impl CustomOp3 for Gradient {
         "locus-attention-gradient"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout, s3: &CpuStorage, l3: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (joint, bias, mask) = (f32s(s1, l1, self.name())?, f32s(s2, l2, self.name())?, f32s(s3, l3, self.name())?);
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (joint, bias, mask) =
+            (f32s(s1, l1, self.name())?, f32s(s2, l2, self.name())?, f32s(s3, l3, self.name())?);
         let s = &self.0;
         let (d, t) = (s.head_width, s.tokens);
         let h = s.heads * d;
         let scale = 1.0 / (d as f32).sqrt();
         let mut gradient = vec![0.0; s.batch * t * 3 * h];
         let arch = pulp::Arch::new();
-        let scratch = || (Head::new(s), vec![0.0f32; t * 3 * h], vec![0.0f32; t * d], vec![0.0f32; t], vec![0.0f32; 3 * t * d]);
-        gradient.par_chunks_mut(t * 3 * h).enumerate().for_each_init(scratch, |(work, qkv, g, dp, sums), (row, gradient)| {
-            arch.dispatch(Direct(#[inline(always)] || {
-                let joint = &joint[row * t * 4 * h..][..t * 4 * h];
-                for i in 0..t {
-                    qkv[i * 3 * h..][..3 * h].copy_from_slice(&joint[i * 4 * h..][..3 * h]);
-                }
-                for head in 0..s.heads {
-                    work.load(s, qkv, bias, head);
-                    work.softmax(s, &mask[row * t..][..t]);
-                    for i in 0..t {
-                        g[i * d..][..d].copy_from_slice(&joint[i * 4 * h + 3 * h + head * d..][..d]);
-                    }
-                    sums.fill(0.0);
-                    let (dq, rest) = sums.split_at_mut(t * d);
-                    let (dk, dv) = rest.split_at_mut(t * d);
-                    for i in 0..t {
-                        let p = &work.p[i * t..][..t];
-                        let gi = &g[i * d..][..d];
-                        dp.fill(0.0);
-                        for j in 0..d {
-                            let gij = gi[j];
-                            dp.iter_mut().zip(&work.vt[j * t..][..t]).for_each(|(dp, v)| *dp = gij.mul_add(*v, *dp));
+        let scratch = || {
+            (
+                Head::new(s),
+                vec![0.0f32; t * 3 * h],
+                vec![0.0f32; t * d],
+                vec![0.0f32; t],
+                vec![0.0f32; 3 * t * d],
+            )
+        };
+        gradient.par_chunks_mut(t * 3 * h).enumerate().for_each_init(
+            scratch,
+            |(work, qkv, g, dp, sums), (row, gradient)| {
+                arch.dispatch(Direct(
+                    #[inline(always)]
+                    || {
+                        let joint = &joint[row * t * 4 * h..][..t * 4 * h];
+                        for i in 0..t {
+                            qkv[i * 3 * h..][..3 * h].copy_from_slice(&joint[i * 4 * h..][..3 * h]);
                         }
-                        let dot: f32 = super::norm::sum(p.iter().zip(dp.iter()).map(|(p, dp)| p * dp));
-                        // dp becomes the gradient of the scores.
-                        dp.iter_mut().zip(p).for_each(|(dp, p)| *dp = p * (*dp - dot));
-                        let q = &work.q[i * d..][..d];
-                        for j in 0..t {
-                            let (ds, pj) = (dp[j], p[j]);
-                            let k = &work.k[j * d..][..d];
-                            dq[i * d..][..d].iter_mut().zip(k).for_each(|(dq, k)| *dq = ds.mul_add(*k, *dq));
-                            dk[j * d..][..d].iter_mut().zip(q).for_each(|(dk, q)| *dk = ds.mul_add(*q, *dk));
-                            dv[j * d..][..d].iter_mut().zip(gi).for_each(|(dv, g)| *dv = pj.mul_add(*g, *dv));
+                        for head in 0..s.heads {
+                            work.load(s, qkv, bias, head);
+                            work.softmax(s, &mask[row * t..][..t]);
+                            for i in 0..t {
+                                g[i * d..][..d].copy_from_slice(&joint[i * 4 * h + 3 * h + head * d..][..d]);
+                            }
+                            sums.fill(0.0);
+                            let (dq, rest) = sums.split_at_mut(t * d);
+                            let (dk, dv) = rest.split_at_mut(t * d);
+                            for i in 0..t {
+                                let p = &work.p[i * t..][..t];
+                                let gi = &g[i * d..][..d];
+                                dp.fill(0.0);
+                                for j in 0..d {
+                                    let gij = gi[j];
+                                    dp.iter_mut()
+                                        .zip(&work.vt[j * t..][..t])
+                                        .for_each(|(dp, v)| *dp = gij.mul_add(*v, *dp));
+                                }
+                                let dot: f32 =
+                                    super::norm::sum(p.iter().zip(dp.iter()).map(|(p, dp)| p * dp));
+                                // dp becomes the gradient of the scores.
+                                dp.iter_mut().zip(p).for_each(|(dp, p)| *dp = p * (*dp - dot));
+                                let q = &work.q[i * d..][..d];
+                                for j in 0..t {
+                                    let (ds, pj) = (dp[j], p[j]);
+                                    let k = &work.k[j * d..][..d];
+                                    dq[i * d..][..d]
+                                        .iter_mut()
+                                        .zip(k)
+                                        .for_each(|(dq, k)| *dq = ds.mul_add(*k, *dq));
+                                    dk[j * d..][..d]
+                                        .iter_mut()
+                                        .zip(q)
+                                        .for_each(|(dk, q)| *dk = ds.mul_add(*q, *dk));
+                                    dv[j * d..][..d]
+                                        .iter_mut()
+                                        .zip(gi)
+                                        .for_each(|(dv, g)| *dv = pj.mul_add(*g, *dv));
+                                }
+                            }
+                            for i in 0..t {
+                                let row = &mut gradient[i * 3 * h..][..3 * h];
+                                for j in 0..d {
+                                    let at = head * d + j;
+                                    row[at] = dq[i * d + j] * scale;
+                                    row[h + at] = dk[i * d + j];
+                                    row[2 * h + at] = dv[i * d + j];
+                                }
+                            }
                         }
-                    }
-                    for i in 0..t {
-                        let row = &mut gradient[i * 3 * h..][..3 * h];
-                        for j in 0..d {
-                            let at = head * d + j;
-                            row[at] = dq[i * d + j] * scale;
-                            row[h + at] = dk[i * d + j];
-                            row[2 * h + at] = dv[i * d + j];
-                        }
-                    }
-                }
-            }));
-        });
+                    },
+                ));
+            },
+        );
         out(gradient, (s.batch * t, 3 * h))
     }
 }

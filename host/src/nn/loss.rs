@@ -12,7 +12,12 @@ use super::slices::{f32s, out, width};
 /// Counts that differ.
 pub fn bce_with_logits(logits: &Tensor, targets: &[f32], weights: &[f32]) -> Result<Tensor> {
     if logits.elem_count() != targets.len() || targets.len() != weights.len() || targets.is_empty() {
-        bail!("bce: got {} logits, {} targets and {} weights, expected as many of each", logits.elem_count(), targets.len(), weights.len());
+        bail!(
+            "bce: got {} logits, {} targets and {} weights, expected as many of each",
+            logits.elem_count(),
+            targets.len(),
+            weights.len()
+        );
     }
     logits.flatten_all()?.apply_op1(Binary { targets: Arc::from(targets), weights: Arc::from(weights) })
 }
@@ -24,7 +29,10 @@ pub fn bce_with_logits(logits: &Tensor, targets: &[f32], weights: &[f32]) -> Res
 pub fn cross_entropy(logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
     let (rows, classes) = logits.dims2()?;
     if rows != targets.len() || rows == 0 || targets.iter().any(|&t| t as usize >= classes) {
-        bail!("cross entropy: got {rows} rows of {classes} classes and {} targets, expected a class for each row", targets.len());
+        bail!(
+            "cross entropy: got {rows} rows of {classes} classes and {} targets, expected a class for each row",
+            targets.len()
+        );
     }
     logits.apply_op1(Categorical(Arc::from(targets)))
 }

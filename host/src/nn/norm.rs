@@ -40,23 +40,43 @@ impl CustomOp3 for Forward {
         "locus-layer-norm"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout, s3: &CpuStorage, l3: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (x, w, b) = (f32s(s1, l1, self.name())?, f32s(s2, l2, self.name())?, f32s(s3, l3, self.name())?);
         let h = width(l1);
         let mut y = vec![0.0; x.len()];
-        by_rows(&mut y, h, #[inline(always)] |first, block| {
-            for (i, y) in block.chunks_exact_mut(h).enumerate() {
-                let x = &x[(first + i) * h..][..h];
-                let (mean, scale) = moments(x, self.eps);
-                for (((y, x), w), b) in y.iter_mut().zip(x).zip(w).zip(b) {
-                    *y = ((x - mean) * scale).mul_add(*w, *b);
+        by_rows(
+            &mut y,
+            h,
+            #[inline(always)]
+            |first, block| {
+                for (i, y) in block.chunks_exact_mut(h).enumerate() {
+                    let x = &x[(first + i) * h..][..h];
+                    let (mean, scale) = moments(x, self.eps);
+                    for (((y, x), w), b) in y.iter_mut().zip(x).zip(w).zip(b) {
+                        *y = ((x - mean) * scale).mul_add(*w, *b);
+                    }
                 }
-            }
-        });
+            },
+        );
         out(y, l1.shape().clone())
     }
 
-    fn bwd(&self, x: &Tensor, w: &Tensor, _b: &Tensor, _y: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _b: &Tensor,
+        _y: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let g = contiguous(g)?;
         let dx = x.apply_op3_no_bwd(w, &g, &BackwardInput { eps: self.eps })?;
         let parameters = x.apply_op2_no_bwd(&g, &BackwardParameters { eps: self.eps })?;
@@ -73,23 +93,36 @@ impl CustomOp3 for BackwardInput {
         "locus-layer-norm-input-gradient"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout, s3: &CpuStorage, l3: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (x, w, g) = (f32s(s1, l1, self.name())?, f32s(s2, l2, self.name())?, f32s(s3, l3, self.name())?);
         let h = width(l1);
         let n = h as f32;
         let mut dx = vec![0.0; x.len()];
-        by_rows(&mut dx, h, #[inline(always)] |first, block| {
-            for (i, dx) in block.chunks_exact_mut(h).enumerate() {
-                let at = (first + i) * h;
-                let (x, g) = (&x[at..][..h], &g[at..][..h]);
-                let (mean, scale) = moments(x, self.eps);
-                let gw = sum(g.iter().zip(w).map(|(g, w)| g * w)) / n;
-                let gwx = sum(g.iter().zip(w).zip(x).map(|((g, w), x)| g * w * (x - mean) * scale)) / n;
-                for (((dx, g), w), x) in dx.iter_mut().zip(g).zip(w).zip(x) {
-                    *dx = scale * (g * w - gw - (x - mean) * scale * gwx);
+        by_rows(
+            &mut dx,
+            h,
+            #[inline(always)]
+            |first, block| {
+                for (i, dx) in block.chunks_exact_mut(h).enumerate() {
+                    let at = (first + i) * h;
+                    let (x, g) = (&x[at..][..h], &g[at..][..h]);
+                    let (mean, scale) = moments(x, self.eps);
+                    let gw = sum(g.iter().zip(w).map(|(g, w)| g * w)) / n;
+                    let gwx = sum(g.iter().zip(w).zip(x).map(|((g, w), x)| g * w * (x - mean) * scale)) / n;
+                    for (((dx, g), w), x) in dx.iter_mut().zip(g).zip(w).zip(x) {
+                        *dx = scale * (g * w - gw - (x - mean) * scale * gwx);
+                    }
                 }
-            }
-        });
+            },
+        );
         out(dx, l1.shape().clone())
     }
 }
@@ -104,20 +137,31 @@ impl CustomOp2 for BackwardParameters {
         "locus-layer-norm-parameter-gradient"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (x, g) = (f32s(s1, l1, self.name())?, f32s(s2, l2, self.name())?);
         let h = width(l1);
-        let sums = reduce_rows(x.len() / h, 2 * h, #[inline(always)] |rows, total| {
-            let (dw, db) = total.split_at_mut(h);
-            for row in rows {
-                let (x, g) = (&x[row * h..][..h], &g[row * h..][..h]);
-                let (mean, scale) = moments(x, self.eps);
-                for (((dw, db), x), g) in dw.iter_mut().zip(db.iter_mut()).zip(x).zip(g) {
-                    *dw += g * (x - mean) * scale;
-                    *db += g;
+        let sums = reduce_rows(
+            x.len() / h,
+            2 * h,
+            #[inline(always)]
+            |rows, total| {
+                let (dw, db) = total.split_at_mut(h);
+                for row in rows {
+                    let (x, g) = (&x[row * h..][..h], &g[row * h..][..h]);
+                    let (mean, scale) = moments(x, self.eps);
+                    for (((dw, db), x), g) in dw.iter_mut().zip(db.iter_mut()).zip(x).zip(g) {
+                        *dw += g * (x - mean) * scale;
+                        *db += g;
+                    }
                 }
-            }
-        });
+            },
+        );
         out(sums, (2, h))
     }
 }

@@ -51,7 +51,12 @@ pub fn dropout(x: &Tensor, dropout: Dropout) -> Result<Tensor> {
 ///
 /// # Errors
 /// Shapes that do not fit.
-pub fn bias_dropout_residual(x: &Tensor, bias: &Tensor, residual: &Tensor, dropout: Dropout) -> Result<Tensor> {
+pub fn bias_dropout_residual(
+    x: &Tensor,
+    bias: &Tensor,
+    residual: &Tensor,
+    dropout: Dropout,
+) -> Result<Tensor> {
     x.apply_op3(bias, residual, Residual(dropout))
 }
 
@@ -66,13 +71,18 @@ impl CustomOp1 for Drop {
         let x = f32s(s, l, self.name())?;
         let h = width(l);
         let mut y = vec![0.0; x.len()];
-        by_rows(&mut y, h, #[inline(always)] |first, block| {
-            let at = first * h;
-            let n = block.len();
-            for (i, (y, x)) in block.iter_mut().zip(&x[at..at + n]).enumerate() {
-                *y = x * self.0.factor(at + i);
-            }
-        });
+        by_rows(
+            &mut y,
+            h,
+            #[inline(always)]
+            |first, block| {
+                let at = first * h;
+                let n = block.len();
+                for (i, (y, x)) in block.iter_mut().zip(&x[at..at + n]).enumerate() {
+                    *y = x * self.0.factor(at + i);
+                }
+            },
+        );
         out(y, l.shape().clone())
     }
 
@@ -88,23 +98,43 @@ impl CustomOp3 for Residual {
         "locus-bias-dropout-residual"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout, s3: &CpuStorage, l3: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (x, b, r) = (f32s(s1, l1, self.name())?, f32s(s2, l2, self.name())?, f32s(s3, l3, self.name())?);
         let h = width(l1);
         let mut y = vec![0.0; x.len()];
-        by_rows(&mut y, h, #[inline(always)] |first, block| {
-            for (i, y) in block.chunks_exact_mut(h).enumerate() {
-                let at = (first + i) * h;
-                let (x, r) = (&x[at..][..h], &r[at..][..h]);
-                for (j, (((y, x), b), r)) in y.iter_mut().zip(x).zip(b).zip(r).enumerate() {
-                    *y = (x + b).mul_add(self.0.factor(at + j), *r);
+        by_rows(
+            &mut y,
+            h,
+            #[inline(always)]
+            |first, block| {
+                for (i, y) in block.chunks_exact_mut(h).enumerate() {
+                    let at = (first + i) * h;
+                    let (x, r) = (&x[at..][..h], &r[at..][..h]);
+                    for (j, (((y, x), b), r)) in y.iter_mut().zip(x).zip(b).zip(r).enumerate() {
+                        *y = (x + b).mul_add(self.0.factor(at + j), *r);
+                    }
                 }
-            }
-        });
+            },
+        );
         out(y, l1.shape().clone())
     }
 
-    fn bwd(&self, _x: &Tensor, _b: &Tensor, _r: &Tensor, _y: &Tensor, g: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        _x: &Tensor,
+        _b: &Tensor,
+        _r: &Tensor,
+        _y: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let g = contiguous(g)?;
         let dx = if self.0.rate == 0.0 { g.clone() } else { g.apply_op1_no_bwd(&Drop(self.0))? };
         let db = column_sum(&dx)?;

@@ -86,10 +86,18 @@ impl AdamW {
                 all.push((name, var, g.flatten_all()?.to_vec1::<f32>()?));
             }
         }
-        let square: f64 = all.par_iter().map(|(_, _, g)| g.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>()).collect::<Vec<_>>().iter().sum();
+        let square: f64 = all
+            .par_iter()
+            .map(|(_, _, g)| g.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>())
+            .collect::<Vec<_>>()
+            .iter()
+            .sum();
         let norm = square.sqrt();
         if !norm.is_finite() {
-            bail!("step {}: got a gradient norm of {norm}, expected a finite one; lower the learning rate", self.step);
+            bail!(
+                "step {}: got a gradient norm of {norm}, expected a finite one; lower the learning rate",
+                self.step
+            );
         }
         let scale = (self.options.clip / (norm + 1e-12)).min(1.0) as f32;
         let rate = self.schedule.rate(self.step);
@@ -100,9 +108,13 @@ impl AdamW {
         let (step_size, root) = ((rate / correct1) as f32, (1.0 / correct2.sqrt()) as f32);
         let (b1, b2, eps) = (o.beta1 as f32, o.beta2 as f32, o.eps as f32);
         for (name, var, g) in all {
-            let decay = if name.ends_with("bias") || name.contains("LayerNorm") { 0.0 } else { o.weight_decay };
+            let decay =
+                if name.ends_with("bias") || name.contains("LayerNorm") { 0.0 } else { o.weight_decay };
             let keep = (1.0 - rate * decay) as f32;
-            let (m, v) = self.moments.entry(name.to_owned()).or_insert_with(|| (vec![0.0; g.len()], vec![0.0; g.len()]));
+            let (m, v) = self
+                .moments
+                .entry(name.to_owned())
+                .or_insert_with(|| (vec![0.0; g.len()], vec![0.0; g.len()]));
             let mut w = var.as_tensor().flatten_all()?.to_vec1::<f32>()?;
             for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(&g) {
                 let g = g * scale;
@@ -139,7 +151,9 @@ impl AdamW {
         self.step = step.to_scalar::<i64>()? as u64;
         self.moments.clear();
         for (name, m) in tensors.iter().filter_map(|(n, t)| Some((n.strip_prefix("m.")?, t))) {
-            let Some(v) = tensors.get(&format!("v.{name}")) else { bail!("{}: no second moment of {name}", path.display()) };
+            let Some(v) = tensors.get(&format!("v.{name}")) else {
+                bail!("{}: no second moment of {name}", path.display())
+            };
             self.moments.insert(name.to_owned(), (m.to_vec1()?, v.to_vec1()?));
         }
         Ok(())

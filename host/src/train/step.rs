@@ -12,7 +12,13 @@ use crate::{
 ///
 /// # Errors
 /// Shapes that do not fit.
-pub fn pair_loss(config: &ModelConfig, params: &Params, batch: &PairBatch, labels: &[f32], context: &Context<'_>) -> Result<Tensor> {
+pub fn pair_loss(
+    config: &ModelConfig,
+    params: &Params,
+    batch: &PairBatch,
+    labels: &[f32],
+    context: &Context<'_>,
+) -> Result<Tensor> {
     let logits = PairHead::new(config, params).forward(batch, context)?;
     bce_with_logits(&logits, labels, &vec![1.0; labels.len()])
 }
@@ -21,7 +27,14 @@ pub fn pair_loss(config: &ModelConfig, params: &Params, batch: &PairBatch, label
 ///
 /// # Errors
 /// Shapes that do not fit, or a gradient that is not finite.
-pub fn pair_step(config: &ModelConfig, params: &Params, optimizer: &mut AdamW, batch: &PairBatch, labels: &[f32], seed: u64) -> Result<f32> {
+pub fn pair_step(
+    config: &ModelConfig,
+    params: &Params,
+    optimizer: &mut AdamW,
+    batch: &PairBatch,
+    labels: &[f32],
+    seed: u64,
+) -> Result<f32> {
     let context = Context::train(config.hidden_dropout_prob, seed);
     let loss = pair_loss(config, params, batch, labels, &context)?;
     optimizer.update(params, &loss.backward()?)?;
@@ -32,7 +45,15 @@ pub fn pair_step(config: &ModelConfig, params: &Params, optimizer: &mut AdamW, b
 ///
 /// # Errors
 /// As [`pair_step`].
-pub fn mlm_step(config: &ModelConfig, params: &Params, optimizer: &mut AdamW, rows: &Rows, positions: &[u32], targets: &[u32], seed: u64) -> Result<f32> {
+pub fn mlm_step(
+    config: &ModelConfig,
+    params: &Params,
+    optimizer: &mut AdamW,
+    rows: &Rows,
+    positions: &[u32],
+    targets: &[u32],
+    seed: u64,
+) -> Result<f32> {
     let context = Context::train(config.hidden_dropout_prob, seed);
     let logits = MlmHead::new(config, params).forward(rows, positions, &context)?;
     let loss = cross_entropy(&logits, targets)?;

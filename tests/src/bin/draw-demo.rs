@@ -12,8 +12,7 @@ const FLANK: i64 = 300;
 fn main() -> Result<()> {
     let data = locus_tests::data("draw-demo").context("no data")?;
     let panel = data.join("panel");
-    let pack =
-        ReferencePack::open(&panel.join("panel.GRCh38.fa.gz"), &panel.join("panel.GRCh38.gff3.gz"))?;
+    let pack = ReferencePack::open(&panel.join("panel.GRCh38.fa.gz"), &panel.join("panel.GRCh38.gff3.gz"))?;
     let rows: Vec<vcf::Row> =
         vcf::Reader::open(&panel.join("clinvar.GRCh38.vcf.gz"))?.collect::<Result<_, _>>()?;
     let mut rows: Vec<&vcf::Row> = rows
@@ -23,9 +22,8 @@ fn main() -> Result<()> {
     rows.shuffle(&mut rand_chacha::ChaCha8Rng::seed_from_u64(SEED));
     let mut drawn = Vec::new();
     for (label, missense, count) in [("1", true, 3), ("1", false, 3), ("0", true, 2), ("0", false, 4)] {
-        let fits = |r: &&&vcf::Row| {
-            r.info("LABEL") == Some(label) && (r.info("MC") == Some("missense")) == missense
-        };
+        let fits =
+            |r: &&&vcf::Row| r.info("LABEL") == Some(label) && (r.info("MC") == Some("missense")) == missense;
         drawn.extend(rows.iter().filter(fits).take(count));
     }
     let quoted = drawn.into_iter().map(|row| quote(&pack, row)).collect::<Result<Vec<_>>>()?;
@@ -41,7 +39,8 @@ fn quote(pack: &ReferencePack, row: &vcf::Row) -> Result<serde_json::Value> {
     let variant = row.variant.clone().map_err(anyhow::Error::msg)?;
     let around = pack.bases_around(&variant.contig, variant.position, FLANK)?;
     let id = format!("{}t1", row.info("LRG").context("no LRG")?);
-    let transcript = pack.transcript_for(&variant, Some(&id))?.context("no transcript")?.shifted(1 - around.first);
+    let transcript =
+        pack.transcript_for(&variant, Some(&id))?.context("no transcript")?.shifted(1 - around.first);
     let centre = variant.position as i64 - around.first + 1;
     let sequence = String::from_utf8(around.bases.to_vec())?;
     debug_assert!(sequence.bytes().all(dna::is_base));
