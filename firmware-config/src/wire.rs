@@ -315,6 +315,8 @@ impl<'b> Reassembler<'b> {
 
 #[cfg(all(test, feature = "std"))]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
     use proptest::prelude::*;
 
     use super::*;

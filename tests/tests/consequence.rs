@@ -1,4 +1,5 @@
 //! Consequence and window on every record of the real panel, against the annotation it came with.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
 

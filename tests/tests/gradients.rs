@@ -1,5 +1,6 @@
 //! Gradients: every op against finite differences, every parameter of the whole model, and that a
 //! step moves each of them.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use candle_core::{Device, Result, Tensor, Var};
 use locus_host::{

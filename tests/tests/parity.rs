@@ -1,5 +1,6 @@
 //! One model, every engine: candle, ONNX Runtime and tract give the same logits in every bucket. An
 //! engine that is not here is a reported skip, never a pass.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use locus_calibration::{CalibrationTable, MinMax};
 use locus_engine::{EngineKind, Graphs, LoadOptions, Precision, Row, logits_of, open_graphs};

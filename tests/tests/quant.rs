@@ -1,4 +1,5 @@
 //! Properties of quantisation.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use locus_calibration::{MinMax, QuantParams, Range, max_abs_error, quantise_per_channel, sqnr_db};
 use proptest::prelude::*;

@@ -80,6 +80,7 @@ pub struct Report {
     pub modes: BTreeMap<String, ModeReport>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "one value per run")]
 enum Model {
     Bundle(Box<Scorer>),
     Checkpoint { config: ModelConfig, params: Params, encoder: VariantEncoder, probability: ProbabilityModel },

@@ -163,7 +163,7 @@ pub fn run(stage: &Stage) -> Result<()> {
             &infer::logits(&config, &params, &pairs, buckets)?,
             &engine_logits(&mut *float, &pairs, n)?,
         );
-        if !(difference <= plan.parity_tolerance) {
+        if difference.is_nan() || difference > plan.parity_tolerance {
             return Err(broken(
                 "parity of fp32.onnx with candle",
                 difference.to_string(),
@@ -189,7 +189,7 @@ pub fn run(stage: &Stage) -> Result<()> {
         .map(|(k, v)| (k.clone(), int8_figures.get(k).copied().unwrap_or(0.0) - v))
         .collect();
     let lost = -difference.get("auroc").copied().unwrap_or(f64::NAN);
-    if !(lost <= plan.int8_budget) {
+    if lost.is_nan() || lost > plan.int8_budget {
         return Err(broken(
             "AUROC that INT8 loses on validation",
             lost.to_string(),

@@ -210,8 +210,7 @@ impl CustomOp3 for Gradient {
                                 let p = &work.p[i * t..][..t];
                                 let gi = &g[i * d..][..d];
                                 dp.fill(0.0);
-                                for j in 0..d {
-                                    let gij = gi[j];
+                                for (j, &gij) in gi.iter().enumerate() {
                                     dp.iter_mut()
                                         .zip(&work.vt[j * t..][..t])
                                         .for_each(|(dp, v)| *dp = gij.mul_add(*v, *dp));
