@@ -1,0 +1,485 @@
+//! The keys of a box, as small text files.
+//!
+//! | key | file | on the box |
+//! |---|---|---|
+//! | device, Ed25519 | PKCS#8 and SPKI PEM | private and public: signs the journal |
+//! | recipient, X25519 | one line `locus-recipient-x25519-…` | the public half only: results are sealed to it |
+//! | identity | one line `LOCUS-IDENTITY-X25519-…` | never: whoever holds it reads the results |
+//! | index, HMAC-SHA256 | one line `LOCUS-INDEX-…` | private: hashes ids, so that none is stored |
+//!
+//! The one-line keys are 64 hexadecimal digits and 8 of their SHA-256, because a mistyped recipient would lock
+//! results away for ever. Lines that start with `#` are comments.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use ed25519_dalek::{
+    SigningKey, VerifyingKey,
+    pkcs8::{
+        DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, spki::der::pem::LineEnding,
+    },
+};
+use hmac::{Hmac, KeyInit, Mac};
+use hpke::{Deserializable, Kem as _, Serializable};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::vfs::{Access, Vfs, folder_of, write_atomic};
+
+pub(crate) type Kem = hpke::kem::X25519HkdfSha256;
+
+const RECIPIENT: &str = "locus-recipient-x25519-";
+const IDENTITY: &str = "LOCUS-IDENTITY-X25519-";
+const INDEX: &str = "LOCUS-INDEX-";
+/// Largest key file, in bytes.
+const MAX_FILE: u64 = 64 << 10;
+
+/// Keys that cannot be made, read or kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// A file that cannot be read or written.
+    #[error("key file {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A text that is not the expected key.
+    #[error("{place} holds no {expected}: {detail}")]
+    Format {
+        /// File, or "text".
+        place: String,
+        /// What was expected.
+        expected: &'static str,
+        /// What is wrong; never the key.
+        detail: &'static str,
+    },
+    /// A private key that others can read.
+    #[error("{path} can be read by others: run `chmod 600` on it and consider the key known")]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The machine gives no random numbers.
+    #[error("no random numbers: {detail}")]
+    Random {
+        /// Why.
+        detail: String,
+    },
+}
+
+fn io_at(path: &Path) -> impl FnOnce(io::Error) -> KeyError {
+    let path = path.to_owned();
+    move |source| KeyError::Io { path, source }
+}
+
+/// Fills a secret with random bytes.
+pub(crate) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, KeyError> {
+    let mut bytes = Zeroizing::new([0; N]);
+    getrandom::fill(&mut *bytes).map_err(|error| KeyError::Random { detail: error.to_string() })?;
+    Ok(bytes)
+}
+
+/// The first 16 hexadecimal digits of the SHA-256 of a public key.
+pub fn key_id(public: &[u8; 32]) -> String {
+    hex::encode(&Sha256::digest(public)[..8])
+}
+
+fn line_of(prefix: &str, key: &[u8; 32]) -> Zeroizing<String> {
+    let check = Zeroizing::new(hex::encode(&Sha256::digest(key)[..4]));
+    Zeroizing::new(format!("{prefix}{}{}", &*Zeroizing::new(hex::encode(key)), &*check))
+}
+
+fn parse_line(line: &str, prefix: &'static str, place: &str) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+    let wrong = |detail| KeyError::Format { place: place.to_owned(), expected: prefix, detail };
+    let digits = line.trim().strip_prefix(prefix).ok_or_else(|| wrong("it starts otherwise"))?;
+    let mut bytes = Zeroizing::new([0; 36]);
+    hex::decode_to_slice(digits, &mut *bytes).map_err(|_| wrong("not 72 hexadecimal digits after it"))?;
+    let (key, check) = bytes.split_at(32);
+    if &Sha256::digest(key)[..4] != check {
+        return Err(wrong("its check digits are wrong: a digit was mistyped"));
+    }
+    let mut secret = Zeroizing::new([0; 32]);
+    secret.copy_from_slice(key);
+    Ok(secret)
+}
+
+fn key_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+fn read_text(vfs: &dyn Vfs, path: &Path) -> Result<Zeroizing<String>, KeyError> {
+    let bytes = vfs.read(path, MAX_FILE).map_err(io_at(path))?;
+    let text = String::from_utf8(bytes).map_err(|_| KeyError::Format {
+        place: path.display().to_string(),
+        expected: "key",
+        detail: "it is not text",
+    })?;
+    Ok(Zeroizing::new(text))
+}
+
+fn read_private(vfs: &dyn Vfs, path: &Path) -> Result<Zeroizing<String>, KeyError> {
+    if !vfs.is_private(path).map_err(io_at(path))? {
+        return Err(KeyError::Exposed { path: path.to_owned() });
+    }
+    read_text(vfs, path)
+}
+
+fn write_new(vfs: &dyn Vfs, path: &Path, text: &str, access: Access) -> Result<(), KeyError> {
+    if vfs.exists(path).map_err(io_at(path))? {
+        return Err(io_at(path)(io::ErrorKind::AlreadyExists.into()));
+    }
+    write_atomic(vfs, path, text.as_bytes(), access).map_err(io_at(path))
+}
+
+/// Whom results are sealed to: a public key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Recipient {
+    key: [u8; 32],
+}
+
+impl Recipient {
+    /// Reads one `locus-recipient-x25519-…` line.
+    ///
+    /// # Errors
+    /// [`KeyError::Format`].
+    pub fn parse(line: &str) -> Result<Self, KeyError> {
+        Self::parse_at(line, "text")
+    }
+
+    fn parse_at(line: &str, place: &str) -> Result<Self, KeyError> {
+        let key = *parse_line(line, RECIPIENT, place)?;
+        let weak = KeyError::Format { place: place.to_owned(), expected: RECIPIENT, detail: "an unusable key" };
+        // A key of small order seals to everybody; encapsulation would refuse it later, at the first record.
+        let public = <Kem as hpke::Kem>::PublicKey::from_bytes(&key).map_err(|_| weak)?;
+        let mode = hpke::OpModeS::Base;
+        hpke::setup_sender::<hpke::aead::ChaCha20Poly1305, hpke::kdf::HkdfSha256, Kem>(&mode, &public, b"check")
+            .map_err(|_| KeyError::Format {
+                place: place.to_owned(),
+                expected: RECIPIENT,
+                detail: "a key of small order, which seals to everybody",
+            })?;
+        Ok(Self { key })
+    }
+
+    /// Reads every recipient of a file, one a line.
+    ///
+    /// # Errors
+    /// A file that cannot be read, holds none, or a line that is none.
+    pub fn read_all(vfs: &dyn Vfs, path: &Path) -> Result<Vec<Self>, KeyError> {
+        let text = read_text(vfs, path)?;
+        let place = path.display().to_string();
+        let all: Vec<Self> =
+            key_lines(&text).map(|line| Self::parse_at(line, &place)).collect::<Result<_, _>>()?;
+        if all.is_empty() {
+            return Err(KeyError::Format { place, expected: RECIPIENT, detail: "no key line in it" });
+        }
+        Ok(all)
+    }
+
+    /// The 32 bytes of the key.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.key
+    }
+
+    /// The first 16 hexadecimal digits of the SHA-256 of the key.
+    pub fn id(&self) -> String {
+        key_id(&self.key)
+    }
+
+    pub(crate) fn public(&self) -> <Kem as hpke::Kem>::PublicKey {
+        <Kem as hpke::Kem>::PublicKey::from_bytes(&self.key).expect("checked when it was parsed")
+    }
+}
+
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&line_of(RECIPIENT, &self.key))
+    }
+}
+
+impl fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Recipient({})", self.id())
+    }
+}
+
+/// Who reads results: a private key. Never on the box.
+pub struct Identity {
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl Identity {
+    /// Makes a new one.
+    ///
+    /// # Errors
+    /// [`KeyError::Random`].
+    pub fn generate() -> Result<Self, KeyError> {
+        let seed = random::<32>()?;
+        let (private, _) = Kem::derive_keypair(&*seed);
+        let mut key = Zeroizing::new([0; 32]);
+        key.copy_from_slice(&private.to_bytes());
+        Ok(Self { key })
+    }
+
+    /// Reads the identity of a file that only its owner can read.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn read(vfs: &dyn Vfs, path: &Path) -> Result<Self, KeyError> {
+        let text = read_private(vfs, path)?;
+        let place = path.display().to_string();
+        let line = one_line(&text, IDENTITY, &place)?;
+        Ok(Self { key: parse_line(line, IDENTITY, &place)? })
+    }
+
+    /// Writes `path` (0600, the identity) and `path.pub` (the recipient). Never overwrites.
+    ///
+    /// # Errors
+    /// [`KeyError::Io`].
+    pub fn write(&self, vfs: &dyn Vfs, path: &Path) -> Result<PathBuf, KeyError> {
+        let recipient = self.recipient();
+        let text = Zeroizing::new(format!(
+            "# Opens the journals that are sealed to the recipient below. Keep it off the box.\n# {recipient}\n{}\n",
+            &*line_of(IDENTITY, &self.key)
+        ));
+        let public = PathBuf::from(format!("{}.pub", path.display()));
+        write_new(vfs, path, &text, Access::Private)?;
+        write_new(vfs, &public, &format!("{recipient}\n"), Access::Public)?;
+        Ok(public)
+    }
+
+    /// The public half.
+    pub fn recipient(&self) -> Recipient {
+        let mut key = [0; 32];
+        key.copy_from_slice(&Kem::sk_to_pk(&self.private()).to_bytes());
+        Recipient { key }
+    }
+
+    pub(crate) fn private(&self) -> <Kem as hpke::Kem>::PrivateKey {
+        <Kem as hpke::Kem>::PrivateKey::from_bytes(&*self.key).expect("32 bytes are a private key")
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity(of {:?})", self.recipient())
+    }
+}
+
+fn one_line<'a>(text: &'a str, expected: &'static str, place: &str) -> Result<&'a str, KeyError> {
+    let wrong = |detail| KeyError::Format { place: place.to_owned(), expected, detail };
+    let mut lines = key_lines(text);
+    let line = lines.next().ok_or_else(|| wrong("no key line in it"))?;
+    if lines.next().is_some() {
+        return Err(wrong("more than one key line in it"));
+    }
+    Ok(line)
+}
+
+/// Hashes ids and bodies with a key of the box, so that the journal recognises a repeat without keeping the id.
+/// Whoever steals the box with this key can test a guess, and nothing more.
+#[derive(Clone)]
+pub struct IndexKey {
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl IndexKey {
+    /// Makes a new one.
+    ///
+    /// # Errors
+    /// [`KeyError::Random`].
+    pub fn generate() -> Result<Self, KeyError> {
+        Ok(Self { key: random()? })
+    }
+
+    /// Reads the key of a file, or makes the file (0600).
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn load_or_create(vfs: &dyn Vfs, path: &Path) -> Result<Self, KeyError> {
+        if vfs.exists(path).map_err(io_at(path))? {
+            let text = read_private(vfs, path)?;
+            let place = path.display().to_string();
+            return Ok(Self { key: parse_line(one_line(&text, INDEX, &place)?, INDEX, &place)? });
+        }
+        let key = Self::generate()?;
+        vfs.create_dir_all(folder_of(path)).map_err(io_at(path))?;
+        let text = Zeroizing::new(format!("{}\n", &*line_of(INDEX, &key.key)));
+        write_new(vfs, path, &text, Access::Private)?;
+        Ok(key)
+    }
+
+    fn hash(&self, domain: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&*self.key).expect("HMAC takes keys of any length");
+        mac.update(domain);
+        for part in parts {
+            mac.update(&(part.len() as u64).to_le_bytes());
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Hash of a request's terminal and id.
+    pub fn request(&self, terminal: &str, id: &str) -> [u8; 32] {
+        self.hash(b"locus-request-v1\0", &[terminal.as_bytes(), id.as_bytes()])
+    }
+
+    /// Hash of a request's body, as bytes that are the same for the same question.
+    pub fn body(&self, body: &[u8]) -> [u8; 32] {
+        self.hash(b"locus-body-v1\0", &[body])
+    }
+
+    /// Tag of a subject within one segment of one journal: segments cannot be linked by it.
+    pub(crate) fn subject(&self, journal: &[u8; 16], segment: u64, subject: &str) -> [u8; 32] {
+        self.hash(b"locus-subject-v1\0", &[journal, &segment.to_le_bytes(), subject.as_bytes()])
+    }
+}
+
+impl fmt::Debug for IndexKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IndexKey(secret)")
+    }
+}
+
+/// Reads the device's signing key, or makes `path` (0600, PKCS#8 PEM) and `path.pub` (SPKI PEM).
+///
+/// # Errors
+/// [`KeyError`].
+pub fn load_or_create_device_key(vfs: &dyn Vfs, path: &Path) -> Result<SigningKey, KeyError> {
+    let wrong = || KeyError::Format {
+        place: path.display().to_string(),
+        expected: "Ed25519 private key (PKCS#8 PEM)",
+        detail: "it does not parse",
+    };
+    if vfs.exists(path).map_err(io_at(path))? {
+        let key = SigningKey::from_pkcs8_pem(&read_private(vfs, path)?).map_err(|_| wrong())?;
+        write_device_public(vfs, path, &key)?;
+        return Ok(key);
+    }
+    let key = SigningKey::from_bytes(&*random::<32>()?);
+    vfs.create_dir_all(folder_of(path)).map_err(io_at(path))?;
+    let pem = key.to_pkcs8_pem(LineEnding::LF).map_err(|_| wrong())?;
+    write_new(vfs, path, &pem, Access::Private)?;
+    write_device_public(vfs, path, &key)?;
+    Ok(key)
+}
+
+fn write_device_public(vfs: &dyn Vfs, path: &Path, key: &SigningKey) -> Result<(), KeyError> {
+    let public = PathBuf::from(format!("{}.pub", path.display()));
+    if vfs.exists(&public).map_err(io_at(&public))? {
+        return Ok(());
+    }
+    let pem = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|_| KeyError::Format {
+        place: public.display().to_string(),
+        expected: "Ed25519 public key",
+        detail: "it cannot be written as PEM",
+    })?;
+    write_atomic(vfs, &public, pem.as_bytes(), Access::Public).map_err(io_at(&public))
+}
+
+/// Reads a device's public key (SPKI PEM).
+///
+/// # Errors
+/// [`KeyError`].
+pub fn read_device_public(vfs: &dyn Vfs, path: &Path) -> Result<VerifyingKey, KeyError> {
+    let text = read_text(vfs, path)?;
+    let wrong = |detail| KeyError::Format {
+        place: path.display().to_string(),
+        expected: "Ed25519 public key (SPKI PEM)",
+        detail,
+    };
+    let key = VerifyingKey::from_public_key_pem(text.trim()).map_err(|_| wrong("it does not parse"))?;
+    if key.is_weak() {
+        return Err(wrong("a key of small order, which verifies anything"));
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::{FaultyVfs, OsVfs};
+
+    #[test]
+    fn keys_come_back_from_their_files_and_are_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let device = folder.path().join("keys/device.key");
+        let made = load_or_create_device_key(&OsVfs, &device).unwrap();
+        assert_eq!(load_or_create_device_key(&OsVfs, &device).unwrap().to_bytes(), made.to_bytes());
+        let public = folder.path().join("keys/device.key.pub");
+        assert_eq!(read_device_public(&OsVfs, &public).unwrap(), made.verifying_key());
+        let index = folder.path().join("keys/index.key");
+        let key = IndexKey::load_or_create(&OsVfs, &index).unwrap();
+        let again = IndexKey::load_or_create(&OsVfs, &index).unwrap();
+        assert_eq!(key.request("bed-3", "7"), again.request("bed-3", "7"));
+        let identity = Identity::generate().unwrap();
+        let path = folder.path().join("hospital.identity");
+        let public = identity.write(&OsVfs, &path).unwrap();
+        assert_eq!(Identity::read(&OsVfs, &path).unwrap().recipient(), identity.recipient());
+        assert_eq!(Recipient::read_all(&OsVfs, &public).unwrap(), [identity.recipient()]);
+        assert!(identity.write(&OsVfs, &path).is_err(), "a key is never overwritten");
+        for private in [&device, &index, &path] {
+            assert!(OsVfs.is_private(private).unwrap());
+        }
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(Identity::read(&OsVfs, &path), Err(KeyError::Exposed { .. })));
+    }
+
+    #[test]
+    fn a_mistyped_recipient_is_refused_at_every_digit() {
+        let line = Identity::generate().unwrap().recipient().to_string();
+        assert!(Recipient::parse(&format!("  {line} ")).is_ok());
+        for at in RECIPIENT.len()..line.len() {
+            let mut typed = line.clone().into_bytes();
+            typed[at] = if typed[at] == b'0' { b'1' } else { b'0' };
+            assert!(Recipient::parse(std::str::from_utf8(&typed).unwrap()).is_err());
+        }
+        assert!(Recipient::parse(&line[..line.len() - 1]).is_err());
+        assert!(Recipient::parse("").is_err());
+        assert!(Recipient::parse(&line_of(RECIPIENT, &[0; 32])).is_err(), "the key that seals to everybody");
+    }
+
+    #[test]
+    fn no_two_questions_share_a_hash_by_moving_a_boundary() {
+        let key = IndexKey::generate().unwrap();
+        assert_ne!(key.request("a", "bc"), key.request("ab", "c"));
+        assert_ne!(key.request("a", "b"), IndexKey::generate().unwrap().request("a", "b"));
+        assert_ne!(key.subject(&[0; 16], 1, "s"), key.subject(&[0; 16], 2, "s"));
+        assert_ne!(key.body(b"x"), key.body(b"y"));
+    }
+
+    #[test]
+    fn a_power_cut_while_keys_are_made_leaves_a_whole_key_or_none() {
+        for at in 1.. {
+            let vfs = FaultyVfs::new();
+            vfs.fail_at(at, crate::vfs::Fault::PowerCut);
+            let path = Path::new("/keys/device.key");
+            let first = load_or_create_device_key(&vfs, path);
+            let finished = first.is_ok();
+            vfs.restart(at);
+            let second = load_or_create_device_key(&vfs, path).unwrap();
+            assert_eq!(load_or_create_device_key(&vfs, path).unwrap().to_bytes(), second.to_bytes());
+            let public = read_device_public(&vfs, Path::new("/keys/device.key.pub")).unwrap();
+            assert_eq!(public, second.verifying_key());
+            if finished {
+                assert_eq!(first.unwrap().to_bytes(), second.to_bytes());
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let identity = Identity::generate().unwrap();
+        let secret = hex::encode(*identity.key);
+        assert!(!format!("{identity:?}").contains(&secret[..16]));
+        let index = IndexKey::generate().unwrap();
+        assert_eq!(format!("{index:?}"), "IndexKey(secret)");
+    }
+}

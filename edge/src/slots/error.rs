@@ -1,0 +1,94 @@
+//! Why a bundle does not get into a slot.
+
+use std::{io, path::PathBuf};
+
+use locus_engine::BundleError;
+
+/// Any reason that a proving step has.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What goes wrong with slots.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SlotError {
+    /// A file operation failed.
+    #[error("slots: {operation} {path}: {source}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Another process has the slots open.
+    #[error("{path} is locked: another process owns these slots")]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// Both copies of the slot record are unreadable although one was written.
+    #[error("both copies of the slot record in {dir} are damaged: flash again after removing them by hand; the floor is lost with them")]
+    Record {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The bundle is refused.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// No trusted key signed it.
+    #[error("the bundle {digest} carries no trusted signature: sign it with `locus bundle sign`")]
+    Unsigned {
+        /// Its digest.
+        digest: String,
+    },
+    /// It is older than what this box accepts.
+    #[error("the bundle's security counter is {got}, this box takes {floor} or more: flash a newer one")]
+    Downgrade {
+        /// Its counter.
+        got: u64,
+        /// The floor.
+        floor: u64,
+    },
+    /// What was stored is not what was verified.
+    #[error("the stored bundle is {got}, expected {expected}")]
+    Digest {
+        /// Digest found.
+        got: String,
+        /// Digest expected.
+        expected: String,
+    },
+    /// A digest that is none.
+    #[error("{got:?} is no digest: 64 lower-case hexadecimal digits are")]
+    NotADigest {
+        /// What was given.
+        got: String,
+    },
+    /// It does not give the golden answers on this device.
+    #[error("the model failed its self-test on this device: {reason}")]
+    SelfTest {
+        /// Why.
+        reason: BoxError,
+    },
+    /// It failed while it served on trial.
+    #[error("the model failed its trial: {reason}")]
+    Trial {
+        /// Why.
+        reason: BoxError,
+    },
+    /// There is nothing to confirm or revert.
+    #[error("no bundle is on trial")]
+    NoTrial,
+    /// The bundle is not in a slot.
+    #[error("no slot holds {digest}")]
+    Missing {
+        /// Its digest.
+        digest: String,
+    },
+    /// There is nothing to go back to.
+    #[error("there is no previous bundle to go back to")]
+    NoPrevious,
+    /// The simulated store lost power.
+    #[error("simulated power cut")]
+    PowerCut,
+}

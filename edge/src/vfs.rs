@@ -1,0 +1,268 @@
+//! The few file operations that journal, slots and keys need, behind a trait, so that a test can lose power,
+//! tear writes and fill the disk at any one of them.
+
+use std::{
+    fmt::Debug,
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+mod faulty;
+
+pub use faulty::{Fault, FaultyVfs};
+
+/// Who may read a new file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// The owner only (0600).
+    Private,
+    /// The owner's group too (0640).
+    Group,
+    /// Everyone (0644).
+    Public,
+}
+
+/// An open file.
+pub trait VfsFile: Send + Debug {
+    /// Writes all of `bytes` at the end.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Overwrites bytes at an offset.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Cuts the file.
+    fn truncate(&mut self, len: u64) -> io::Result<()>;
+
+    /// Returns once contents and length are on stable storage. After an error nothing may be assumed of what
+    /// was written, and trying again proves nothing.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// Held for as long as it lives: a second holder is refused.
+pub trait VfsLock: Send + Debug {}
+
+/// Files and folders.
+pub trait Vfs: Send + Sync + Debug {
+    /// Makes a folder (0750) and its parents; durable on return. One that is there is fine.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+
+    /// Names of the plain files in a folder, sorted.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+
+    /// All of a file, refused with `FileTooLarge` beyond `limit` bytes.
+    fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
+
+    /// Creates a file that must not be there yet.
+    fn create(&self, path: &Path, access: Access) -> io::Result<Box<dyn VfsFile>>;
+
+    /// Opens a file that is there, for writing.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn VfsFile>>;
+
+    /// Renames a file over whatever has the new name; durable after [`Vfs::sync_dir`].
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file; durable after [`Vfs::sync_dir`].
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Takes an exclusive lock by a file of this name; `WouldBlock` where another process holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn VfsLock>>;
+
+    /// Whether only the owner can read a file.
+    fn is_private(&self, path: &Path) -> io::Result<bool>;
+
+    /// Whether there is a file of this name.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+}
+
+/// Puts a file in place whole or not at all: temporary name, sync, rename, sync of the folder.
+pub fn write_atomic(vfs: &dyn Vfs, path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+    let folder = folder_of(path);
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    match vfs.remove(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = vfs.create(&temporary, access)?;
+    file.append(bytes)?;
+    file.sync()?;
+    drop(file);
+    vfs.rename(&temporary, path)?;
+    vfs.sync_dir(folder)
+}
+
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// The machine's file system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OsVfs;
+
+#[derive(Debug)]
+struct OsFile(File);
+
+#[derive(Debug)]
+struct OsLock {
+    _file: File,
+}
+
+impl VfsLock for OsLock {}
+
+impl VfsFile for OsFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.seek(SeekFrom::End(0))?;
+        self.0.write_all(bytes)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+impl Vfs for OsVfs {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        if dir.is_dir() {
+            return Ok(());
+        }
+        let parent = folder_of(dir);
+        self.create_dir_all(parent)?;
+        match DirBuilder::new().mode(0o750).create(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        self.sync_dir(parent)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file()
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        // Asked before opening: opening a FIFO would wait for ever.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
+        }
+        let mut bytes = Vec::new();
+        File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(bytes)
+    }
+
+    fn create(&self, path: &Path, access: Access) -> io::Result<Box<dyn VfsFile>> {
+        let mode = match access {
+            Access::Private => 0o600,
+            Access::Group => 0o640,
+            Access::Public => 0o644,
+        };
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path)?;
+        Ok(Box::new(OsFile(file)))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
+        Ok(Box::new(OsFile(OpenOptions::new().read(true).write(true).open(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn VfsLock>> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(OsLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn is_private(&self, path: &Path) -> io::Result<bool> {
+        Ok(std::fs::metadata(path)?.mode() & 0o077 == 0)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_real_folder_and_the_simulated_one_behave_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        let simulated = FaultyVfs::new();
+        for (vfs, root) in
+            [(&OsVfs as &dyn Vfs, folder.path().to_owned()), (&simulated as &dyn Vfs, PathBuf::from("/s"))]
+        {
+            let dir = root.join("a/b");
+            vfs.create_dir_all(&dir).unwrap();
+            vfs.create_dir_all(&dir).unwrap();
+            let path = dir.join("f");
+            write_atomic(vfs, &path, b"one", Access::Private).unwrap();
+            write_atomic(vfs, &path, b"three", Access::Private).unwrap();
+            assert!(vfs.is_private(&path).unwrap());
+            assert!(vfs.exists(&path).unwrap());
+            assert_eq!(vfs.create(&path, Access::Group).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            let mut file = vfs.open(&path).unwrap();
+            file.append(b"!").unwrap();
+            file.write_at(1, b"HR").unwrap();
+            assert_eq!(vfs.read(&path, 6).unwrap(), b"tHRee!");
+            assert_eq!(vfs.read(&path, 5).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+            file.truncate(2).unwrap();
+            file.append(b"z").unwrap();
+            file.sync().unwrap();
+            assert_eq!(vfs.read(&path, 9).unwrap(), b"tHz");
+            assert_eq!(vfs.list(&dir).unwrap(), ["f"]);
+            let lock = vfs.lock(&dir.join("lock")).unwrap();
+            assert_eq!(vfs.lock(&dir.join("lock")).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            drop(lock);
+            vfs.lock(&dir.join("lock")).unwrap();
+            vfs.remove(&path).unwrap();
+            assert_eq!(vfs.read(&path, 9).unwrap_err().kind(), io::ErrorKind::NotFound);
+            assert_eq!(vfs.open(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+            assert_eq!(vfs.list(&root.join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+            let missing = root.join("none/f");
+            assert_eq!(vfs.create(&missing, Access::Group).unwrap_err().kind(), io::ErrorKind::NotFound);
+        }
+    }
+}
