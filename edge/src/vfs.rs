@@ -54,6 +54,9 @@ pub trait Vfs: Send + Sync + Debug {
     /// All of a file, refused with `FileTooLarge` beyond `limit` bytes.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
 
+    /// The first bytes of a file, at most `len`.
+    fn read_start(&self, path: &Path, len: u64) -> io::Result<Vec<u8>>;
+
     /// Creates a file that must not be there yet.
     fn create(&self, path: &Path, access: Access) -> io::Result<Box<dyn VfsFile>>;
 
@@ -166,15 +169,20 @@ impl Vfs for OsVfs {
     }
 
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        let bytes = self.read_start(path, limit.saturating_add(1))?;
+        if bytes.len() as u64 > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(bytes)
+    }
+
+    fn read_start(&self, path: &Path, len: u64) -> io::Result<Vec<u8>> {
         // Asked before opening: opening a FIFO would wait for ever.
         if !std::fs::metadata(path)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
         }
         let mut bytes = Vec::new();
-        File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > limit {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
+        File::open(path)?.take(len).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
@@ -248,6 +256,8 @@ mod tests {
             file.write_at(1, b"HR").unwrap();
             assert_eq!(vfs.read(&path, 6).unwrap(), b"tHRee!");
             assert_eq!(vfs.read(&path, 5).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+            assert_eq!(vfs.read_start(&path, 2).unwrap(), b"tH");
+            assert_eq!(vfs.read_start(&path, 99).unwrap(), b"tHRee!");
             file.truncate(2).unwrap();
             file.append(b"z").unwrap();
             file.sync().unwrap();

@@ -2,26 +2,44 @@
 
 mod error;
 mod export;
+mod format;
 mod known;
+mod recover;
+mod scan;
+mod seal;
+mod segment;
+mod subjects;
 mod verify;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use ed25519_dalek::SigningKey;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 pub use error::JournalError;
-pub use export::{Exported, export};
+pub use export::{Content, Exported, export};
+pub use format::{Checkpoint, MAX_ENTRY};
 pub use known::{KnownRequests, Seen};
 pub use verify::{Finding, Report, Witnesses, verify};
 pub use locus_firmware_config::message::ReceiptInfo as Receipt;
 
 use crate::{
     clock::Clock,
-    keys::{IndexKey, Recipient},
-    vfs::Vfs,
+    keys::{IndexKey, Recipient, random},
+    vfs::{Vfs, VfsLock},
 };
+use format::MAX_SEGMENT;
+use recover::resume;
+use segment::{OpenSegment, Position, io_at};
+use subjects::Table;
+
+/// Held by the process that writes.
+const LOCK: &str = "lock";
 
 /// When a segment ends and its key leaves memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,80 +118,194 @@ pub struct Recovery {
     pub damage: Vec<String>,
 }
 
-/// The head of the chain at a commit, signed by the device: what a witness outside the box keeps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Checkpoint {
-    /// Journal id, hexadecimal.
-    pub journal: String,
-    /// Records so far.
-    pub records: u64,
-    /// Head of the chain, hexadecimal.
-    pub root: String,
-    /// When, milliseconds since 1970.
-    pub unix_ms: u64,
-    /// Ed25519 signature of the device, hexadecimal.
-    pub signature: String,
-}
-
 /// A journal that is being written.
 #[derive(Debug)]
-pub struct Journal {}
+pub struct Journal {
+    dir: PathBuf,
+    config: JournalConfig,
+    id: format::JournalId,
+    id_text: String,
+    position: Position,
+    /// None once anything failed: its keys are gone, and nothing is appended any more.
+    segment: Option<Box<OpenSegment>>,
+    known: KnownRequests,
+    _lock: Box<dyn VfsLock>,
+}
 
 impl Journal {
     /// Opens the journal of a folder, or begins one; recovers from a power cut and starts a new segment.
     ///
     /// # Errors
     /// [`JournalError`]; damage is one unless `accept_damage`.
-    pub fn open(_dir: &Path, _config: JournalConfig) -> Result<(Self, Recovery), JournalError> {
-        Err(JournalError::NoRecipients)
+    pub fn open(dir: &Path, config: JournalConfig) -> Result<(Self, Recovery), JournalError> {
+        if config.recipients.is_empty() {
+            return Err(JournalError::NoRecipients);
+        }
+        config.vfs.create_dir_all(dir).map_err(io_at("create", dir))?;
+        let path = dir.join(LOCK);
+        let lock = config.vfs.lock(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => JournalError::Locked { path: path.clone() },
+            _ => JournalError::Io { operation: "lock", path: path.clone(), source },
+        })?;
+        let known = KnownRequests::new(config.remember);
+        let resumed = resume(dir, &config, &known)?;
+        let (id, number, mut position, previous, recovery, cuts) = match resumed {
+            Some(r) => (r.journal, r.next_segment, r.position, Some(r.previous), r.recovery, r.cuts),
+            None => {
+                let recovery = Recovery { clean: true, ..Recovery::default() };
+                (*random::<16>()?, 1, Position { next_index: 0, root: [0; 32] }, None, recovery, Vec::new())
+            }
+        };
+        let segment = OpenSegment::start(&config, dir, id, number, &mut position, previous)?;
+        for cut in cuts {
+            let path = dir.join(&cut.name);
+            let mut file = config.vfs.open(&path).map_err(io_at("open", &path))?;
+            file.truncate(cut.len).and_then(|()| file.sync()).map_err(io_at("truncate", &path))?;
+        }
+        let journal = Self {
+            dir: dir.to_owned(),
+            config,
+            id,
+            id_text: hex::encode(id),
+            position,
+            segment: Some(Box::new(segment)),
+            known,
+            _lock: lock,
+        };
+        Ok((journal, recovery))
     }
 
     /// Appends entries; they are durable on return (one `fdatasync`, a second one where a new subject appears).
-    /// After any error the journal refuses everything: the process must end.
+    /// After any error but [`JournalError::TooLarge`] the journal refuses everything: the process must end.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn append(&mut self, _entries: &[Entry]) -> Result<Vec<Receipt>, JournalError> {
-        Err(JournalError::Poisoned)
+    pub fn append(&mut self, entries: &[Entry]) -> Result<Vec<Receipt>, JournalError> {
+        let too_large = entries.iter().map(|entry| entry.plaintext.len()).find(|len| *len > MAX_ENTRY);
+        if let Some(got) = too_large {
+            return Err(JournalError::TooLarge { got, limit: MAX_ENTRY });
+        }
+        self.rotate_if_due()?;
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let first = self.position.next_index;
+        let hashes = self.guarded(|mut segment, config, position| {
+            let hashes = segment.append(config, entries, position)?;
+            Ok((segment, hashes))
+        })?;
+        let mut receipts = Vec::with_capacity(entries.len());
+        for ((index, entry), (leaf, root)) in (first..).zip(entries).zip(hashes) {
+            self.known.insert(entry.request, entry.repeat_of.unwrap_or(index), entry.bundle);
+            receipts.push(receipt(&self.id_text, index, &leaf, &root));
+        }
+        Ok(receipts)
     }
 
-    /// Starts a new segment when the old one is full or old enough; call it now and then.
+    /// Starts a new segment when the old one is full or old enough; call it now and then, so that the key of an
+    /// idle box changes too.
     ///
     /// # Errors
     /// As [`Journal::append`].
     pub fn rotate_if_due(&mut self) -> Result<bool, JournalError> {
-        Err(JournalError::Poisoned)
+        let segment = self.segment.as_ref().ok_or(JournalError::Poisoned)?;
+        let rotation = &self.config.rotation;
+        let records = self.position.next_index - segment.first_index;
+        let age_ms = self.config.clock.monotonic_ms().saturating_sub(segment.opened_ms);
+        let due = records >= rotation.records
+            || segment.bytes >= rotation.bytes.min(MAX_SEGMENT / 2)
+            || age_ms >= rotation.age_ms;
+        if records == 0 || !due {
+            return Ok(false);
+        }
+        let (dir, id) = (self.dir.clone(), self.id);
+        self.guarded(|segment, config, position| {
+            let number = segment.number + 1;
+            let previous = segment.close(config, *position)?;
+            Ok((Box::new(OpenSegment::start(config, &dir, id, number, position, Some(previous))?), ()))
+        })?;
+        Ok(true)
     }
 
-    /// Makes everything of a subject unreadable for ever; how many segments held something.
+    /// Runs one step on the open segment. Whatever fails drops the segment, and its keys with it.
+    fn guarded<T>(
+        &mut self,
+        step: impl FnOnce(
+            Box<OpenSegment>,
+            &JournalConfig,
+            &mut Position,
+        ) -> Result<(Box<OpenSegment>, T), JournalError>,
+    ) -> Result<T, JournalError> {
+        let segment = self.segment.take().ok_or(JournalError::Poisoned)?;
+        let (segment, value) = step(segment, &self.config, &mut self.position)?;
+        self.segment = Some(segment);
+        Ok(value)
+    }
+
+    /// Makes everything of a subject unreadable for ever, in every segment; how many of its keys were erased. Can
+    /// be repeated when it failed half-way.
     ///
     /// # Errors
-    /// As [`Journal::append`].
-    pub fn shred(&mut self, _subject: &str) -> Result<usize, JournalError> {
-        Err(JournalError::Poisoned)
+    /// [`JournalError::Io`]; the journal goes on.
+    pub fn shred(&mut self, subject: &str) -> Result<usize, JournalError> {
+        let names = self.config.vfs.list(&self.dir).map_err(io_at("list", &self.dir))?;
+        let device = self.config.device_key.verifying_key();
+        let mut erased = 0;
+        for segment in names.iter().filter_map(|name| format::segment_of(name, subjects::END)) {
+            let tag = self.config.index_key.subject(&self.id, segment, subject);
+            if let Some(open) = self.segment.as_mut().filter(|open| open.number == segment) {
+                open.forget(&tag);
+            }
+            let path = self.dir.join(subjects::file_name(segment));
+            let table = Table::read(&*self.config.vfs, &path).map_err(io_at("read", &path))?;
+            let slots = table.slots_of(&tag, &self.id, segment, &device);
+            if slots.is_empty() {
+                continue;
+            }
+            let mut file = self.config.vfs.open(&path).map_err(io_at("open", &path))?;
+            for slot in slots {
+                let (unix_ms, key) = (self.config.clock.unix_ms(), &self.config.device_key);
+                subjects::erase(&mut *file, &self.id, segment, slot, &tag, unix_ms, key)
+                    .map_err(io_at("erase in", &path))?;
+                erased += 1;
+            }
+        }
+        Ok(erased)
     }
 
     /// The journal's id, hexadecimal.
     pub fn id(&self) -> &str {
-        ""
+        &self.id_text
     }
 
-    /// The signed head of the chain, to be kept by others.
-    pub fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { journal: String::new(), records: 0, root: String::new(), unix_ms: 0, signature: String::new() }
+    /// Index of the next record.
+    pub fn next_index(&self) -> u64 {
+        self.position.next_index
+    }
+
+    /// The signed head of the chain, to be kept by others; none once the journal has stopped.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.segment.as_ref().map(|segment| &segment.checkpoint)
     }
 
     /// What is known of earlier requests; shared with other threads.
     pub fn known(&self) -> KnownRequests {
-        KnownRequests::new(0)
+        self.known.clone()
     }
 
     /// Ends the journal properly.
     ///
     /// # Errors
     /// As [`Journal::append`].
-    pub fn close(self) -> Result<(), JournalError> {
-        Err(JournalError::Poisoned)
+    pub fn close(mut self) -> Result<(), JournalError> {
+        let segment = self.segment.take().ok_or(JournalError::Poisoned)?;
+        segment.close(&self.config, self.position).map(drop)
     }
 }
+
+fn receipt(journal: &str, index: u64, leaf: &[u8; 32], root: &[u8; 32]) -> Receipt {
+    Receipt { journal: journal.to_owned(), index, leaf: hex::encode(leaf), root: hex::encode(root) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,428 @@
+//! The bytes of a segment: frames, header, records, commits.
+//!
+//! A segment is a run of frames, each a kind (u8), a length (u32, little-endian) and that many bytes. The first is
+//! a header: JSON, then the device's Ed25519 signature over it. Then come records, in batches that each end with
+//! a commit: a signed head of the chain. What stands behind the last good commit was never answered for.
+
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub(super) type Hash = [u8; 32];
+pub(super) type JournalId = [u8; 16];
+
+pub(super) const HEADER: u8 = b'H';
+pub(super) const RECORD: u8 = b'R';
+pub(super) const COMMIT: u8 = b'C';
+/// Bytes in front of a frame's payload.
+pub(super) const FRAME: usize = 5;
+/// Longest plaintext of a record, in bytes.
+pub const MAX_ENTRY: usize = 16 << 20;
+/// Longest segment that is read or written, in bytes.
+pub(super) const MAX_SEGMENT: u64 = 1 << 30;
+/// Longest header frame, in bytes: some two hundred recipients.
+pub(super) const MAX_HEADER: u64 = 64 << 10;
+const SIGNATURE: usize = 64;
+const HEAD: usize = 157;
+/// Data key and tag.
+pub(super) const WRAPPED: usize = 48;
+const TAG: usize = 16;
+const COMMIT_LEN: usize = 8 + 8 + 32 + 8 + 1 + SIGNATURE;
+
+pub(super) fn file_name(segment: u64) -> String {
+    format!("{segment:08}.seg")
+}
+
+/// The number of a segment's file name.
+pub(super) fn segment_of(name: &str, end: &str) -> Option<u64> {
+    let digits = name.strip_suffix(end)?;
+    let number = digits.parse().ok()?;
+    // One name per number: `+1.seg` and `1.seg` are not ours.
+    (number > 0 && format!("{number:08}") == digits).then_some(number)
+}
+
+pub(super) fn sha256(parts: &[&[u8]]) -> Hash {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finalize().into()
+}
+
+/// One frame of a segment.
+pub(super) struct Frame<'a> {
+    pub(super) kind: u8,
+    pub(super) payload: &'a [u8],
+    /// Offset behind it.
+    pub(super) end: usize,
+}
+
+/// The frame at an offset; none where the bytes end inside it or are none.
+pub(super) fn frame_at(bytes: &[u8], at: usize) -> Option<Frame<'_>> {
+    let (head, rest) = bytes.get(at..)?.split_first_chunk::<FRAME>()?;
+    let len = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
+    let payload = rest.get(..len)?;
+    matches!(head[0], HEADER | RECORD | COMMIT).then_some(Frame {
+        kind: head[0],
+        payload,
+        end: at + FRAME + len,
+    })
+}
+
+pub(super) fn put_frame(out: &mut Vec<u8>, kind: u8, payload: &[&[u8]]) {
+    let len: usize = payload.iter().map(|part| part.len()).sum();
+    out.push(kind);
+    out.extend((len as u32).to_le_bytes());
+    payload.iter().for_each(|part| out.extend(*part));
+}
+
+/// The segment key, sealed to one recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SealedKey {
+    /// Id of the recipient.
+    pub(super) recipient: String,
+    /// HPKE encapsulated key, hexadecimal.
+    pub(super) enc: String,
+    /// The sealed key, hexadecimal.
+    pub(super) key: String,
+}
+
+/// What a segment says of the one before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Previous {
+    /// Head of the chain at its last commit, hexadecimal.
+    pub(super) root: String,
+    /// Its length up to there.
+    pub(super) bytes: u64,
+    /// Whether it was closed.
+    pub(super) closed: bool,
+    /// Bytes behind, which were cut off.
+    pub(super) torn_bytes: u64,
+    /// Records in them.
+    pub(super) torn_records: u64,
+    /// Damage that an operator accepted.
+    pub(super) damage: Vec<String>,
+}
+
+/// The head of a segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Header {
+    pub(super) format: u32,
+    pub(super) journal: String,
+    pub(super) segment: u64,
+    pub(super) first_index: u64,
+    pub(super) unix_ms: u64,
+    pub(super) previous: Option<Previous>,
+    pub(super) recipients: Vec<SealedKey>,
+}
+
+const HEADER_DOMAIN: &[u8] = b"locus-segment-v1\0";
+
+impl Header {
+    /// The payload: JSON and signature.
+    pub(super) fn encode(&self, key: &SigningKey) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec(self).expect("texts and whole numbers serialise");
+        let signature = key.sign(&[HEADER_DOMAIN, &bytes].concat());
+        bytes.extend(signature.to_bytes());
+        bytes
+    }
+
+    pub(super) fn decode(payload: &[u8], key: &VerifyingKey) -> Result<Self, &'static str> {
+        let (json, signature) =
+            payload.split_last_chunk::<SIGNATURE>().ok_or("the header is too short for a signature")?;
+        key.verify_strict(&[HEADER_DOMAIN, json].concat(), &Signature::from_bytes(signature))
+            .map_err(|_| "the header's signature is not this device's")?;
+        let header: Self = serde_json::from_slice(json).map_err(|_| "the header is not what it should be")?;
+        if header.format != 1 { Err("the header has another format than 1") } else { Ok(header) }
+    }
+
+    /// What the start of a segment says, unproved.
+    pub(super) fn peek(start: &[u8]) -> Option<Self> {
+        let frame = frame_at(start, 0)?;
+        serde_json::from_slice(frame.payload.split_last_chunk::<SIGNATURE>()?.0).ok()
+    }
+
+    pub(super) fn journal_id(&self) -> Option<JournalId> {
+        let mut id = [0; 16];
+        hex::decode_to_slice(&self.journal, &mut id).ok()?;
+        Some(id)
+    }
+}
+
+/// The head of the chain where a segment starts.
+pub(super) fn root_of_header(root: &Hash, payload: &[u8]) -> Hash {
+    sha256(&[b"locus-head-v1\0", root, &sha256(&[payload])])
+}
+
+/// The head of the chain behind a record.
+pub(super) fn root_of_leaf(root: &Hash, leaf: &Hash) -> Hash {
+    sha256(&[b"locus-root-v1\0", root, leaf])
+}
+
+/// The part of a record that is not encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) index: u64,
+    pub(super) unix_ms: u64,
+    pub(super) id: Hash,
+    pub(super) body: Hash,
+    pub(super) bundle: Hash,
+    pub(super) repeat_of: Option<u64>,
+    /// Entry of the subject table that holds the key, and its hash.
+    pub(super) slot: Option<(u32, Hash)>,
+}
+
+impl Head {
+    pub(super) fn encode(&self) -> [u8; HEAD] {
+        let mut out = [0; HEAD];
+        let (slot, slot_hash) = self.slot.unwrap_or((0, [0; 32]));
+        out[..8].copy_from_slice(&self.index.to_le_bytes());
+        out[8..16].copy_from_slice(&self.unix_ms.to_le_bytes());
+        out[16] = u8::from(self.repeat_of.is_some()) | u8::from(self.slot.is_some()) << 1;
+        out[17..49].copy_from_slice(&self.id);
+        out[49..81].copy_from_slice(&self.body);
+        out[81..113].copy_from_slice(&self.bundle);
+        out[113..121].copy_from_slice(&self.repeat_of.unwrap_or(0).to_le_bytes());
+        out[121..125].copy_from_slice(&slot.to_le_bytes());
+        out[125..].copy_from_slice(&slot_hash);
+        out
+    }
+
+    fn decode(bytes: &[u8; HEAD]) -> Self {
+        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        let hash = |at: usize| -> Hash { bytes[at..at + 32].try_into().expect("32 bytes") };
+        let slot = u32::from_le_bytes(bytes[121..125].try_into().expect("four bytes"));
+        Self {
+            index: word(0),
+            unix_ms: word(8),
+            id: hash(17),
+            body: hash(49),
+            bundle: hash(81),
+            repeat_of: (bytes[16] & 1 != 0).then(|| word(113)),
+            slot: (bytes[16] & 2 != 0).then(|| (slot, hash(125))),
+        }
+    }
+}
+
+/// A record as it lies in a segment.
+pub(super) struct Record<'a> {
+    pub(super) head: Head,
+    /// The same as bytes, which the encryption is bound to.
+    pub(super) head_bytes: &'a [u8],
+    pub(super) wrapped: &'a [u8; WRAPPED],
+    pub(super) ciphertext: &'a [u8],
+    pub(super) leaf: Hash,
+}
+
+impl<'a> Record<'a> {
+    /// None where the payload is too short.
+    pub(super) fn parse(payload: &'a [u8]) -> Option<Self> {
+        let (head, rest) = payload.split_first_chunk::<HEAD>()?;
+        let (wrapped, ciphertext) = rest.split_first_chunk::<WRAPPED>()?;
+        if ciphertext.len() < TAG {
+            return None;
+        }
+        let leaf = leaf_of(payload);
+        Some(Self { head: Head::decode(head), head_bytes: head, wrapped, ciphertext, leaf })
+    }
+
+}
+
+pub(super) fn leaf_of(payload: &[u8]) -> Hash {
+    sha256(&[b"locus-leaf-v1\0", payload])
+}
+
+/// What the encryption of a record is bound to.
+pub(super) fn associated_data(journal: &JournalId, segment: u64, root: &Hash, head: &[u8]) -> Vec<u8> {
+    [b"locus-record-v1\0".as_slice(), journal, &segment.to_le_bytes(), root, head].concat()
+}
+
+/// The head of the chain at a commit, signed by the device: what a witness outside the box keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// Journal id, hexadecimal.
+    pub journal: String,
+    /// Number of the segment.
+    pub segment: u64,
+    /// Number of the commit in the segment, from 1; 0 for a segment without one.
+    pub commit: u64,
+    /// Index of the next record.
+    pub records: u64,
+    /// Head of the chain, hexadecimal.
+    pub root: String,
+    /// When, milliseconds since 1970.
+    pub unix_ms: u64,
+    /// Whether the segment ends here.
+    pub closed: bool,
+    /// Ed25519 signature of the device, hexadecimal.
+    pub signature: String,
+}
+
+/// A commit as it lies in a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Commit {
+    pub(super) commit: u64,
+    pub(super) records: u64,
+    pub(super) root: Hash,
+    pub(super) unix_ms: u64,
+    pub(super) closed: bool,
+}
+
+impl Commit {
+    fn fields(&self) -> [u8; COMMIT_LEN - SIGNATURE] {
+        let mut out = [0; COMMIT_LEN - SIGNATURE];
+        out[..8].copy_from_slice(&self.commit.to_le_bytes());
+        out[8..16].copy_from_slice(&self.records.to_le_bytes());
+        out[16..48].copy_from_slice(&self.root);
+        out[48..56].copy_from_slice(&self.unix_ms.to_le_bytes());
+        out[56] = u8::from(self.closed);
+        out
+    }
+
+    fn message(journal: &JournalId, segment: u64, fields: &[u8]) -> Vec<u8> {
+        [b"locus-checkpoint-v1\0".as_slice(), journal, &segment.to_le_bytes(), fields].concat()
+    }
+
+    /// The payload, and the same for a witness.
+    pub(super) fn sign(
+        &self,
+        journal: &JournalId,
+        segment: u64,
+        key: &SigningKey,
+    ) -> ([u8; COMMIT_LEN], Checkpoint) {
+        let fields = self.fields();
+        let signature = key.sign(&Self::message(journal, segment, &fields)).to_bytes();
+        let mut payload = [0; COMMIT_LEN];
+        payload[..fields.len()].copy_from_slice(&fields);
+        payload[fields.len()..].copy_from_slice(&signature);
+        let checkpoint = Checkpoint {
+            journal: hex::encode(journal),
+            segment,
+            commit: self.commit,
+            records: self.records,
+            root: hex::encode(self.root),
+            unix_ms: self.unix_ms,
+            closed: self.closed,
+            signature: hex::encode(signature),
+        };
+        (payload, checkpoint)
+    }
+
+    /// None where it is not this device's commit of this segment.
+    pub(super) fn verify(
+        payload: &[u8],
+        journal: &JournalId,
+        segment: u64,
+        key: &VerifyingKey,
+    ) -> Option<Self> {
+        let commit = Self::parse(payload)?;
+        let (fields, signature) = payload.split_last_chunk::<SIGNATURE>()?;
+        key.verify_strict(&Self::message(journal, segment, fields), &Signature::from_bytes(signature)).ok()?;
+        Some(commit)
+    }
+
+    /// What it says, proved or not.
+    pub(super) fn parse(payload: &[u8]) -> Option<Self> {
+        let fields = <&[u8; COMMIT_LEN]>::try_from(payload).ok()?;
+        let word = |at: usize| u64::from_le_bytes(fields[at..at + 8].try_into().expect("eight bytes"));
+        Some(Self {
+            commit: word(0),
+            records: word(8),
+            root: fields[16..48].try_into().expect("32 bytes"),
+            unix_ms: word(48),
+            closed: fields[56] == 1,
+        })
+    }
+
+    /// The last commit of a segment somewhere in bytes that do not parse from their start.
+    pub(super) fn find_last(
+        bytes: &[u8],
+        journal: &JournalId,
+        segment: u64,
+        key: &VerifyingKey,
+    ) -> Option<Self> {
+        let mut start = [0; FRAME];
+        start[0] = COMMIT;
+        start[1..].copy_from_slice(&(COMMIT_LEN as u32).to_le_bytes());
+        (0..bytes.len().saturating_sub(FRAME))
+            .rev()
+            .filter(|at| bytes[*at..].starts_with(&start))
+            .filter_map(|at| bytes.get(at + FRAME..at + FRAME + COMMIT_LEN))
+            .find_map(|payload| Self::verify(payload, journal, segment, key))
+    }
+}
+
+impl Checkpoint {
+    /// Whether the device signed it.
+    pub fn verify(&self, key: &VerifyingKey) -> bool {
+        let (mut journal, mut root, mut signature) = ([0; 16], [0; 32], [0; SIGNATURE]);
+        if hex::decode_to_slice(&self.journal, &mut journal).is_err()
+            || hex::decode_to_slice(&self.root, &mut root).is_err()
+            || hex::decode_to_slice(&self.signature, &mut signature).is_err()
+        {
+            return false;
+        }
+        let Self { commit, records, unix_ms, closed, .. } = *self;
+        let fields = Commit { commit, records, root, unix_ms, closed }.fields();
+        let message = Commit::message(&journal, self.segment, &fields);
+        key.verify_strict(&message, &Signature::from_bytes(&signature)).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_come_back_and_use_every_byte() {
+        let head = Head {
+            index: 1,
+            unix_ms: 2,
+            id: [3; 32],
+            body: [4; 32],
+            bundle: [5; 32],
+            repeat_of: Some(6),
+            slot: Some((7, [8; 32])),
+        };
+        assert_eq!(Head::decode(&head.encode()), head);
+        let plain = Head { repeat_of: None, slot: None, ..head };
+        assert_eq!(Head::decode(&plain.encode()), plain);
+        assert!(head.encode().iter().filter(|byte| **byte != 0).count() > 125);
+    }
+
+    #[test]
+    fn only_our_file_names_are_segments() {
+        assert_eq!(segment_of(&file_name(7), ".seg"), Some(7));
+        assert_eq!(segment_of(&file_name(123_456_789), ".seg"), Some(123_456_789));
+        for name in ["7.seg", "+0000007.seg", "00000000.seg", "00000007.seg.tmp", "00000007.sub", ".seg"] {
+            assert_eq!(segment_of(name, ".seg"), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_changed_in_any_field_is_not_the_devices() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let commit = Commit { commit: 2, records: 9, root: [4; 32], unix_ms: 5, closed: false };
+        let (payload, checkpoint) = commit.sign(&[1; 16], 3, &key);
+        let device = key.verifying_key();
+        assert_eq!(Commit::verify(&payload, &[1; 16], 3, &device), Some(commit));
+        assert_eq!(Commit::verify(&payload, &[1; 16], 4, &device), None);
+        assert_eq!(Commit::verify(&payload, &[2; 16], 3, &device), None);
+        assert!(checkpoint.verify(&device));
+        assert!(!Checkpoint { records: 8, ..checkpoint.clone() }.verify(&device));
+        assert!(!Checkpoint { closed: true, ..checkpoint.clone() }.verify(&device));
+        assert!(!Checkpoint { segment: 4, ..checkpoint.clone() }.verify(&device));
+        assert!(!Checkpoint { root: "00".repeat(32), ..checkpoint }.verify(&device));
+    }
+
+    #[test]
+    fn lengths_that_lie_give_no_frame() {
+        for bytes in [b"R\xff\xff\xff\xffabc".as_slice(), b"R\x04\0\0\0abc", b"X\0\0\0\0", b"R\0\0\0", b""] {
+            assert!(frame_at(bytes, 0).is_none());
+        }
+        assert_eq!(frame_at(b"R\x03\0\0\0abc", 0).unwrap().payload, b"abc");
+        assert!(frame_at(b"R", usize::MAX).is_none());
+    }
+}
