@@ -84,39 +84,41 @@ fn json_text(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
-/// Verifies a journal and opens its records one after the other, one segment in memory at a time. A damaged segment
-/// gives the records before the damage, then an error, then goes on with the next segment.
+/// Verifies a journal and opens its records one after the other, one segment in memory at a time. Damage is an
+/// error among the records, told before those of the segment in which it is noticed; the walk goes on behind it.
 ///
 /// # Errors
 /// An identity that opens nothing, files that cannot be read.
 pub fn export<'a>(
     vfs: &'a dyn Vfs,
     dir: &'a Path,
-    device: &'a VerifyingKey,
+    device: &VerifyingKey,
     identity: &'a Identity,
-) -> Result<impl Iterator<Item = Result<Exported, JournalError>> + 'a, JournalError> {
+) -> Result<impl Iterator<Item = Result<Exported, JournalError>> + use<'a>, JournalError> {
+    let device = *device;
     let names = vfs.list(dir).map_err(io_at("list", dir))?;
     let numbers = segments(&names);
     if numbers.is_empty() {
         return Err(JournalError::Empty { dir: dir.to_owned() });
     }
     check_identity(vfs, dir, identity, &numbers)?;
-    let mut walk = Walk::behind(0, device, Depth::Every);
+    let mut walk = Walk::behind(0, &device, Depth::Every);
     let mut numbers = VecDeque::from(numbers);
     let mut ready = VecDeque::new();
     Ok(std::iter::from_fn(move || {
         while ready.is_empty() {
             let number = numbers.pop_front()?;
-            match read(vfs, dir, device, identity, number, &mut walk) {
-                Ok(records) => ready.extend(records.into_iter().map(Ok)),
-                Err(error) => ready.push_back(Err(error)),
-            }
+            let records = read(vfs, dir, &device, identity, number, &mut walk);
             let mut findings: Vec<String> = walk.findings.drain(..).map(|f| f.to_string()).collect();
             if numbers.is_empty() {
                 findings.extend(walk.last().and_then(|end| end.damage()));
             }
             if !findings.is_empty() {
                 ready.push_back(Err(JournalError::Damaged { dir: dir.to_owned(), findings }));
+            }
+            match records {
+                Ok(records) => ready.extend(records.into_iter().map(Ok)),
+                Err(error) => ready.push_back(Err(error)),
             }
         }
         ready.pop_front()
@@ -155,7 +157,7 @@ fn read(
     device: &VerifyingKey,
     identity: &Identity,
     number: u64,
-    walk: &mut Walk<'_>,
+    walk: &mut Walk,
 ) -> Result<Vec<Exported>, JournalError> {
     let path = dir.join(file_name(number));
     let bytes = vfs.read(&path, MAX_SEGMENT).map_err(io_at("read", &path))?;

@@ -163,8 +163,8 @@ fn scan<'a>(
 }
 
 /// Goes through the segments of a journal in their order.
-pub(super) struct Walk<'k> {
-    device: &'k VerifyingKey,
+pub(super) struct Walk {
+    device: VerifyingKey,
     depth: Depth,
     journal: Option<JournalId>,
     /// The segment before; none where it could not be read.
@@ -173,10 +173,10 @@ pub(super) struct Walk<'k> {
     pub(super) findings: Vec<Finding>,
 }
 
-impl<'k> Walk<'k> {
+impl Walk {
     /// Starts behind segment `behind`, which is not read; 0 starts at the beginning.
-    pub(super) fn behind(behind: u64, device: &'k VerifyingKey, depth: Depth) -> Self {
-        Self { device, depth, journal: None, previous: None, last_number: behind, findings: Vec::new() }
+    pub(super) fn behind(behind: u64, device: &VerifyingKey, depth: Depth) -> Self {
+        Self { device: *device, depth, journal: None, previous: None, last_number: behind, findings: Vec::new() }
     }
 
     pub(super) fn find(&mut self, segment: u64, code: &'static str, detail: String) {
@@ -194,7 +194,7 @@ impl<'k> Walk<'k> {
         }
         let started = self.last_number > 0;
         self.last_number = number;
-        let segment = match scan(bytes, number, self.device, self.depth) {
+        let segment = match scan(bytes, number, &self.device, self.depth) {
             Ok(segment) => segment,
             Err(reason) => {
                 self.judge_previous(None);

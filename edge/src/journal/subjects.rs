@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(erased.key(&journal, 3, 0, &segment_key), None);
         assert!(erased.slots_of(&tag, &journal, 3, &public).is_empty());
         let mut moved = erased;
-        moved.bytes[100] ^= 1;
+        moved.bytes[ENTRY + 127] ^= 1;
         assert_eq!(moved.state(&journal, 3, 0, &hash, &public), State::Wrong);
     }
 }

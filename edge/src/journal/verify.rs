@@ -136,7 +136,7 @@ fn check_subjects(
     table: &Table,
     last: bool,
     device: &VerifyingKey,
-    walk: &mut Walk<'_>,
+    walk: &mut Walk,
 ) -> u64 {
     let used = Table::used_len(&segment.slots());
     let (journal, number) = (&segment.journal, segment.number);
@@ -170,7 +170,7 @@ struct Claims<'w> {
 }
 
 impl<'w> Claims<'w> {
-    fn new(witnesses: &'w Witnesses, device: &VerifyingKey, walk: &mut Walk<'_>) -> Self {
+    fn new(witnesses: &'w Witnesses, device: &VerifyingKey, walk: &mut Walk) -> Self {
         let mut claims = Self { receipts: HashMap::new(), checkpoints: HashMap::new(), journals: Vec::new() };
         for receipt in &witnesses.receipts {
             claims.journals.push(&receipt.journal);
@@ -188,7 +188,7 @@ impl<'w> Claims<'w> {
         claims
     }
 
-    fn check(&mut self, segment: &Segment<'_>, walk: &mut Walk<'_>) {
+    fn check(&mut self, segment: &Segment<'_>, walk: &mut Walk) {
         if let Some(other) = self.journals.iter().find(|journal| **journal != segment.header.journal) {
             walk.find(0, "witness", format!("a witness knows the journal {other}"));
             self.journals.clear();
@@ -212,7 +212,7 @@ impl<'w> Claims<'w> {
         }
     }
 
-    fn finish(self, walk: &mut Walk<'_>) {
+    fn finish(self, walk: &mut Walk) {
         let mut gone: Vec<u64> = self.receipts.into_keys().collect();
         gone.sort_unstable();
         if let (Some(first), Some(last)) = (gone.first(), gone.last()) {
