@@ -1,14 +1,18 @@
 //! Which model the box runs: slots, and the way a new bundle takes to get into one.
 
 mod error;
+mod file;
+mod flow;
+mod mem;
 
-use std::path::Path;
-
-use locus_engine::{Bundle, Trust};
+use locus_engine::Bundle;
 pub use locus_firmware_config::slot::SlotRecord;
 use serde::Serialize;
 
 pub use error::{BoxError, SlotError};
+pub use file::FileSlotStore;
+pub use flow::{boot, flash, flash_bytes, roll_back};
+pub use mem::MemSlotStore;
 
 /// Where bundles and the slot record live.
 pub trait SlotStore: Send {
@@ -112,35 +116,31 @@ pub struct Boot {
     pub fallback: Option<String>,
 }
 
-/// Verifies, stores, proves, tries and confirms a bundle file. After any failure the old model is active.
-///
-/// # Errors
-/// [`SlotError`] with what was refused.
-pub fn flash(
-    _store: &mut dyn SlotStore,
-    _path: &Path,
-    _trust: &Trust,
-    _proving: &mut dyn Proving,
-) -> Result<Flashed, SlotError> {
-    Err(SlotError::NoPrevious)
+fn check_digest(digest: &str) -> Result<(), SlotError> {
+    let digits = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if digest.len() == 64 && digest.bytes().all(digits) {
+        return Ok(());
+    }
+    Err(SlotError::NotADigest { got: digest.chars().take(80).collect() })
 }
 
-/// Goes back to the previous bundle, which must be at or above the floor and pass the proving again.
-///
-/// # Errors
-/// [`SlotError`].
-pub fn roll_back(
-    _store: &mut dyn SlotStore,
-    _trust: &Trust,
-    _proving: &mut dyn Proving,
-) -> Result<Flashed, SlotError> {
-    Err(SlotError::NoPrevious)
+/// The record once the trial is confirmed. The floor is only ever raised, and never before.
+fn confirmed(record: SlotRecord, security_counter: u64) -> Result<SlotRecord, SlotError> {
+    let trial = record.trial.ok_or(SlotError::NoTrial)?;
+    let same = record.active.as_ref() == Some(&trial);
+    Ok(SlotRecord {
+        previous: if same { record.previous } else { record.active },
+        active: Some(trial),
+        trial: None,
+        floor: record.floor.max(security_counter),
+        ..record
+    })
 }
 
-/// Finds what to serve when the box starts: ends a trial, opens and verifies the active bundle.
-///
-/// # Errors
-/// [`SlotError`] where the record cannot be read.
-pub fn boot(_store: &mut dyn SlotStore, _trust: &Trust) -> Result<Boot, SlotError> {
-    Err(SlotError::NoPrevious)
+fn swapped(record: SlotRecord) -> Result<SlotRecord, SlotError> {
+    let previous = record.previous.ok_or(SlotError::NoPrevious)?;
+    Ok(SlotRecord { active: Some(previous), previous: record.active, trial: None, ..record })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! Slots in a folder: two copies of the record, written in turn, and one file per bundle.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{SlotError, SlotRecord, SlotStore, check_digest, confirmed, swapped};
+use crate::vfs::{Access, Vfs, VfsLock, write_atomic};
+
+const COPIES: [&str; 2] = ["record.0", "record.1"];
+/// Largest record, in bytes.
+const MAX_RECORD: u64 = 16 << 10;
+/// Largest bundle, in bytes: the engine opens none that is larger.
+const MAX_BUNDLE: u64 = 2 << 30;
+const END: &str = ".locus";
+
+/// Slots in a folder. The floor in the record is worth what the folder is worth: whoever is root on the box can
+/// put an old record back.
+#[derive(Debug)]
+pub struct FileSlotStore {
+    vfs: Arc<dyn Vfs>,
+    dir: PathBuf,
+    bundles: PathBuf,
+    _lock: Box<dyn VfsLock>,
+}
+
+fn io_at(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SlotError {
+    let path = path.to_owned();
+    move |source| SlotError::Io { operation, path, source }
+}
+
+impl FileSlotStore {
+    /// Opens the slots of a folder, and makes the folder where there is none. One process at a time.
+    ///
+    /// # Errors
+    /// [`SlotError::Locked`], [`SlotError::Io`].
+    pub fn open(vfs: Arc<dyn Vfs>, dir: &Path) -> Result<Self, SlotError> {
+        let bundles = dir.join("bundles");
+        vfs.create_dir_all(&bundles).map_err(io_at("create", &bundles))?;
+        let path = dir.join("lock");
+        let lock = vfs.lock(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => SlotError::Locked { path: path.clone() },
+            _ => SlotError::Io { operation: "lock", path: path.clone(), source },
+        })?;
+        Ok(Self { vfs, dir: dir.to_owned(), bundles, _lock: lock })
+    }
+
+    /// The record of a folder that another process may have open, for reading only.
+    ///
+    /// # Errors
+    /// As [`SlotStore::state`].
+    pub fn peek(vfs: &dyn Vfs, dir: &Path) -> Result<SlotRecord, SlotError> {
+        let mut copies = [None, None];
+        for (copy, name) in copies.iter_mut().zip(COPIES) {
+            let path = dir.join(name);
+            match vfs.read(&path, MAX_RECORD) {
+                Ok(bytes) => *copy = Some(bytes),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(io_at("read", &path)(error)),
+            }
+        }
+        if copies.iter().all(Option::is_none) {
+            return Ok(SlotRecord::default());
+        }
+        SlotRecord::newest([copies[0].as_deref(), copies[1].as_deref()])
+            .ok_or_else(|| SlotError::Record { dir: dir.to_owned() })
+    }
+
+    /// Writes the next record over the older copy.
+    fn write(&mut self, mut record: SlotRecord) -> Result<(), SlotError> {
+        let copy = record.next_copy();
+        record.sequence += 1;
+        let path = self.dir.join(COPIES[copy]);
+        write_atomic(&*self.vfs, &path, &record.encode(), Access::Group).map_err(io_at("write", &path))
+    }
+
+    fn path_of(&self, digest: &str) -> Result<PathBuf, SlotError> {
+        check_digest(digest)?;
+        Ok(self.bundles.join(format!("{digest}{END}")))
+    }
+
+    /// Removes what no slot refers to, so that failures never fill the disk.
+    fn tidy(&mut self, record: &SlotRecord, keep: &str) -> Result<(), SlotError> {
+        let used = [record.active.as_deref(), record.previous.as_deref(), record.trial.as_deref(), Some(keep)];
+        for name in self.vfs.list(&self.bundles).map_err(io_at("list", &self.bundles))? {
+            let digest = name.strip_suffix(END);
+            if digest.is_none() || !used.contains(&digest) {
+                let path = self.bundles.join(&name);
+                self.vfs.remove(&path).map_err(io_at("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SlotStore for FileSlotStore {
+    fn state(&self) -> Result<SlotRecord, SlotError> {
+        Self::peek(&*self.vfs, &self.dir)
+    }
+
+    fn write_standby(&mut self, digest: &str, bundle: &[u8]) -> Result<(), SlotError> {
+        let path = self.path_of(digest)?;
+        let record = self.state()?;
+        self.tidy(&record, digest)?;
+        // Written even where a file of this name is: it may be what a failed sync left behind.
+        write_atomic(&*self.vfs, &path, bundle, Access::Group).map_err(io_at("write", &path))
+    }
+
+    fn read(&self, digest: &str) -> Result<Vec<u8>, SlotError> {
+        let path = self.path_of(digest)?;
+        match self.vfs.read(&path, MAX_BUNDLE) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(SlotError::Missing { digest: digest.to_owned() })
+            }
+            read => read.map_err(io_at("read", &path)),
+        }
+    }
+
+    fn stage(&mut self, digest: &str) -> Result<(), SlotError> {
+        let path = self.path_of(digest)?;
+        if !self.vfs.exists(&path).map_err(io_at("look for", &path))? {
+            return Err(SlotError::Missing { digest: digest.to_owned() });
+        }
+        let record = self.state()?;
+        self.write(SlotRecord { trial: Some(digest.to_owned()), ..record })
+    }
+
+    fn confirm(&mut self, security_counter: u64) -> Result<(), SlotError> {
+        let record = confirmed(self.state()?, security_counter)?;
+        self.write(record)
+    }
+
+    fn revert(&mut self) -> Result<(), SlotError> {
+        let record = self.state()?;
+        if record.trial.is_none() {
+            return Err(SlotError::NoTrial);
+        }
+        self.write(SlotRecord { trial: None, ..record })
+    }
+
+    fn swap_back(&mut self) -> Result<(), SlotError> {
+        let record = swapped(self.state()?)?;
+        self.write(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::FaultyVfs;
+
+    fn digest(n: u8) -> String {
+        hex::encode([n; 32])
+    }
+
+    fn store() -> (FaultyVfs, FileSlotStore) {
+        let vfs = FaultyVfs::new();
+        let store = FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
+        (vfs, store)
+    }
+
+    #[test]
+    fn a_bundle_goes_from_standby_over_trial_to_active_and_back() {
+        let (_, mut store) = store();
+        assert_eq!(store.state().unwrap(), SlotRecord::default());
+        for (n, counter) in [(1, 5), (2, 4)] {
+            store.write_standby(&digest(n), &[n]).unwrap();
+            store.stage(&digest(n)).unwrap();
+            store.confirm(counter).unwrap();
+        }
+        let state = store.state().unwrap();
+        assert_eq!((state.active, state.previous, state.trial), (Some(digest(2)), Some(digest(1)), None));
+        assert_eq!(state.floor, 5, "the floor is never lowered");
+        store.swap_back().unwrap();
+        assert_eq!(store.state().unwrap().active, Some(digest(1)));
+        assert_eq!(store.read(&digest(2)).unwrap(), [2]);
+        store.write_standby(&digest(3), &[3]).unwrap();
+        store.stage(&digest(3)).unwrap();
+        store.revert().unwrap();
+        assert!(matches!(store.revert(), Err(SlotError::NoTrial)));
+        assert!(matches!(store.confirm(9), Err(SlotError::NoTrial)));
+        store.write_standby(&digest(4), &[4]).unwrap();
+        assert!(matches!(store.read(&digest(3)), Err(SlotError::Missing { .. })), "nobody refers to it");
+        assert!(store.read(&digest(1)).is_ok() && store.read(&digest(2)).is_ok());
+    }
+
+    #[test]
+    fn names_that_are_no_digests_reach_no_file() {
+        let (_, mut store) = store();
+        for name in ["", "../../etc/passwd", &digest(1)[1..], &digest(171).to_uppercase()] {
+            assert!(matches!(store.write_standby(name, b"x"), Err(SlotError::NotADigest { .. })), "{name}");
+            assert!(matches!(store.read(name), Err(SlotError::NotADigest { .. })));
+            assert!(matches!(store.stage(name), Err(SlotError::NotADigest { .. })));
+        }
+        assert!(matches!(store.stage(&digest(1)), Err(SlotError::Missing { .. })));
+        assert!(matches!(store.swap_back(), Err(SlotError::NoPrevious)));
+    }
+
+    #[test]
+    fn one_damaged_copy_is_survived_and_two_are_an_error() {
+        let (vfs, mut store) = store();
+        for n in 1..=2 {
+            store.write_standby(&digest(n), &[n]).unwrap();
+            store.stage(&digest(n)).unwrap();
+            store.confirm(1).unwrap();
+        }
+        vfs.tamper(Path::new("/slots/record.0"), |bytes| bytes[9] ^= 1).unwrap();
+        let state = store.state().unwrap();
+        assert_eq!((state.active, state.trial), (Some(digest(1)), Some(digest(2))), "as before the confirmation");
+        vfs.tamper(Path::new("/slots/record.1"), |bytes| bytes.clear()).unwrap();
+        assert!(matches!(store.state(), Err(SlotError::Record { .. })));
+        assert!(matches!(store.write_standby(&digest(3), b"x"), Err(SlotError::Record { .. })));
+    }
+
+    #[test]
+    fn a_second_process_may_look_and_not_touch() {
+        let (vfs, store) = store();
+        let second = FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots"));
+        assert!(matches!(second, Err(SlotError::Locked { .. })));
+        assert_eq!(FileSlotStore::peek(&vfs, Path::new("/slots")).unwrap(), store.state().unwrap());
+    }
+}

@@ -1,0 +1,109 @@
+//! Slots in memory that can lose power after any operation.
+
+use std::collections::BTreeMap;
+
+use super::{SlotError, SlotRecord, SlotStore, check_digest, confirmed, swapped};
+
+/// Slots in memory.
+#[derive(Debug, Clone, Default)]
+pub struct MemSlotStore {
+    record: SlotRecord,
+    bundles: BTreeMap<String, Vec<u8>>,
+    operations: u64,
+    cut_after: Option<u64>,
+}
+
+impl MemSlotStore {
+    /// Empty slots.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Operations that changed something, so far.
+    pub fn operations(&self) -> u64 {
+        self.operations
+    }
+
+    /// Cuts the power once this many more operations were done: the last of them has its effect and reports an
+    /// error, as everything after it does, until [`MemSlotStore::restart`]. With 0 the next one has no effect.
+    pub fn cut_after(&mut self, operations: u64) {
+        self.cut_after = Some(self.operations + operations);
+    }
+
+    /// Starts again with what was stored.
+    pub fn restart(&mut self) {
+        self.cut_after = None;
+    }
+
+    fn off(&self) -> bool {
+        self.cut_after.is_some_and(|cut| self.operations >= cut)
+    }
+
+    fn change<T>(&mut self, change: impl FnOnce(&mut Self) -> Result<T, SlotError>) -> Result<T, SlotError> {
+        if self.off() {
+            return Err(SlotError::PowerCut);
+        }
+        let value = change(self)?;
+        self.operations += 1;
+        if self.off() { Err(SlotError::PowerCut) } else { Ok(value) }
+    }
+
+    fn next(&mut self, record: SlotRecord) {
+        self.record = SlotRecord { sequence: record.sequence + 1, ..record };
+    }
+}
+
+impl SlotStore for MemSlotStore {
+    fn state(&self) -> Result<SlotRecord, SlotError> {
+        if self.off() { Err(SlotError::PowerCut) } else { Ok(self.record.clone()) }
+    }
+
+    fn write_standby(&mut self, digest: &str, bundle: &[u8]) -> Result<(), SlotError> {
+        check_digest(digest)?;
+        self.change(|store| {
+            let record = &store.record;
+            let used = [&record.active, &record.previous, &record.trial].map(Clone::clone);
+            store.bundles.retain(|name, _| used.contains(&Some(name.clone())));
+            store.bundles.insert(digest.to_owned(), bundle.to_vec());
+            Ok(())
+        })
+    }
+
+    fn read(&self, digest: &str) -> Result<Vec<u8>, SlotError> {
+        if self.off() {
+            return Err(SlotError::PowerCut);
+        }
+        check_digest(digest)?;
+        self.bundles.get(digest).cloned().ok_or_else(|| SlotError::Missing { digest: digest.to_owned() })
+    }
+
+    fn stage(&mut self, digest: &str) -> Result<(), SlotError> {
+        self.read(digest)?;
+        self.change(|store| {
+            store.next(SlotRecord { trial: Some(digest.to_owned()), ..store.record.clone() });
+            Ok(())
+        })
+    }
+
+    fn confirm(&mut self, security_counter: u64) -> Result<(), SlotError> {
+        self.change(|store| {
+            store.next(confirmed(store.record.clone(), security_counter)?);
+            Ok(())
+        })
+    }
+
+    fn revert(&mut self) -> Result<(), SlotError> {
+        self.change(|store| {
+            store.record.trial.as_ref().ok_or(SlotError::NoTrial)?;
+            store.next(SlotRecord { trial: None, ..store.record.clone() });
+            Ok(())
+        })
+    }
+
+    fn swap_back(&mut self) -> Result<(), SlotError> {
+        self.change(|store| {
+            store.next(swapped(store.record.clone())?);
+            Ok(())
+        })
+    }
+}

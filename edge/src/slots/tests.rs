@@ -1,0 +1,308 @@
+//! Flashing as a whole: power cuts, refusals, failures in a row.
+
+use std::{path::Path, sync::Arc, sync::LazyLock};
+
+use ed25519_dalek::{Signer, SigningKey};
+use locus_engine::{Trust, TrustedKey};
+use locus_firmware_config::manifest::{key_id, signing_message};
+use sha2::{Digest, Sha256};
+
+use super::*;
+use crate::vfs::{Fault, FaultyVfs};
+
+/// Parts of the shipped model with graphs that nobody runs here: opening a bundle does not parse them.
+static SHIPPED: LazyLock<Bundle> = LazyLock::new(|| {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/variant-effect.locus");
+    Bundle::open(path, &Trust::AllowUnsigned).unwrap()
+});
+
+fn key(n: u8) -> SigningKey {
+    SigningKey::from_bytes(&[n; 32])
+}
+
+fn trust() -> Trust {
+    Trust::Keys(vec![TrustedKey::from_bytes(key(1).verifying_key().as_bytes()).unwrap()])
+}
+
+fn archive(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, bytes) in entries {
+        let mut header = tar::Header::new_ustar();
+        header.set_path(name).unwrap();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        header.set_entry_type(tar::EntryType::Regular);
+        header.set_cksum();
+        builder.append(&header, bytes.as_slice()).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+/// A small bundle that says `name`, signed or not.
+fn bundle(name: &str, counter: u64, signer: Option<&SigningKey>) -> Vec<u8> {
+    let mut manifest = SHIPPED.manifest().clone();
+    manifest.name = name.to_owned();
+    manifest.security_counter = counter;
+    let mut parts = Vec::new();
+    for part in &mut manifest.parts {
+        let mut bytes = SHIPPED.part(&part.name).unwrap().to_vec();
+        if part.name.ends_with(".onnx") {
+            bytes = format!("graph of {name}").into_bytes();
+            part.size = bytes.len() as u64;
+            part.sha256 = hex::encode(Sha256::digest(&bytes));
+        }
+        parts.push((part.name.clone(), bytes));
+    }
+    let manifest = manifest.to_json().unwrap();
+    let digest: [u8; 32] = Sha256::digest(&manifest).into();
+    let mut entries = vec![("manifest.json", manifest)];
+    if let Some(signer) = signer {
+        let signature = serde_json::json!({"signatures": [{
+            "key_id": key_id(signer.verifying_key().as_bytes()),
+            "algorithm": "ed25519",
+            "signature": hex::encode(signer.sign(&signing_message(&digest)).to_bytes()),
+        }]});
+        entries.push(("signatures.json", serde_json::to_vec(&signature).unwrap()));
+    }
+    entries.extend(parts.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())));
+    archive(&entries)
+}
+
+fn signed(name: &str, counter: u64) -> Vec<u8> {
+    bundle(name, counter, Some(&key(1)))
+}
+
+fn good(_: &Bundle) -> Result<(), BoxError> {
+    Ok(())
+}
+
+/// Notes what the daemon is told, and fails where it is asked to.
+#[derive(Default)]
+struct Daemon {
+    told: Vec<String>,
+    fail_self_test: bool,
+    fail_trial: bool,
+}
+
+impl Proving for Daemon {
+    fn self_test(&mut self, bundle: &Bundle) -> Result<(), BoxError> {
+        self.told.push(format!("test {}", bundle.manifest().name));
+        if self.fail_self_test { Err("golden vector 3 is off by 0.2".into()) } else { Ok(()) }
+    }
+
+    fn trial(&mut self, bundle: &Bundle) -> Result<(), BoxError> {
+        self.told.push(format!("try {}", bundle.manifest().name));
+        if self.fail_trial { Err("no answer in 5 s".into()) } else { Ok(()) }
+    }
+
+    fn revert(&mut self) {
+        self.told.push("back".to_owned());
+    }
+}
+
+fn serving(store: &mut dyn SlotStore) -> Option<String> {
+    let boot = boot(store, &trust()).unwrap();
+    assert!(boot.fallback.is_none(), "{:?}", boot.fallback);
+    boot.bundle.map(|bundle| bundle.manifest().name.clone())
+}
+
+#[test]
+fn a_bundle_is_proved_before_it_serves_and_the_old_one_is_kept() {
+    let mut store = MemSlotStore::new();
+    assert_eq!(serving(&mut store), None);
+    let first = flash_bytes(&mut store, &signed("one", 3), &trust(), &mut good).unwrap();
+    assert_eq!((first.previous.clone(), first.floor, first.unchanged), (None, 3, false));
+    let mut daemon = Daemon::default();
+    let second = flash_bytes(&mut store, &signed("two", 3), &trust(), &mut daemon).unwrap();
+    assert_eq!(daemon.told, ["test two", "try two"]);
+    assert_eq!(second.previous, Some(first.digest));
+    assert_eq!(serving(&mut store).as_deref(), Some("two"));
+    let again = flash_bytes(&mut store, &signed("two", 3), &trust(), &mut daemon).unwrap();
+    assert!(again.unchanged);
+    assert_eq!(daemon.told.len(), 2, "what serves already is not tried again");
+    let back = roll_back(&mut store, &trust(), &mut daemon).unwrap();
+    assert_eq!((back.name.as_str(), back.previous.as_ref()), ("one", Some(&second.digest)));
+    assert_eq!(serving(&mut store).as_deref(), Some("one"));
+}
+
+#[test]
+fn unsigned_foreign_and_downgraded_bundles_are_refused_before_anything_is_written() {
+    let mut store = MemSlotStore::new();
+    flash_bytes(&mut store, &signed("one", 5), &trust(), &mut good).unwrap();
+    let (operations, record) = (store.operations(), store.state().unwrap());
+    let mut cut = signed("cut", 6);
+    cut.truncate(cut.len() / 2);
+    let mut flipped = signed("flipped", 6);
+    let at = flipped.len() - 2000;
+    flipped[at] ^= 1;
+    let refused = [
+        bundle("unsigned", 6, None),
+        bundle("foreign", 6, Some(&key(2))),
+        signed("old", 4),
+        cut,
+        flipped,
+        Vec::new(),
+    ];
+    for bytes in refused {
+        let mut daemon = Daemon::default();
+        let error = flash_bytes(&mut store, &bytes, &trust(), &mut daemon).unwrap_err();
+        assert!(matches!(error, SlotError::Bundle(_) | SlotError::Downgrade { got: 4, floor: 5 }), "{error}");
+        assert!(daemon.told.is_empty());
+    }
+    let lax = flash_bytes(&mut store, &bundle("unsigned", 6, None), &Trust::AllowUnsigned, &mut good);
+    assert!(matches!(lax, Err(SlotError::Unsigned { .. })), "not even where the workbench would take it");
+    assert_eq!((store.operations(), store.state().unwrap()), (operations, record));
+}
+
+#[test]
+fn a_slot_is_usable_after_a_hundred_failures_in_a_row() {
+    let vfs = FaultyVfs::new();
+    let mut store = FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
+    flash_bytes(&mut store, &signed("one", 1), &trust(), &mut good).unwrap();
+    for n in 0..100 {
+        let mut daemon =
+            Daemon { fail_self_test: n % 2 == 0, fail_trial: n % 2 == 1, ..Daemon::default() };
+        let error = flash_bytes(&mut store, &signed(&format!("bad-{n}"), 9), &trust(), &mut daemon).unwrap_err();
+        assert!(matches!(error, SlotError::SelfTest { .. } | SlotError::Trial { .. }));
+        assert_eq!(daemon.told.last().unwrap() == "back", daemon.fail_trial);
+        assert_eq!(store.state().unwrap().floor, 1, "a model that failed does not raise the floor");
+    }
+    assert_eq!(serving(&mut store).as_deref(), Some("one"));
+    let bundles = vfs.files().iter().filter(|(path, _)| path.starts_with("/slots/bundles")).count();
+    assert!(bundles <= 2, "{bundles} bundles pile up");
+    flash_bytes(&mut store, &signed("two", 2), &trust(), &mut good).unwrap();
+    assert_eq!((serving(&mut store).as_deref(), store.state().unwrap().floor), (Some("two"), 2));
+}
+
+/// Old or new, whole, with the floor that belongs to it; and the next flash works.
+fn check(store: &mut dyn SlotStore, ok: bool, context: &str) {
+    let name = serving(store).unwrap_or_else(|| panic!("{context}: no model"));
+    let record = store.state().unwrap();
+    assert_eq!(record.trial, None, "{context}");
+    match name.as_str() {
+        "new" => assert_eq!(record.floor, 2, "{context}"),
+        "old" => assert_eq!((record.floor, ok), (1, false), "{context}"),
+        other => panic!("{context}: {other} serves"),
+    }
+    flash_bytes(store, &signed("later", 3), &trust(), &mut good).unwrap();
+    assert_eq!(serving(store).as_deref(), Some("later"), "{context}");
+}
+
+#[test]
+fn power_cut_after_every_operation_of_the_store_leaves_one_valid_model() {
+    let (old, new) = (signed("old", 1), signed("new", 2));
+    for cut in 0.. {
+        let mut store = MemSlotStore::new();
+        flash_bytes(&mut store, &old, &trust(), &mut good).unwrap();
+        store.cut_after(cut);
+        let ok = flash_bytes(&mut store, &new, &trust(), &mut good).is_ok();
+        store.restart();
+        check(&mut store, ok, &format!("cut after {cut}"));
+        if ok {
+            break;
+        }
+    }
+}
+
+#[test]
+fn power_cut_at_every_file_operation_leaves_one_valid_model() {
+    let (old, new) = (signed("old", 1), signed("new", 2));
+    let open = |vfs: &FaultyVfs| FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
+    let base = FaultyVfs::new();
+    flash_bytes(&mut open(&base), &old, &trust(), &mut good).unwrap();
+    let mut cuts = 0;
+    for at in 1.. {
+        let mut finished = true;
+        for seed in 0..5 {
+            let vfs = base.fork();
+            let mut store = open(&vfs);
+            vfs.fail_at(vfs.operations() + at, Fault::PowerCut);
+            let ok = flash_bytes(&mut store, &new, &trust(), &mut good).is_ok();
+            drop(store);
+            vfs.restart(seed * 100 + at);
+            check(&mut open(&vfs), ok, &format!("operation {at}, seed {seed}"));
+            finished &= ok;
+            cuts += 1;
+        }
+        if finished {
+            break;
+        }
+    }
+    assert!(cuts > 60, "{cuts}");
+}
+
+#[test]
+fn power_cut_at_every_file_operation_of_going_back_leaves_one_valid_model() {
+    let open = |vfs: &FaultyVfs| FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
+    let base = FaultyVfs::new();
+    for name in ["old", "new"] {
+        flash_bytes(&mut open(&base), &signed(name, 2), &trust(), &mut good).unwrap();
+    }
+    for at in 1.. {
+        let vfs = base.fork();
+        let mut store = open(&vfs);
+        vfs.fail_at(vfs.operations() + at, Fault::PowerCut);
+        let ok = roll_back(&mut store, &trust(), &mut good).is_ok();
+        drop(store);
+        vfs.restart(at);
+        let name = serving(&mut open(&vfs)).unwrap();
+        assert!(name == "old" || name == "new" && !ok, "operation {at}: {name}");
+        if ok {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_at_every_file_operation_leaves_the_old_model_or_the_new_one() {
+    let (old, new) = (signed("old", 1), signed("new", 2));
+    let open = |vfs: &FaultyVfs| FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
+    let base = FaultyVfs::new();
+    flash_bytes(&mut open(&base), &old, &trust(), &mut good).unwrap();
+    for lasting in [false, true] {
+        for at in 1.. {
+            let vfs = base.fork();
+            let mut store = open(&vfs);
+            let kind = std::io::ErrorKind::StorageFull;
+            let fault = if lasting { Fault::Lasting(kind) } else { Fault::Error(kind) };
+            vfs.fail_at(vfs.operations() + at, fault);
+            let mut daemon = Daemon::default();
+            let ok = flash_bytes(&mut store, &new, &trust(), &mut daemon).is_ok();
+            let told = |word: &str| daemon.told.iter().any(|told| told.starts_with(word));
+            assert_eq!(told("back"), told("try") && !ok, "operation {at}: {:?}", daemon.told);
+            drop(store);
+            vfs.restart(at);
+            check(&mut open(&vfs), ok, &format!("operation {at}, lasting {lasting}"));
+            if ok {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_active_bundle_falls_back_and_a_trial_does_not_outlive_a_restart() {
+    let vfs = FaultyVfs::new();
+    let mut store = FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
+    flash_bytes(&mut store, &signed("one", 1), &trust(), &mut good).unwrap();
+    let two = flash_bytes(&mut store, &signed("two", 1), &trust(), &mut good).unwrap();
+    store.stage(&two.digest).unwrap();
+    let restarted = boot(&mut store, &trust()).unwrap();
+    assert_eq!(restarted.reverted.as_ref(), Some(&two.digest));
+    assert!(boot(&mut store, &trust()).unwrap().reverted.is_none());
+    let path = format!("/slots/bundles/{}.locus", two.digest);
+    vfs.tamper(Path::new(&path), |bytes| bytes[3000] ^= 1).unwrap();
+    let fallen = boot(&mut store, &trust()).unwrap();
+    assert_eq!(fallen.bundle.unwrap().manifest().name, "one");
+    assert!(fallen.fallback.is_some());
+    let repaired = flash_bytes(&mut store, &signed("two", 1), &trust(), &mut good).unwrap();
+    assert_eq!(serving(&mut store).as_deref(), Some("two"));
+    assert!(repaired.previous.is_some_and(|previous| previous != two.digest));
+    // Another bundle under the active one's name is not taken for it.
+    let other = signed("two-b", 1);
+    vfs.tamper(Path::new(&path), |bytes| *bytes = other).unwrap();
+    let swapped = boot(&mut store, &trust()).unwrap();
+    assert_eq!(swapped.bundle.unwrap().manifest().name, "one");
+    assert!(swapped.fallback.unwrap().contains(&two.digest));
+}
