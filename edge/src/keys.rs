@@ -153,16 +153,19 @@ impl Recipient {
 
     fn parse_at(line: &str, place: &str) -> Result<Self, KeyError> {
         let key = *parse_line(line, RECIPIENT, place)?;
-        let weak = KeyError::Format { place: place.to_owned(), expected: RECIPIENT, detail: "an unusable key" };
+        let weak =
+            KeyError::Format { place: place.to_owned(), expected: RECIPIENT, detail: "an unusable key" };
         // A key of small order seals to everybody; encapsulation would refuse it later, at the first record.
         let public = <Kem as hpke::Kem>::PublicKey::from_bytes(&key).map_err(|_| weak)?;
         let mode = hpke::OpModeS::Base;
-        hpke::setup_sender::<hpke::aead::ChaCha20Poly1305, hpke::kdf::HkdfSha256, Kem>(&mode, &public, b"check")
-            .map_err(|_| KeyError::Format {
-                place: place.to_owned(),
-                expected: RECIPIENT,
-                detail: "a key of small order, which seals to everybody",
-            })?;
+        hpke::setup_sender::<hpke::aead::ChaCha20Poly1305, hpke::kdf::HkdfSha256, Kem>(
+            &mode, &public, b"check",
+        )
+        .map_err(|_| KeyError::Format {
+            place: place.to_owned(),
+            expected: RECIPIENT,
+            detail: "a key of small order, which seals to everybody",
+        })?;
         Ok(Self { key })
     }
 

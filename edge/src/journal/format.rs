@@ -226,7 +226,6 @@ impl<'a> Record<'a> {
         let leaf = leaf_of(payload);
         Some(Self { head: Head::decode(head), head_bytes: head, wrapped, ciphertext, leaf })
     }
-
 }
 
 pub(super) fn leaf_of(payload: &[u8]) -> Hash {
@@ -319,7 +318,8 @@ impl Commit {
     ) -> Option<Self> {
         let commit = Self::parse(payload)?;
         let (fields, signature) = payload.split_last_chunk::<SIGNATURE>()?;
-        key.verify_strict(&Self::message(journal, segment, fields), &Signature::from_bytes(signature)).ok()?;
+        key.verify_strict(&Self::message(journal, segment, fields), &Signature::from_bytes(signature))
+            .ok()?;
         Some(commit)
     }
 

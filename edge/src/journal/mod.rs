@@ -25,8 +25,8 @@ pub use error::JournalError;
 pub use export::{Content, Exported, export};
 pub use format::{Checkpoint, MAX_ENTRY};
 pub use known::{KnownRequests, Seen};
-pub use verify::{Finding, Report, Witnesses, verify};
 pub use locus_firmware_config::message::ReceiptInfo as Receipt;
+pub use verify::{Finding, Report, Witnesses, verify};
 
 use crate::{
     clock::Clock,

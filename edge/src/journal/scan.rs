@@ -96,7 +96,8 @@ fn scan<'a>(
     device: &VerifyingKey,
     depth: Depth,
 ) -> Result<Segment<'a>, &'static str> {
-    let frame = frame_at(bytes, 0).filter(|frame| frame.kind == HEADER).ok_or("it does not start as a segment")?;
+    let frame =
+        frame_at(bytes, 0).filter(|frame| frame.kind == HEADER).ok_or("it does not start as a segment")?;
     let header = Header::decode(frame.payload, device)?;
     let journal = header.journal_id().ok_or("the journal id is none")?;
     let mut root = [0; 32];
@@ -136,7 +137,10 @@ fn scan<'a>(
                 break;
             }
             closed = commit.closed;
-            ends.push((End { commits, next_index, root, bytes: frame.end as u64, closed, ..start }, frame.payload));
+            ends.push((
+                End { commits, next_index, root, bytes: frame.end as u64, closed, ..start },
+                frame.payload,
+            ));
         }
         at = frame.end;
     }
@@ -176,7 +180,14 @@ pub(super) struct Walk {
 impl Walk {
     /// Starts behind segment `behind`, which is not read; 0 starts at the beginning.
     pub(super) fn behind(behind: u64, device: &VerifyingKey, depth: Depth) -> Self {
-        Self { device: *device, depth, journal: None, previous: None, last_number: behind, findings: Vec::new() }
+        Self {
+            device: *device,
+            depth,
+            journal: None,
+            previous: None,
+            last_number: behind,
+            findings: Vec::new(),
+        }
     }
 
     pub(super) fn find(&mut self, segment: u64, code: &'static str, detail: String) {
@@ -249,7 +260,8 @@ impl Walk {
         if end.tail.bytes == 0 || torn_bytes == Some(end.tail.bytes) {
             return;
         }
-        let detail = end.damage().unwrap_or_else(|| format!("{} bytes behind the last commit", end.tail.bytes));
+        let detail =
+            end.damage().unwrap_or_else(|| format!("{} bytes behind the last commit", end.tail.bytes));
         self.find(end.segment, "damaged", detail);
     }
 

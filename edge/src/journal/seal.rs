@@ -117,11 +117,7 @@ pub(super) fn seal(
         recipient.as_bytes(),
     )
     .map_err(|_| JournalError::Crypto { operation: "seal a segment key" })?;
-    Ok(SealedKey {
-        recipient: recipient.id(),
-        enc: hex::encode(enc.to_bytes()),
-        key: hex::encode(sealed),
-    })
+    Ok(SealedKey { recipient: recipient.id(), enc: hex::encode(enc.to_bytes()), key: hex::encode(sealed) })
 }
 
 /// Opens a segment's key; none where it is sealed to others.

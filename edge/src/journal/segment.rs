@@ -159,7 +159,11 @@ impl OpenSegment {
     }
 
     /// Ends the segment.
-    pub(super) fn close(mut self, config: &JournalConfig, position: Position) -> Result<Previous, JournalError> {
+    pub(super) fn close(
+        mut self,
+        config: &JournalConfig,
+        position: Position,
+    ) -> Result<Previous, JournalError> {
         self.commit(config, Vec::new(), position, config.clock.unix_ms(), true)?;
         Ok(Previous {
             root: hex::encode(position.root),
@@ -211,8 +215,7 @@ impl OpenSegment {
                 continue;
             }
             let (slot, key) = (self.slots, new_key()?);
-            let (entry, hash) =
-                subjects::live_entry(&self.journal, self.number, slot, tag, &self.key, &key)?;
+            let (entry, hash) = subjects::live_entry(&self.journal, self.number, slot, tag, &self.key, &key)?;
             added.extend(entry);
             self.slots += 1;
             self.subjects.insert(*tag, SubjectKey { slot, key, hash });

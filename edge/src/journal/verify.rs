@@ -198,7 +198,11 @@ impl<'w> Claims<'w> {
             for receipt in self.receipts.remove(&index).unwrap_or_default() {
                 let got = (hex::encode(placed.record.leaf), hex::encode(placed.after));
                 if (&got.0, &got.1) != (&receipt.leaf, &receipt.root) {
-                    walk.find(segment.number, "receipt", format!("record {index} is not the one of the receipt"));
+                    walk.find(
+                        segment.number,
+                        "receipt",
+                        format!("record {index} is not the one of the receipt"),
+                    );
                 }
             }
         }

@@ -28,7 +28,9 @@ pub enum SlotError {
         path: PathBuf,
     },
     /// Both copies of the slot record are unreadable although one was written.
-    #[error("both copies of the slot record in {dir} are damaged: flash again after removing them by hand; the floor is lost with them")]
+    #[error(
+        "both copies of the slot record in {dir} are damaged: flash again after removing them by hand; the floor is lost with them"
+    )]
     Record {
         /// The folder.
         dir: PathBuf,

@@ -83,7 +83,8 @@ impl FileSlotStore {
 
     /// Removes what no slot refers to, so that failures never fill the disk.
     fn tidy(&mut self, record: &SlotRecord, keep: &str) -> Result<(), SlotError> {
-        let used = [record.active.as_deref(), record.previous.as_deref(), record.trial.as_deref(), Some(keep)];
+        let used =
+            [record.active.as_deref(), record.previous.as_deref(), record.trial.as_deref(), Some(keep)];
         for name in self.vfs.list(&self.bundles).map_err(io_at("list", &self.bundles))? {
             let digest = name.strip_suffix(END);
             if digest.is_none() || !used.contains(&digest) {
@@ -208,7 +209,11 @@ mod tests {
         }
         vfs.tamper(Path::new("/slots/record.0"), |bytes| bytes[9] ^= 1).unwrap();
         let state = store.state().unwrap();
-        assert_eq!((state.active, state.trial), (Some(digest(1)), Some(digest(2))), "as before the confirmation");
+        assert_eq!(
+            (state.active, state.trial),
+            (Some(digest(1)), Some(digest(2))),
+            "as before the confirmation"
+        );
         vfs.tamper(Path::new("/slots/record.1"), |bytes| bytes.clear()).unwrap();
         assert!(matches!(store.state(), Err(SlotError::Record { .. })));
         assert!(matches!(store.write_standby(&digest(3), b"x"), Err(SlotError::Record { .. })));

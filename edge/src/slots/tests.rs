@@ -161,9 +161,9 @@ fn a_slot_is_usable_after_a_hundred_failures_in_a_row() {
     let mut store = FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
     flash_bytes(&mut store, &signed("one", 1), &trust(), &mut good).unwrap();
     for n in 0..100 {
-        let mut daemon =
-            Daemon { fail_self_test: n % 2 == 0, fail_trial: n % 2 == 1, ..Daemon::default() };
-        let error = flash_bytes(&mut store, &signed(&format!("bad-{n}"), 9), &trust(), &mut daemon).unwrap_err();
+        let mut daemon = Daemon { fail_self_test: n % 2 == 0, fail_trial: n % 2 == 1, ..Daemon::default() };
+        let error =
+            flash_bytes(&mut store, &signed(&format!("bad-{n}"), 9), &trust(), &mut daemon).unwrap_err();
         assert!(matches!(error, SlotError::SelfTest { .. } | SlotError::Trial { .. }));
         assert_eq!(daemon.told.last().unwrap() == "back", daemon.fail_trial);
         assert_eq!(store.state().unwrap().floor, 1, "a model that failed does not raise the floor");

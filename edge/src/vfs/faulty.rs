@@ -188,8 +188,12 @@ impl FaultyVfs {
     pub fn fork(&self) -> Self {
         let fork = Self::new();
         let disk = self.disk();
-        let inode =
-            |i: &Inode| Inode { durable: i.live.clone(), live: i.live.clone(), unsynced: vec![], ..i.clone() };
+        let inode = |i: &Inode| Inode {
+            durable: i.live.clone(),
+            live: i.live.clone(),
+            unsynced: vec![],
+            ..i.clone()
+        };
         *fork.disk() = Disk {
             inodes: disk.inodes.iter().map(inode).collect(),
             names: disk.names.clone(),

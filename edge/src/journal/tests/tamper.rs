@@ -86,33 +86,48 @@ fn reordered_spliced_removed_and_repeated_parts_are_seen() {
     };
     let attacks: Vec<Attack<'_>> = vec![
         ("first segment removed", Box::new(|f| drop(f.remove(one)))),
-        ("segments swapped", Box::new(|f| {
-            let (a, b) = (f[one].clone(), f[two].clone());
-            f.extend([(one.to_owned(), b), (two.to_owned(), a)]);
-        })),
+        (
+            "segments swapped",
+            Box::new(|f| {
+                let (a, b) = (f[one].clone(), f[two].clone());
+                f.extend([(one.to_owned(), b), (two.to_owned(), a)]);
+            }),
+        ),
         ("segment repeated", Box::new(|f| drop(f.insert("00000003.seg".to_owned(), f[two].clone())))),
         ("segment of another journal", Box::new(|f| drop(f.insert(two.to_owned(), foreign.clone())))),
         ("segment emptied", Box::new(|f| drop(f.insert(one.to_owned(), Vec::new())))),
-        ("gap in the numbers", Box::new(|f| {
-            let bytes = f.remove(two).unwrap();
-            f.insert("00000003.seg".to_owned(), bytes);
-        })),
+        (
+            "gap in the numbers",
+            Box::new(|f| {
+                let bytes = f.remove(two).unwrap();
+                f.insert("00000003.seg".to_owned(), bytes);
+            }),
+        ),
         ("records reordered", Box::new(on(|b, at| b[at[1]..at[3]].rotate_left(at[2] - at[1])))),
         ("record removed", Box::new(on(|b, at| drop(b.drain(at[1]..at[2]))))),
-        ("record repeated", Box::new(on(|b, at| {
-            let record = b[at[1]..at[2]].to_vec();
-            drop(b.splice(at[2]..at[2], record));
-        }))),
+        (
+            "record repeated",
+            Box::new(on(|b, at| {
+                let record = b[at[1]..at[2]].to_vec();
+                drop(b.splice(at[2]..at[2], record));
+            })),
+        ),
         ("commit removed", Box::new(on(|b, at| drop(b.drain(at[3]..at[4]))))),
-        ("commit repeated", Box::new(on(|b, at| {
-            let commit = b[at[3]..at[4]].to_vec();
-            drop(b.splice(at[4]..at[4], commit));
-        }))),
+        (
+            "commit repeated",
+            Box::new(on(|b, at| {
+                let commit = b[at[3]..at[4]].to_vec();
+                drop(b.splice(at[4]..at[4], commit));
+            })),
+        ),
         ("cut at a commit that is not the last", Box::new(on(|b, at| b.truncate(at[4])))),
         ("bytes added to a closed segment", Box::new(on(|b, _| b.push(0)))),
         ("table removed", Box::new(|f| drop(f.remove(table)))),
         ("table entry zeroed", Box::new(|f| f.get_mut(table).unwrap()[128..].fill(0))),
-        ("table of another segment", Box::new(|f| drop(f.insert("00000002.sub".to_owned(), f[table].clone())))),
+        (
+            "table of another segment",
+            Box::new(|f| drop(f.insert("00000002.sub".to_owned(), f[table].clone()))),
+        ),
         ("table without a segment", Box::new(|f| drop(f.insert("00000009.sub".to_owned(), Vec::new())))),
     ];
     for (name, attack) in attacks {
