@@ -1,11 +1,16 @@
 //! Multi-head self-attention (Vaswani et al. 2017) as one op from the joint projection to the context.
+//!
+//! The backward pass computes the probabilities again instead of keeping them. Scores and
+//! probabilities lie key after key, so that softmax runs along vectors of queries.
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
     math::exp,
-    slices::{Direct, contiguous, f32s, out},
+    product::{Left, PAD, product},
+    slices::{contiguous, f32s, out},
 };
 
 /// Shape of one attention: rows of `tokens` tokens, `heads` heads of `head_width` each.
@@ -30,64 +35,233 @@ pub(crate) const MASKED: f32 = -10_000.0;
 /// # Errors
 /// Shapes that do not fit.
 pub fn attention(qkv: &Tensor, bias: &Tensor, mask: &Tensor, shape: Attention) -> Result<Tensor> {
+    let (n, h) = (shape.batch * shape.tokens, shape.heads * shape.head_width);
+    if n * h == 0 || qkv.dims() != [n, 3 * h] || bias.dims() != [3 * h] || mask.dims() != [shape.batch, shape.tokens] {
+        bail!(
+            "attention: got qkv {:?}, bias {:?} and mask {:?}, expected [{n}, {}], [{}] and [{}, {}]",
+            qkv.dims(),
+            bias.dims(),
+            mask.dims(),
+            3 * h,
+            3 * h,
+            shape.batch,
+            shape.tokens,
+        );
+    }
     qkv.apply_op3(bias, mask, shape)
 }
 
-/// Query, key and value of one head, each [tokens, head_width], key and value bias added.
+impl Attention {
+    fn width(&self) -> usize {
+        self.heads * self.head_width
+    }
+
+    /// Tokens and head width as padded in scratch memory.
+    fn padded(&self) -> (usize, usize) {
+        (self.tokens.next_multiple_of(PAD), self.head_width.next_multiple_of(PAD))
+    }
+}
+
+/// Scratch memory of one head. Matrices are [tokens, head width] unless they say otherwise; padding is
+/// zero and stays zero.
 struct Head {
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
-    /// Transposed copies [head_width, tokens] make the inner loops run along tokens.
-    kt: Vec<f32>,
-    vt: Vec<f32>,
+    /// Gradient of the context.
+    g: Vec<f32>,
+    /// [head width, tokens].
+    transposed: Vec<f32>,
+    /// Probabilities [keys, queries].
     p: Vec<f32>,
+    /// Gradient of the scores [keys, queries].
+    ds: Vec<f32>,
+    /// One number for each query.
+    per_query: Vec<f32>,
+    result: Vec<f32>,
 }
 
 impl Head {
     fn new(s: &Attention) -> Self {
-        let n = s.tokens * s.head_width;
-        let z = || vec![0.0; n];
-        Self { q: z(), k: z(), v: z(), kt: z(), vt: z(), p: vec![0.0; s.tokens * s.tokens] }
+        let (t, d) = s.padded();
+        let z = || vec![0.0; t * d];
+        let square = || vec![0.0; t * t];
+        Self {
+            q: z(),
+            k: z(),
+            v: z(),
+            g: z(),
+            transposed: z(),
+            p: square(),
+            ds: square(),
+            per_query: vec![0.0; t],
+            result: z(),
+        }
     }
 
+    /// Reads one head of one row's joint projection; queries are scaled.
     #[inline(always)]
     fn load(&mut self, s: &Attention, qkv: &[f32], bias: &[f32], head: usize) {
-        let (d, t) = (s.head_width, s.tokens);
-        let h = s.heads * d;
+        let (d, h) = (s.head_width, s.width());
+        let (_, dp) = s.padded();
         let scale = 1.0 / (d as f32).sqrt();
-        for i in 0..t {
-            let row = &qkv[i * 3 * h..][..3 * h];
-            for j in 0..d {
-                let at = head * d + j;
-                let (k, v) = (row[h + at] + bias[h + at], row[2 * h + at] + bias[2 * h + at]);
-                self.q[i * d + j] = (row[at] + bias[at]) * scale;
-                self.k[i * d + j] = k;
-                self.v[i * d + j] = v;
-                self.kt[j * t + i] = k;
-                self.vt[j * t + i] = v;
+        for (i, row) in qkv.chunks_exact(3 * h).enumerate() {
+            let part = |which: usize| {
+                let at = which * h + head * d;
+                row[at..at + d].iter().zip(&bias[at..at + d])
+            };
+            for (y, (x, b)) in self.q[i * dp..].iter_mut().zip(part(0)) {
+                *y = (x + b) * scale;
+            }
+            for (y, (x, b)) in self.k[i * dp..].iter_mut().zip(part(1)) {
+                *y = x + b;
+            }
+            for (y, (x, b)) in self.v[i * dp..].iter_mut().zip(part(2)) {
+                *y = x + b;
             }
         }
     }
 
-    /// Probabilities [tokens, tokens].
+    /// Softmax over keys of the scores under `mask`.
     #[inline(always)]
-    fn softmax(&mut self, s: &Attention, mask: &[f32]) {
-        let (d, t) = (s.head_width, s.tokens);
-        for i in 0..t {
-            let p = &mut self.p[i * t..][..t];
-            for (p, m) in p.iter_mut().zip(mask) {
-                *p = (1.0 - m) * MASKED;
+    fn probabilities<S: Simd>(&mut self, simd: S, s: &Attention, mask: &[f32]) {
+        let (t, d) = s.padded();
+        transpose(&self.q, &mut self.transposed, s);
+        product(simd, (&self.k, Left::Rows, d), (&self.transposed, s.head_width), (&mut self.p, t));
+        let (keys, padding) = self.p.split_at_mut(s.tokens * t);
+        padding.fill(0.0);
+        let top = &mut self.per_query;
+        top.fill(f32::NEG_INFINITY);
+        for (row, m) in keys.chunks_exact_mut(t).zip(mask) {
+            let add = (1.0 - m) * MASKED;
+            for (p, top) in row.iter_mut().zip(top.iter_mut()) {
+                *p += add;
+                *top = if *p > *top { *p } else { *top };
             }
-            for j in 0..d {
-                let q = self.q[i * d + j];
-                p.iter_mut().zip(&self.kt[j * t..][..t]).for_each(|(p, k)| *p = q.mul_add(*k, *p));
+        }
+        // The largest scores make room for the sums, one vector of queries after the other.
+        for j in (0..t).step_by(PAD) {
+            let mut total = [0.0f32; PAD];
+            let mut most = [0.0f32; PAD];
+            most.copy_from_slice(&top[j..j + PAD]);
+            for row in keys.chunks_exact_mut(t) {
+                for ((p, total), top) in row[j..j + PAD].iter_mut().zip(&mut total).zip(&most) {
+                    *p = exp(*p - top);
+                    *total += *p;
+                }
             }
-            let top = p.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            p.iter_mut().for_each(|p| *p = exp(*p - top));
-            let total: f32 = p.iter().sum();
-            let scale = 1.0 / total;
-            p.iter_mut().for_each(|p| *p *= scale);
+            for (scale, total) in top[j..j + PAD].iter_mut().zip(&total) {
+                *scale = 1.0 / total;
+            }
+        }
+        for row in keys.chunks_exact_mut(t) {
+            row.iter_mut().zip(top.iter()).for_each(|(p, scale)| *p *= scale);
+        }
+    }
+
+    /// Gradient of the scores from that of the context.
+    #[inline(always)]
+    fn score_gradient<S: Simd>(&mut self, simd: S, s: &Attention) {
+        let (t, d) = s.padded();
+        transpose(&self.g, &mut self.transposed, s);
+        product(simd, (&self.v, Left::Rows, d), (&self.transposed, s.head_width), (&mut self.ds, t));
+        self.per_query.fill(0.0);
+        for (ds, p) in self.ds.chunks_exact(t).zip(self.p.chunks_exact(t)) {
+            for ((dot, ds), p) in self.per_query.iter_mut().zip(ds).zip(p) {
+                *dot = ds.mul_add(*p, *dot);
+            }
+        }
+        for (ds, p) in self.ds.chunks_exact_mut(t).zip(self.p.chunks_exact(t)) {
+            for ((ds, p), dot) in ds.iter_mut().zip(p).zip(&self.per_query) {
+                *ds = p * (*ds - dot);
+            }
+        }
+    }
+}
+
+/// [tokens, head width] to [head width, tokens].
+#[inline(always)]
+fn transpose(from: &[f32], to: &mut [f32], s: &Attention) {
+    let (t, d) = s.padded();
+    for (j, to) in to.chunks_exact_mut(t).take(s.head_width).enumerate() {
+        for (to, from) in to.iter_mut().zip(from.chunks_exact(d)) {
+            *to = from[j];
+        }
+    }
+}
+
+/// Copies the used part of `result`, times `scale`, to columns `at..` of rows that are `stride` wide.
+#[inline(always)]
+fn store(result: &[f32], s: &Attention, scale: f32, rows: &mut [f32], stride: usize, at: usize) {
+    let (_, d) = s.padded();
+    for (row, from) in rows.chunks_exact_mut(stride).zip(result.chunks_exact(d)) {
+        for (to, from) in row[at..at + s.head_width].iter_mut().zip(from) {
+            *to = from * scale;
+        }
+    }
+}
+
+/// All heads of one row.
+struct Row<'a> {
+    shape: &'a Attention,
+    work: &'a mut Head,
+    qkv: &'a [f32],
+    bias: &'a [f32],
+    mask: &'a [f32],
+    context: &'a mut [f32],
+}
+
+impl WithSimd for Row<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (s, work) = (self.shape, self.work);
+        let (t, d) = s.padded();
+        for head in 0..s.heads {
+            work.load(s, self.qkv, self.bias, head);
+            work.probabilities(simd, s, self.mask);
+            product(simd, (&work.p, Left::Columns, t), (&work.v, s.tokens), (&mut work.result, d));
+            store(&work.result, s, 1.0, self.context, s.width(), head * s.head_width);
+        }
+    }
+}
+
+/// The same backward.
+struct RowGradient<'a> {
+    shape: &'a Attention,
+    work: &'a mut Head,
+    qkv: &'a [f32],
+    bias: &'a [f32],
+    mask: &'a [f32],
+    g: &'a [f32],
+    dqkv: &'a mut [f32],
+}
+
+impl WithSimd for RowGradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (s, work) = (self.shape, self.work);
+        let (t, d) = s.padded();
+        let h = s.width();
+        let scale = 1.0 / (s.head_width as f32).sqrt();
+        for head in 0..s.heads {
+            let at = head * s.head_width;
+            work.load(s, self.qkv, self.bias, head);
+            for (to, from) in work.g.chunks_exact_mut(d).zip(self.g.chunks_exact(h)) {
+                to[..s.head_width].copy_from_slice(&from[at..at + s.head_width]);
+            }
+            work.probabilities(simd, s, self.mask);
+            work.score_gradient(simd, s);
+            product(simd, (&work.ds, Left::Columns, t), (&work.k, s.tokens), (&mut work.result, d));
+            store(&work.result, s, scale, self.dqkv, 3 * h, at);
+            // The queries were scaled when they were read.
+            product(simd, (&work.ds, Left::Rows, t), (&work.q, s.tokens), (&mut work.result, d));
+            store(&work.result, s, 1.0, self.dqkv, 3 * h, h + at);
+            product(simd, (&work.p, Left::Rows, t), (&work.g, s.tokens), (&mut work.result, d));
+            store(&work.result, s, 1.0, self.dqkv, 3 * h, 2 * h + at);
         }
     }
 }
@@ -108,32 +282,13 @@ impl CustomOp3 for Attention {
     ) -> Result<(CpuStorage, Shape)> {
         let (qkv, bias, mask) =
             (f32s(s1, l1, self.name())?, f32s(s2, l2, self.name())?, f32s(s3, l3, self.name())?);
-        let (d, t) = (self.head_width, self.tokens);
-        let h = self.heads * d;
+        let (t, h) = (self.tokens, self.width());
         let mut context = vec![0.0; self.batch * t * h];
         let arch = pulp::Arch::new();
-        context.par_chunks_mut(t * h).enumerate().for_each_init(
+        let rows = context.par_chunks_mut(t * h).zip(qkv.par_chunks(t * 3 * h)).zip(mask.par_chunks(t));
+        rows.for_each_init(
             || Head::new(self),
-            |work, (row, context)| {
-                arch.dispatch(Direct(
-                    #[inline(always)]
-                    || {
-                        let qkv = &qkv[row * t * 3 * h..][..t * 3 * h];
-                        for head in 0..self.heads {
-                            work.load(self, qkv, bias, head);
-                            work.softmax(self, &mask[row * t..][..t]);
-                            for i in 0..t {
-                                let c = &mut context[i * h + head * d..][..d];
-                                for (j, &p) in work.p[i * t..][..t].iter().enumerate() {
-                                    c.iter_mut()
-                                        .zip(&work.v[j * d..][..d])
-                                        .for_each(|(c, v)| *c = p.mul_add(*v, *c));
-                                }
-                            }
-                        }
-                    },
-                ));
-            },
+            |work, ((context, qkv), mask)| arch.dispatch(Row { shape: self, work, qkv, bias, mask, context }),
         );
         out(context, (self.batch * t, h))
     }
@@ -146,14 +301,15 @@ impl CustomOp3 for Attention {
         _c: &Tensor,
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        // The context's gradient rides behind the projection, because an op has three inputs at most.
-        let joint = Tensor::cat(&[qkv, &contiguous(g)?], 1)?;
-        let dqkv = joint.apply_op3_no_bwd(bias, mask, &Gradient(*self))?;
+        // An op has three inputs at most: the two small ones travel as one.
+        let small = Tensor::cat(&[bias, &mask.flatten_all()?], 0)?;
+        let dqkv = qkv.apply_op3_no_bwd(&contiguous(g)?, &small, &Gradient(*self))?;
         let db = super::activation::column_sum(&dqkv)?;
         Ok((Some(dqkv), Some(db), None))
     }
 }
 
+/// From the joint projection, the context's gradient, and bias and mask one after the other.
 struct Gradient(Attention);
 
 impl CustomOp3 for Gradient {
@@ -170,87 +326,24 @@ impl CustomOp3 for Gradient {
         s3: &CpuStorage,
         l3: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (joint, bias, mask) =
+        let (qkv, g, small) =
             (f32s(s1, l1, self.name())?, f32s(s2, l2, self.name())?, f32s(s3, l3, self.name())?);
-        let s = &self.0;
-        let (d, t) = (s.head_width, s.tokens);
-        let h = s.heads * d;
-        let scale = 1.0 / (d as f32).sqrt();
-        let mut gradient = vec![0.0; s.batch * t * 3 * h];
+        let shape = &self.0;
+        let (t, h) = (shape.tokens, shape.width());
+        let (bias, mask) = small.split_at(3 * h);
+        let mut gradient = vec![0.0; shape.batch * t * 3 * h];
         let arch = pulp::Arch::new();
-        let scratch = || {
-            (
-                Head::new(s),
-                vec![0.0f32; t * 3 * h],
-                vec![0.0f32; t * d],
-                vec![0.0f32; t],
-                vec![0.0f32; 3 * t * d],
-            )
-        };
-        gradient.par_chunks_mut(t * 3 * h).enumerate().for_each_init(
-            scratch,
-            |(work, qkv, g, dp, sums), (row, gradient)| {
-                arch.dispatch(Direct(
-                    #[inline(always)]
-                    || {
-                        let joint = &joint[row * t * 4 * h..][..t * 4 * h];
-                        for i in 0..t {
-                            qkv[i * 3 * h..][..3 * h].copy_from_slice(&joint[i * 4 * h..][..3 * h]);
-                        }
-                        for head in 0..s.heads {
-                            work.load(s, qkv, bias, head);
-                            work.softmax(s, &mask[row * t..][..t]);
-                            for i in 0..t {
-                                g[i * d..][..d].copy_from_slice(&joint[i * 4 * h + 3 * h + head * d..][..d]);
-                            }
-                            sums.fill(0.0);
-                            let (dq, rest) = sums.split_at_mut(t * d);
-                            let (dk, dv) = rest.split_at_mut(t * d);
-                            for i in 0..t {
-                                let p = &work.p[i * t..][..t];
-                                let gi = &g[i * d..][..d];
-                                dp.fill(0.0);
-                                for (j, &gij) in gi.iter().enumerate() {
-                                    dp.iter_mut()
-                                        .zip(&work.vt[j * t..][..t])
-                                        .for_each(|(dp, v)| *dp = gij.mul_add(*v, *dp));
-                                }
-                                let dot: f32 =
-                                    super::norm::sum(p.iter().zip(dp.iter()).map(|(p, dp)| p * dp));
-                                // dp becomes the gradient of the scores.
-                                dp.iter_mut().zip(p).for_each(|(dp, p)| *dp = p * (*dp - dot));
-                                let q = &work.q[i * d..][..d];
-                                for j in 0..t {
-                                    let (ds, pj) = (dp[j], p[j]);
-                                    let k = &work.k[j * d..][..d];
-                                    dq[i * d..][..d]
-                                        .iter_mut()
-                                        .zip(k)
-                                        .for_each(|(dq, k)| *dq = ds.mul_add(*k, *dq));
-                                    dk[j * d..][..d]
-                                        .iter_mut()
-                                        .zip(q)
-                                        .for_each(|(dk, q)| *dk = ds.mul_add(*q, *dk));
-                                    dv[j * d..][..d]
-                                        .iter_mut()
-                                        .zip(gi)
-                                        .for_each(|(dv, g)| *dv = pj.mul_add(*g, *dv));
-                                }
-                            }
-                            for i in 0..t {
-                                let row = &mut gradient[i * 3 * h..][..3 * h];
-                                for j in 0..d {
-                                    let at = head * d + j;
-                                    row[at] = dq[i * d + j] * scale;
-                                    row[h + at] = dk[i * d + j];
-                                    row[2 * h + at] = dv[i * d + j];
-                                }
-                            }
-                        }
-                    },
-                ));
+        let rows = gradient
+            .par_chunks_mut(t * 3 * h)
+            .zip(qkv.par_chunks(t * 3 * h))
+            .zip(g.par_chunks(t * h))
+            .zip(mask.par_chunks(t));
+        rows.for_each_init(
+            || Head::new(shape),
+            |work, (((dqkv, qkv), g), mask)| {
+                arch.dispatch(RowGradient { shape, work, qkv, bias, mask, g, dqkv });
             },
         );
-        out(gradient, (s.batch * t, 3 * h))
+        out(gradient, (shape.batch * t, 3 * h))
     }
 }

@@ -10,6 +10,7 @@ mod embedding;
 mod loss;
 mod math;
 mod norm;
+mod product;
 mod residual;
 mod slices;
 
