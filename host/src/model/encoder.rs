@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use candle_core::{Device, Result, Tensor};
 
-use super::{ModelConfig, Params};
+use super::{ModelConfig, Params, layer::layer};
 use crate::nn::{
     Attention, Dropout, attention, bias_dropout_residual, bias_gelu, dropout, embed, layer_norm,
 };
@@ -125,44 +125,8 @@ impl<'a> Encoder<'a> {
         let mut x = dropout(&x, context.dropout())?;
         let mask = Tensor::from_vec(rows.mask.clone(), (rows.rows, rows.tokens), &Device::Cpu)?;
         for n in 0..self.config.num_hidden_layers {
-            x = self.layer(n, &x, &mask, context)?;
+            x = layer((self.config, self.params), n, &x, &mask, context)?;
         }
         if self.config.norm_position == "pre" { self.norm(&x, "bert.encoder.LayerNorm") } else { Ok(x) }
-    }
-
-    fn layer(&self, n: usize, x: &Tensor, mask: &Tensor, context: &Context<'_>) -> Result<Tensor> {
-        let name = format!("bert.encoder.layer.{n}");
-        let pre = self.config.norm_position == "pre";
-        let norm1 = format!("{name}.attention.output.LayerNorm");
-        let norm2 = format!("{name}.output.LayerNorm");
-
-        let input = if pre { self.norm(x, &norm1)? } else { x.clone() };
-        context.see(&format!("layer.{n}.attention.qkv_input"), &input)?;
-        let part = |p: &str| Linear::of(self.params, &format!("{name}.attention.self.{p}"));
-        let (q, k, v) = (part("query")?, part("key")?, part("value")?);
-        let weight = Tensor::cat(&[q.weight, k.weight, v.weight], 0)?;
-        let bias = Tensor::cat(&[q.bias, k.bias, v.bias], 0)?;
-        let (rows, tokens) = mask.dims2()?;
-        let shape = Attention {
-            batch: rows,
-            tokens,
-            heads: self.config.num_attention_heads,
-            head_width: self.config.head_width(),
-        };
-        let qkv = input.matmul(&weight.t()?)?;
-        let seen = attention(&qkv, &bias, mask, shape)?;
-        context.see(&format!("layer.{n}.attention.output_input"), &seen)?;
-        let dense = Linear::of(self.params, &format!("{name}.attention.output.dense"))?;
-        let x = bias_dropout_residual(&dense.product(&seen)?, dense.bias, x, context.dropout())?;
-        let x = if pre { x } else { self.norm(&x, &norm1)? };
-
-        let input = if pre { self.norm(&x, &norm2)? } else { x.clone() };
-        context.see(&format!("layer.{n}.ffn.input"), &input)?;
-        let dense = Linear::of(self.params, &format!("{name}.intermediate.dense"))?;
-        let inner = bias_gelu(&dense.product(&input)?, dense.bias)?;
-        context.see(&format!("layer.{n}.ffn.output_input"), &inner)?;
-        let dense = Linear::of(self.params, &format!("{name}.output.dense"))?;
-        let x = bias_dropout_residual(&dense.product(&inner)?, dense.bias, &x, context.dropout())?;
-        if pre { Ok(x) } else { self.norm(&x, &norm2) }
     }
 }

@@ -7,6 +7,7 @@
 mod config;
 mod encoder;
 mod heads;
+mod layer;
 mod params;
 
 pub use config::ModelConfig;

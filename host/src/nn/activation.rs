@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, S
 
 use super::{
     math::{gelu, gelu_slope},
-    slices::{by_rows, contiguous, f32s, out, reduce_rows, width},
+    slices::{by_rows, contiguous, expect_width, f32s, out, reduce_rows, width},
 };
 
 /// `x` [.., H] + `bias` [H].
@@ -12,6 +12,7 @@ use super::{
 /// # Errors
 /// Shapes that do not fit.
 pub fn bias_add(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    expect_width("bias", x, &[bias])?;
     x.apply_op2(bias, BiasAdd)
 }
 
@@ -20,11 +21,17 @@ pub fn bias_add(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Shapes that do not fit.
 pub fn bias_gelu(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    expect_width("bias and GELU", x, &[bias])?;
     x.apply_op2(bias, BiasGelu)
 }
 
+/// Gradient of [`bias_gelu`]'s input from that of its output; the bias has its column sums.
+pub(crate) fn bias_gelu_gradient(x: &Tensor, bias: &Tensor, g: &Tensor) -> Result<Tensor> {
+    x.apply_op3_no_bwd(bias, g, &BiasGeluGradient)
+}
+
 /// Sums the rows of [.., H] to [H].
-pub(super) fn column_sum(x: &Tensor) -> Result<Tensor> {
+pub(crate) fn column_sum(x: &Tensor) -> Result<Tensor> {
     x.apply_op1_no_bwd(&ColumnSum)
 }
 
@@ -134,7 +141,7 @@ impl CustomOp2 for BiasGelu {
         _y: &Tensor,
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let dx = x.apply_op3_no_bwd(b, &contiguous(g)?, &BiasGeluGradient)?;
+        let dx = bias_gelu_gradient(x, b, &contiguous(g)?)?;
         let db = column_sum(&dx)?;
         Ok((Some(dx), Some(db)))
     }

@@ -51,6 +51,19 @@ pub fn attention(qkv: &Tensor, bias: &Tensor, mask: &Tensor, shape: Attention) -
     qkv.apply_op3(bias, mask, shape)
 }
 
+/// Gradient of [`attention`]'s `qkv` from that of its context; the bias has its column sums.
+pub(crate) fn attention_gradient(
+    qkv: &Tensor,
+    bias: &Tensor,
+    mask: &Tensor,
+    g: &Tensor,
+    shape: Attention,
+) -> Result<Tensor> {
+    // An op has three inputs at most: the two small ones travel as one.
+    let small = Tensor::cat(&[&bias.detach(), &mask.flatten_all()?], 0)?;
+    qkv.apply_op3_no_bwd(g, &small, &Gradient(shape))
+}
+
 impl Attention {
     fn width(&self) -> usize {
         self.heads * self.head_width
@@ -301,9 +314,7 @@ impl CustomOp3 for Attention {
         _c: &Tensor,
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        // An op has three inputs at most: the two small ones travel as one.
-        let small = Tensor::cat(&[bias, &mask.flatten_all()?], 0)?;
-        let dqkv = qkv.apply_op3_no_bwd(&contiguous(g)?, &small, &Gradient(*self))?;
+        let dqkv = attention_gradient(qkv, bias, mask, &contiguous(g)?, *self)?;
         let db = super::activation::column_sum(&dqkv)?;
         Ok((Some(dqkv), Some(db), None))
     }

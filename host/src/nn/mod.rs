@@ -11,12 +11,17 @@ mod loss;
 mod math;
 mod norm;
 mod product;
+mod recorded;
 mod residual;
 mod slices;
 
+pub(crate) use activation::{bias_gelu_gradient, column_sum};
 pub use activation::{bias_add, bias_gelu};
+pub(crate) use attention::attention_gradient;
 pub use attention::{Attention, attention};
 pub use embedding::embed;
 pub use loss::{bce_with_logits, cross_entropy};
 pub use norm::layer_norm;
+pub(crate) use norm::layer_norm_gradient;
+pub(crate) use recorded::recorded;
 pub use residual::{Dropout, bias_dropout_residual, dropout};

@@ -2,14 +2,21 @@
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
-use super::slices::{by_rows, contiguous, f32s, out, reduce_rows, width};
+use super::slices::{by_rows, contiguous, expect_width, f32s, out, reduce_rows, width};
 
 /// Normalises each row of `x` [.., H], scales by `weight` [H] and shifts by `bias` [H].
 ///
 /// # Errors
 /// Shapes that do not fit.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
+    expect_width("layer norm", x, &[weight, bias])?;
     x.apply_op3(weight, bias, Forward { eps })
+}
+
+/// Gradient of the input, and those of weight and bias stacked [2, H], from the output's gradient.
+pub(crate) fn layer_norm_gradient(x: &Tensor, weight: &Tensor, g: &Tensor, eps: f32) -> Result<(Tensor, Tensor)> {
+    let dx = x.apply_op3_no_bwd(weight, g, &BackwardInput { eps })?;
+    Ok((dx, x.apply_op2_no_bwd(g, &BackwardParameters { eps })?))
 }
 
 /// Mean and reciprocal deviation of a row.
@@ -77,9 +84,7 @@ impl CustomOp3 for Forward {
         _y: &Tensor,
         g: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let g = contiguous(g)?;
-        let dx = x.apply_op3_no_bwd(w, &g, &BackwardInput { eps: self.eps })?;
-        let parameters = x.apply_op2_no_bwd(&g, &BackwardParameters { eps: self.eps })?;
+        let (dx, parameters) = layer_norm_gradient(x, w, &contiguous(g)?, self.eps)?;
         Ok((Some(dx), Some(parameters.get(0)?), Some(parameters.get(1)?)))
     }
 }

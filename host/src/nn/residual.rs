@@ -1,10 +1,10 @@
 //! Dropout (Srivastava et al. 2014) that drops, and the residual step around it.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use super::{
     activation::column_sum,
-    slices::{by_rows, contiguous, f32s, out, width},
+    slices::{by_rows, contiguous, expect_width, f32s, out, width},
 };
 
 /// Which elements are dropped: a hash of seed and index, so that the backward pass needs no mask.
@@ -57,6 +57,10 @@ pub fn bias_dropout_residual(
     residual: &Tensor,
     dropout: Dropout,
 ) -> Result<Tensor> {
+    expect_width("residual", x, &[bias])?;
+    if residual.dims() != x.dims() {
+        bail!("residual: got {:?}, expected the input's {:?}", residual.dims(), x.dims());
+    }
     x.apply_op3(bias, residual, Residual(dropout))
 }
 

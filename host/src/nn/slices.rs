@@ -18,6 +18,15 @@ pub(crate) fn out(values: Vec<f32>, shape: impl Into<Shape>) -> Result<(CpuStora
     Ok((CpuStorage::F32(values), shape.into()))
 }
 
+/// Says so where a vector is not as long as the rows of `x`: kernels zip, and would stop at the shorter.
+pub(crate) fn expect_width(op: &'static str, x: &Tensor, vectors: &[&Tensor]) -> Result<()> {
+    let h = x.dims().last().copied().unwrap_or(0);
+    match vectors.iter().find(|v| h == 0 || v.dims() != [h]) {
+        Some(v) => bail!("{op}: got a vector of {:?} for rows of {:?}, expected as wide", v.dims(), x.dims()),
+        None => Ok(()),
+    }
+}
+
 /// Width of the last dimension.
 pub(crate) fn width(layout: &Layout) -> usize {
     layout.dims().last().copied().unwrap_or(1)
