@@ -6,9 +6,7 @@ use std::cell::Cell;
 use candle_core::{Device, Result, Tensor};
 
 use super::{ModelConfig, Params, layer::layer};
-use crate::nn::{
-    Attention, Dropout, attention, bias_dropout_residual, bias_gelu, dropout, embed, layer_norm,
-};
+use crate::nn::{Dropout, dropout, embed, layer_norm};
 
 /// A batch of token rows, padded to one length.
 #[derive(Clone, Debug, PartialEq)]

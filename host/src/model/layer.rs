@@ -59,7 +59,18 @@ impl Weights {
         let up = row(ffn * h)?.reshape((ffn, h))?;
         let up_bias = row(ffn)?;
         let down = row(h * ffn)?.reshape((h, ffn))?;
-        Ok(Self { qkv, qkv_bias, dense, dense_bias, norm1, up, up_bias, down, down_bias: row(h)?, norm2: [row(h)?, row(h)?] })
+        Ok(Self {
+            qkv,
+            qkv_bias,
+            dense,
+            dense_bias,
+            norm1,
+            up,
+            up_bias,
+            down,
+            down_bias: row(h)?,
+            norm2: [row(h)?, row(h)?],
+        })
     }
 }
 
@@ -102,13 +113,19 @@ pub(super) fn layer(
     let parameters = Tensor::cat(&NAMES.iter().map(flat).collect::<Result<Vec<_>>>()?, 0)?;
     let (batch, tokens) = mask.dims2()?;
     let layer = Layer {
-        shape: Attention { batch, tokens, heads: config.num_attention_heads, head_width: config.head_width() },
+        shape: Attention {
+            batch,
+            tokens,
+            heads: config.num_attention_heads,
+            head_width: config.head_width(),
+        },
         eps: config.layer_norm_eps as f32,
         pre: config.norm_position == "pre",
         drop: [context.dropout(), context.dropout()],
         weights: Weights::of(&parameters.detach(), config.hidden_size, config.intermediate_size)?,
     };
-    let (output, saved) = layer.forward(&x.detach(), mask, |name, values| context.see(&format!("layer.{n}.{name}"), values))?;
+    let (output, saved) =
+        layer.forward(&x.detach(), mask, |name, values| context.see(&format!("layer.{n}.{name}"), values))?;
     recorded(x, &parameters, &output, move |g| layer.backward(&saved, g))
 }
 
@@ -117,7 +134,12 @@ impl Layer {
         layer_norm(x, weight, bias, self.eps)
     }
 
-    fn forward(&self, x: &Tensor, mask: &Tensor, see: impl Fn(&str, &Tensor) -> Result<()>) -> Result<(Tensor, Saved)> {
+    fn forward(
+        &self,
+        x: &Tensor,
+        mask: &Tensor,
+        see: impl Fn(&str, &Tensor) -> Result<()>,
+    ) -> Result<(Tensor, Saved)> {
         let w = &self.weights;
         let attention_in = if self.pre { self.norm(x, &w.norm1)? } else { x.clone() };
         see("attention.qkv_input", &attention_in)?;
@@ -134,7 +156,10 @@ impl Layer {
         let sum2 = bias_dropout_residual(&inner.matmul(&w.down.t()?)?, &w.down_bias, &middle, self.drop[1])?;
         let output = if self.pre { sum2.clone() } else { self.norm(&sum2, &w.norm2)? };
         let (x, mask) = (x.clone(), mask.clone());
-        Ok((output, Saved { x, mask, attention_in, qkv, context, sum1, middle, ffn_in, inner_in, inner, sum2 }))
+        Ok((
+            output,
+            Saved { x, mask, attention_in, qkv, context, sum1, middle, ffn_in, inner_in, inner, sum2 },
+        ))
     }
 
     /// Gradients of the input and of the flat parameters.

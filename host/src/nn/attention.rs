@@ -36,7 +36,11 @@ pub(crate) const MASKED: f32 = -10_000.0;
 /// Shapes that do not fit.
 pub fn attention(qkv: &Tensor, bias: &Tensor, mask: &Tensor, shape: Attention) -> Result<Tensor> {
     let (n, h) = (shape.batch * shape.tokens, shape.heads * shape.head_width);
-    if n * h == 0 || qkv.dims() != [n, 3 * h] || bias.dims() != [3 * h] || mask.dims() != [shape.batch, shape.tokens] {
+    if n * h == 0
+        || qkv.dims() != [n, 3 * h]
+        || bias.dims() != [3 * h]
+        || mask.dims() != [shape.batch, shape.tokens]
+    {
         bail!(
             "attention: got qkv {:?}, bias {:?} and mask {:?}, expected [{n}, {}], [{}] and [{}, {}]",
             qkv.dims(),

@@ -15,8 +15,8 @@ mod recorded;
 mod residual;
 mod slices;
 
-pub(crate) use activation::{bias_gelu_gradient, column_sum};
 pub use activation::{bias_add, bias_gelu};
+pub(crate) use activation::{bias_gelu_gradient, column_sum};
 pub(crate) use attention::attention_gradient;
 pub use attention::{Attention, attention};
 pub use embedding::embed;

@@ -14,7 +14,12 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Resul
 }
 
 /// Gradient of the input, and those of weight and bias stacked [2, H], from the output's gradient.
-pub(crate) fn layer_norm_gradient(x: &Tensor, weight: &Tensor, g: &Tensor, eps: f32) -> Result<(Tensor, Tensor)> {
+pub(crate) fn layer_norm_gradient(
+    x: &Tensor,
+    weight: &Tensor,
+    g: &Tensor,
+    eps: f32,
+) -> Result<(Tensor, Tensor)> {
     let dx = x.apply_op3_no_bwd(weight, g, &BackwardInput { eps })?;
     Ok((dx, x.apply_op2_no_bwd(g, &BackwardParameters { eps })?))
 }
