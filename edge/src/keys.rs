@@ -240,20 +240,18 @@ impl Identity {
         Ok(Self { key: parse_line(line, IDENTITY, &place)? })
     }
 
-    /// Writes `path` (0600, the identity) and `path.pub` (the recipient). Never overwrites.
+    /// Writes the identity (0600) and the recipient. Never overwrites.
     ///
     /// # Errors
     /// [`KeyError::Io`].
-    pub fn write(&self, vfs: &dyn Vfs, path: &Path) -> Result<PathBuf, KeyError> {
+    pub fn write_pair(&self, vfs: &dyn Vfs, private: &Path, public: &Path) -> Result<(), KeyError> {
         let recipient = self.recipient();
         let text = Zeroizing::new(format!(
             "# Opens the journals that are sealed to the recipient below. Keep it off the box.\n# {recipient}\n{}\n",
             &*line_of(IDENTITY, &self.key)
         ));
-        let public = PathBuf::from(format!("{}.pub", path.display()));
-        write_new(vfs, path, &text, Access::Private)?;
-        write_new(vfs, &public, &format!("{recipient}\n"), Access::Public)?;
-        Ok(public)
+        write_new(vfs, private, &text, Access::Private)?;
+        write_new(vfs, public, &format!("{recipient}\n"), Access::Public)
     }
 
     /// The public half.
@@ -422,10 +420,11 @@ mod tests {
         assert_eq!(key.request("bed-3", "7"), again.request("bed-3", "7"));
         let identity = Identity::generate().unwrap();
         let path = folder.path().join("hospital.identity");
-        let public = identity.write(&OsVfs, &path).unwrap();
+        let public = path.with_extension("pub");
+        identity.write_pair(&OsVfs, &path, &public).unwrap();
         assert_eq!(Identity::read(&OsVfs, &path).unwrap().recipient(), identity.recipient());
         assert_eq!(Recipient::read_all(&OsVfs, &public).unwrap(), [identity.recipient()]);
-        assert!(identity.write(&OsVfs, &path).is_err(), "a key is never overwritten");
+        assert!(identity.write_pair(&OsVfs, &path, &public).is_err(), "a key is never overwritten");
         for private in [&device, &index, &path] {
             assert!(OsVfs.is_private(private).unwrap());
         }

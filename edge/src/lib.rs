@@ -1,7 +1,18 @@
 //! What runs on the box: slots, pipeline, transports and the encrypted journal.
 
+pub mod client;
 pub mod clock;
+pub mod config;
+pub mod control;
+pub mod ctl;
+pub mod daemon;
+pub mod flashing;
+pub mod health;
 pub mod journal;
 pub mod keys;
+pub mod names;
+pub mod pipeline;
 pub mod slots;
+pub mod state;
+pub mod transport;
 pub mod vfs;

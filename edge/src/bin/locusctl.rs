@@ -1,2 +1,70 @@
-//! p
-fn main() {}
+//! The operator's command.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use locus_edge::{
+    config::Config,
+    ctl::{ask, encode, init, journal, slots},
+};
+
+#[derive(Parser)]
+#[command(name = "locusctl", version, about = "Sets up a box, flashes models, asks, and reads its journal")]
+struct Arguments {
+    /// Configuration of the box
+    #[arg(long, default_value = "/etc/locus/locusd.toml", global = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Makes the state folder, the keys of the box and its certificate
+    Init,
+    /// Makes a recipient's keys: the private one never comes near the box
+    Keygen(init::KeygenArgs),
+    /// Verifies a signed bundle, proves it on this device and serves with it
+    Flash(slots::FlashArgs),
+    /// Shows which model is in which slot
+    Slots(slots::SlotsArgs),
+    /// Goes back to the previous model
+    Rollback(slots::SlotsArgs),
+    /// Shows how the running daemon is
+    Status,
+    /// Asks the box as a terminal does
+    Ask(ask::AskArgs),
+    /// Shows what the model would read of requests: token ids, track, features
+    Encode(encode::EncodeArgs),
+    /// Verifies or decrypts the journal
+    #[command(subcommand)]
+    Journal(journal::JournalCommand),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("locusctl: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    if let Command::Keygen(args) = &arguments.command {
+        return init::keygen(args);
+    }
+    let config = Config::open(&arguments.config)?;
+    match &arguments.command {
+        Command::Init => init::init(&config),
+        Command::Keygen(args) => init::keygen(args),
+        Command::Flash(args) => slots::flash(&config, args),
+        Command::Slots(args) => slots::show(&config, args),
+        Command::Rollback(args) => slots::roll_back(&config, args),
+        Command::Status => slots::status(&config),
+        Command::Ask(args) => ask::run(&config, args),
+        Command::Encode(args) => encode::run(&config, args),
+        Command::Journal(command) => journal::run(&config, command),
+    }
+}

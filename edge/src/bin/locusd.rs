@@ -1,2 +1,97 @@
-//! p
-fn main() {}
+//! The daemon of a box.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use locus_edge::{
+    config::Config,
+    daemon::{self, seal_memory},
+};
+
+/// What is freed is written over: it may have been a patient's sequence.
+#[global_allocator]
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
+    zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
+/// Libraries that see payloads never log below this, whatever is asked for.
+const QUIET: [&str; 7] = ["mqtt5", "mqtt5_protocol", "rumqttc", "hyper", "rustls", "h2", "axum"];
+
+#[derive(Parser)]
+#[command(name = "locusd", version, about = "Answers what a DNA model makes of a variant, on this box alone")]
+struct Arguments {
+    /// Configuration
+    #[arg(long, default_value = "/etc/locus/locusd.toml", global = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Args)]
+struct Run {
+    /// Goes on behind damage in the journal, and writes it down; keep a copy of the folder first
+    #[arg(long)]
+    accept_journal_damage: bool,
+    /// What is logged to standard error, such as info or locus_edge=debug
+    #[arg(long, default_value = "info", env = "LOCUS_LOG")]
+    log: String,
+    /// Logs as JSON lines
+    #[arg(long)]
+    log_json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Prints or checks the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Shows every value, defaults included
+    Print,
+    /// Says whether the daemon would take it
+    Check,
+}
+
+fn main() -> ExitCode {
+    match start(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("locusd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: Arguments) -> anyhow::Result<()> {
+    let config = Config::open(&arguments.config)?;
+    match arguments.command {
+        Some(Command::Config(ConfigCommand::Print)) => print!("{}", toml::to_string(&config)?),
+        Some(Command::Config(ConfigCommand::Check)) => println!("{}: good", arguments.config.display()),
+        None => {
+            log(&arguments.run)?;
+            seal_memory()?;
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(daemon::run(config, arguments.run.accept_journal_damage, |endpoints| {
+                println!("ready {}", serde_json::to_string(endpoints).unwrap_or_default());
+            }))?;
+        }
+    }
+    Ok(())
+}
+
+fn log(run: &Run) -> anyhow::Result<()> {
+    let quiet = QUIET.map(|name| format!("{name}=warn")).join(",");
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("{},{quiet}", run.log))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if run.log_json {
+        lines.json().init();
+    } else {
+        lines.with_ansi(false).init();
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! The local socket on which `locusctl` gives orders to a running daemon: one line of JSON each way.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
+    net::UnixListener,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{flashing::Flasher, health::Health, state::StateDir};
+
+/// Longest order, in bytes.
+const MAX_ORDER_BYTES: u64 = 16 << 10;
+/// Longest time of a flash: engines are built on the device.
+const PATIENCE: Duration = Duration::from_secs(1_800);
+
+/// What a daemon can be told.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Order {
+    /// Verify, prove and activate a bundle.
+    Flash(PathBuf),
+    /// Go back to the previous model.
+    Rollback,
+    /// Say how it is.
+    Health,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Reply {
+    Ok(Value),
+    Error(String),
+}
+
+/// Listens until `stop`.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn listen(
+    state: &StateDir,
+    flasher: Flasher,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let path = state.control_socket();
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path)?;
+    let flasher = Arc::new(Mutex::new(flasher));
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Ok((stream, _)) = listener.accept() => {
+                    let (flasher, health) = (Arc::clone(&flasher), Arc::clone(&health));
+                    tokio::spawn(serve(stream, flasher, health));
+                }
+            }
+        }
+        let _ = std::fs::remove_file(&path);
+    });
+    Ok(())
+}
+
+async fn serve(stream: tokio::net::UnixStream, flasher: Arc<Mutex<Flasher>>, health: Arc<Health>) {
+    let (reader, mut writer) = stream.into_split();
+    let mut line = String::new();
+    let read = tokio::io::BufReader::new(reader.take(MAX_ORDER_BYTES)).read_line(&mut line).await;
+    if read.is_err() {
+        return;
+    }
+    let reply = match serde_json::from_str(&line) {
+        Err(error) => Reply::Error(format!("got an order that cannot be read: {error}")),
+        Ok(order) => tokio::task::spawn_blocking(move || obey(order, &flasher, &health))
+            .await
+            .unwrap_or_else(|_| Reply::Error("the order failed by a defect".into())),
+    };
+    let mut bytes = serde_json::to_vec(&reply).unwrap_or_default();
+    bytes.push(b'\n');
+    let _ = writer.write_all(&bytes).await;
+}
+
+fn obey(order: Order, flasher: &Mutex<Flasher>, health: &Arc<Health>) -> Reply {
+    let changed = |result: Result<_, crate::slots::SlotError>| match result {
+        Ok(report) => {
+            health.notice(Vec::new());
+            value(&report)
+        }
+        Err(error) => Reply::Error(error.to_string()),
+    };
+    match order {
+        Order::Health => value(&health.report()),
+        Order::Flash(path) => {
+            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
+            changed(flasher.flash(&path, Some(&health.pipeline)))
+        }
+        Order::Rollback => {
+            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
+            changed(flasher.roll_back(Some(&health.pipeline)))
+        }
+    }
+}
+
+fn value(report: &impl Serialize) -> Reply {
+    serde_json::to_value(report).map_or_else(|error| Reply::Error(error.to_string()), Reply::Ok)
+}
+
+/// Gives an order to the daemon of a state folder; `None` where none runs.
+///
+/// # Errors
+/// What the daemon refused, or a broken connection.
+pub fn order(state: &StateDir, order: &Order) -> Result<Option<Value>, String> {
+    let Ok(mut stream) = UnixStream::connect(state.control_socket()) else { return Ok(None) };
+    let broken = |error: std::io::Error| format!("the daemon did not answer: {error}");
+    stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
+    let mut line = serde_json::to_vec(order).map_err(|error| error.to_string())?;
+    line.push(b'\n');
+    stream.write_all(&line).map_err(broken)?;
+    let mut reply = String::new();
+    BufReader::new(stream).read_line(&mut reply).map_err(broken)?;
+    match serde_json::from_str(&reply).map_err(|_| "the daemon ended before it answered".to_owned())? {
+        Reply::Ok(value) => Ok(Some(value)),
+        Reply::Error(reason) => Err(reason),
+    }
+}

@@ -1,0 +1,214 @@
+//! `locusctl ask`: a terminal on the command line.
+
+use std::{
+    io::Read,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use locus_firmware_config::message::{Answer, MAX_MESSAGE_BYTES, Outcome, Request};
+
+use crate::{
+    client::{HttpTerminal, MqttTerminal, SerialTerminal, Terminal},
+    config::Config,
+    keys::random,
+    state::{Endpoints, StateDir},
+};
+
+/// Time between two attempts with the same id.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Time of one attempt.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// Over which transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// HTTPS.
+    Http,
+    /// MQTT v5.
+    Mqtt,
+    /// A serial line.
+    Serial,
+}
+
+/// What to ask.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AskArgs {
+    /// Over which transport
+    #[arg(long, value_enum, default_value_t = Transport::Http)]
+    pub transport: Transport,
+    /// Who asks
+    #[arg(long, default_value = "locusctl")]
+    pub terminal: String,
+    /// The terminal's end of the serial line
+    #[arg(long)]
+    pub serial_port: Option<PathBuf>,
+    /// A whole request as JSON, in a file or `-` for standard input
+    #[arg(long, conflicts_with_all = ["sequence", "mutation", "variant"])]
+    pub request: Option<PathBuf>,
+    /// Wild-type bases
+    #[arg(long, requires = "mutation")]
+    pub sequence: Option<String>,
+    /// Change in the sequence, such as A123T
+    #[arg(long, requires = "sequence")]
+    pub mutation: Option<String>,
+    /// Change on the box's reference, such as chr17-43045705-T-A
+    #[arg(long, conflicts_with = "sequence")]
+    pub variant: Option<String>,
+    /// Transcript to read the variant on
+    #[arg(long)]
+    pub transcript_id: Option<String>,
+    /// Whom it is about, by pseudonym
+    #[arg(long)]
+    pub subject: Option<String>,
+    /// Name of the request; the same name is the same request
+    #[arg(long)]
+    pub id: Option<String>,
+    /// How long to ask again until there is an outcome
+    #[arg(long, default_value_t = 20_000)]
+    pub timeout_ms: u64,
+    /// Prints JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn request(args: &AskArgs) -> Result<Request> {
+    let mut request = match &args.request {
+        Some(path) => {
+            let mut text = Vec::new();
+            let limit = MAX_MESSAGE_BYTES as u64 + 1;
+            if path.as_os_str() == "-" {
+                std::io::stdin().take(limit).read_to_end(&mut text)?;
+            } else {
+                let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
+                file.take(limit).read_to_end(&mut text)?;
+            }
+            Request::from_json(&text)
+                .map_err(|fault| anyhow::anyhow!("{}: {}", fault.code.as_str(), fault.message))?
+        }
+        None if args.sequence.is_none() && args.variant.is_none() => {
+            bail!("got nothing to ask, expected --sequence with --mutation, --variant, or --request")
+        }
+        None => Request {
+            sequence: args.sequence.clone(),
+            mutation: args.mutation.clone(),
+            variant: args.variant.clone(),
+            transcript_id: args.transcript_id.clone(),
+            subject: args.subject.clone(),
+            ..Request::default()
+        },
+    };
+    if let Some(id) = &args.id {
+        request.id = Some(id.clone());
+    }
+    if request.id.is_none() {
+        request.id = Some(hex::encode(*random::<8>()?));
+    }
+    Ok(request)
+}
+
+async fn connect(config: &Config, args: &AskArgs) -> Result<Terminal> {
+    let state = StateDir::new(&config.state);
+    let endpoints = || {
+        Endpoints::read(&state)
+            .with_context(|| format!("no daemon runs on {}; start locusd", config.state.display()))
+    };
+    Ok(match args.transport {
+        Transport::Http => {
+            let base = endpoints()?.http.context("HTTPS is off in the configuration")?;
+            let certificate = config.http.certificate.clone().unwrap_or_else(|| state.certificate());
+            Terminal::Http(HttpTerminal::new(&base, &certificate, &args.terminal)?)
+        }
+        Transport::Mqtt => {
+            let address = endpoints()?.mqtt.context("MQTT is off in the configuration")?;
+            let (host, port) = address.rsplit_once(':').context("no port in run/endpoints.json")?;
+            let terminal =
+                MqttTerminal::connect(host, port.parse()?, &config.site, &args.terminal, ATTEMPT).await?;
+            Terminal::Mqtt(Box::new(terminal))
+        }
+        Transport::Serial => {
+            let path = args
+                .serial_port
+                .as_deref()
+                .context("expected --serial-port, the terminal's end of the line")?;
+            let baud = config.serial.first().map_or(115_200, |line| line.baud);
+            Terminal::Serial(Box::new(SerialTerminal::open(path, baud)?))
+        }
+    })
+}
+
+/// Asks until there is an outcome; exit code 1 for a fault.
+///
+/// # Errors
+/// No outcome in time.
+pub fn run(config: &Config, args: &AskArgs) -> Result<ExitCode> {
+    let request = request(args)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let outcome = runtime.block_on(ask(config, args, &request))?;
+    if args.json {
+        println!("{}", String::from_utf8_lossy(&outcome.to_json()));
+    }
+    match outcome {
+        Outcome::Answer(answer) => {
+            if !args.json {
+                show(&answer);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Fault(fault) => {
+            eprintln!("locusctl: {}: {}", fault.code.as_str(), fault.message);
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+async fn ask(config: &Config, args: &AskArgs, request: &Request) -> Result<Outcome> {
+    let ends = Instant::now() + Duration::from_millis(args.timeout_ms);
+    loop {
+        let left = ends.saturating_duration_since(Instant::now());
+        let attempt = async { Ok(connect(config, args).await?.ask(request, left.min(ATTEMPT)).await?) };
+        let pause = match attempt.await {
+            Ok(Outcome::Fault(fault)) if fault.retryable && Instant::now() + PAUSE < ends => {
+                fault.retry_after_ms.map_or(PAUSE, |ms| Duration::from_millis(ms.into()))
+            }
+            Ok(outcome) => return Ok(outcome),
+            Err(error) if Instant::now() + PAUSE >= ends => return Err(error),
+            Err(_) => PAUSE,
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn show(answer: &Answer) {
+    let known = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
+    println!("{}: {}", known(&answer.mutation), answer.predicted_description);
+    if let Some(p) = answer.pathogenic_probability {
+        println!(
+            "  probability {p:.3} at a prior of {:.2}, band {}",
+            answer.prior.unwrap_or(f64::NAN),
+            answer.band.as_str()
+        );
+    }
+    println!("  consequence {}, transcript {}", known(&answer.consequence), known(&answer.transcript_id));
+    println!(
+        "  model {} {} on {} in {}, {} us",
+        answer.model.name,
+        answer.model.version,
+        answer.engine.provider,
+        answer.engine.precision,
+        answer.timing_us.queue
+            + answer.timing_us.tokenize
+            + answer.timing_us.infer
+            + answer.timing_us.journal
+    );
+    if let Some(receipt) = &answer.receipt {
+        println!("  receipt {} of journal {}", receipt.index, receipt.journal);
+    }
+    for warning in &answer.warnings {
+        println!("  warning: {warning}");
+    }
+    println!("  {}", answer.intended_use);
+}

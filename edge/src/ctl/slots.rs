@@ -1,0 +1,118 @@
+//! `locusctl flash`, `slots`, `rollback`, `status`: over the running daemon where there is one, else by themselves.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result, anyhow};
+use serde_json::{Value, json};
+
+use crate::{
+    config::Config,
+    control::{Order, order},
+    flashing::Flasher,
+    slots::FileSlotStore,
+    state::StateDir,
+    vfs::OsVfs,
+};
+
+/// What to flash.
+#[derive(Clone, Debug, clap::Args)]
+pub struct FlashArgs {
+    /// A signed bundle
+    pub bundle: PathBuf,
+    /// Prints JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How to show slots.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SlotsArgs {
+    /// Prints JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn told(config: &Config, what: &Order) -> Result<Option<Value>> {
+    order(&StateDir::new(&config.state), what).map_err(|reason| anyhow!(reason))
+}
+
+fn print_report(report: &Value, json: bool) {
+    if json {
+        println!("{report}");
+        return;
+    }
+    let text = |key: &str| report[key].as_str().unwrap_or("-").to_owned();
+    let serves = if report["unchanged"] == json!(true) { "serves already" } else { "serves now" };
+    println!("{} {} {serves} ({})", text("name"), text("version"), text("digest"));
+    if let Some(golden) = report["golden"].as_object() {
+        match golden["skipped"].as_str() {
+            Some(reason) => println!("self-test skipped: {reason}"),
+            None => println!(
+                "self-test: {} golden vectors on {}, largest difference {} of {} allowed",
+                golden["vectors"],
+                text("provider"),
+                golden["largest_difference"],
+                golden["tolerance"]
+            ),
+        }
+    }
+    println!("previous {}, floor {}", text("previous"), report["floor"]);
+}
+
+/// Flashes a bundle.
+///
+/// # Errors
+/// Why it is refused; the old model serves on.
+pub fn flash(config: &Config, args: &FlashArgs) -> Result<ExitCode> {
+    let path =
+        args.bundle.canonicalize().with_context(|| format!("cannot find {}", args.bundle.display()))?;
+    let report = match told(config, &Order::Flash(path.clone()))? {
+        Some(report) => report,
+        None => serde_json::to_value(Flasher::open(config)?.flash(&path, None)?)?,
+    };
+    print_report(&report, args.json);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Goes back.
+///
+/// # Errors
+/// Why it is refused; the active model serves on.
+pub fn roll_back(config: &Config, args: &SlotsArgs) -> Result<ExitCode> {
+    let report = match told(config, &Order::Rollback)? {
+        Some(report) => report,
+        None => serde_json::to_value(Flasher::open(config)?.roll_back(None)?)?,
+    };
+    print_report(&report, args.json);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the slots, without disturbing anything.
+///
+/// # Errors
+/// The record cannot be read.
+pub fn show(config: &Config, args: &SlotsArgs) -> Result<ExitCode> {
+    let record = FileSlotStore::peek(&OsVfs, &StateDir::new(&config.state).slots())?;
+    if args.json {
+        println!("{}", serde_json::to_string(&record)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (slot, digest) in
+        [("active", &record.active), ("previous", &record.previous), ("trial", &record.trial)]
+    {
+        println!("{slot:<9} {}", digest.as_deref().unwrap_or("-"));
+    }
+    println!("{:<9} {}", "floor", record.floor);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows how the daemon is; exit code 1 where it answers no requests.
+///
+/// # Errors
+/// No daemon runs.
+pub fn status(config: &Config) -> Result<ExitCode> {
+    let report = told(config, &Order::Health)?
+        .with_context(|| format!("no daemon runs on {}; start locusd", config.state.display()))?;
+    println!("{}", serde_json::to_string_pretty(&report)?);
+    Ok(if report["ready"] == json!(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

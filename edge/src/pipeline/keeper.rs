@@ -1,0 +1,141 @@
+//! The thread that owns the journal: takes every answer that is ready, makes them durable at once, then replies.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use locus_firmware_config::message::{Answer, Fault, FaultCode, Outcome};
+
+use super::{Job, Shared, answer};
+use crate::journal::{Checkpoint, Entry, Journal, JournalError};
+
+/// How often an idle journal looks whether its key is old enough to change.
+const TICK: Duration = Duration::from_secs(1);
+/// Most answers in one commit.
+const COMMIT: usize = 256;
+
+/// An answer that is ready but not kept yet.
+pub(super) struct Kept {
+    pub(super) job: Job,
+    pub(super) answer: Box<Answer>,
+    pub(super) bundle: [u8; 32],
+    pub(super) ready: Instant,
+}
+
+/// What the journal thread says of itself.
+#[derive(Clone, Debug)]
+pub struct JournalState {
+    id: String,
+    head: Arc<Mutex<(u64, Option<Checkpoint>)>>,
+}
+
+impl JournalState {
+    /// The journal's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Index of the next record, and the signed head of the chain.
+    pub fn head(&self) -> (u64, Option<Checkpoint>) {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, journal: &Journal) {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) =
+            (journal.next_index(), journal.checkpoint().cloned());
+    }
+}
+
+type Fatal = Box<dyn Fn(String) + Send + Sync>;
+
+pub(super) fn start(
+    journal: Journal,
+    shared: Arc<Shared>,
+    on_fatal: Fatal,
+) -> std::io::Result<(JoinHandle<()>, Sender<Kept>, JournalState)> {
+    let (kept, incoming) = unbounded();
+    let state = JournalState { id: journal.id().to_owned(), head: Arc::default() };
+    state.note(&journal);
+    let noted = state.clone();
+    let thread = std::thread::Builder::new()
+        .name("journal".into())
+        .spawn(move || run(journal, &incoming, &shared, &noted, &on_fatal))?;
+    Ok((thread, kept, state))
+}
+
+fn run(
+    mut journal: Journal,
+    incoming: &Receiver<Kept>,
+    shared: &Shared,
+    state: &JournalState,
+    on_fatal: &Fatal,
+) {
+    loop {
+        let result = match incoming.recv_timeout(TICK) {
+            Ok(first) => {
+                let mut batch = vec![first];
+                batch.extend(incoming.try_iter().take(COMMIT - 1));
+                keep(&mut journal, batch, shared)
+            }
+            Err(RecvTimeoutError::Timeout) => journal.rotate_if_due().map(drop),
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        match result {
+            Ok(()) => state.note(&journal),
+            Err(error) => {
+                // Nothing may be assumed of what is on the disk now: no answer leaves the box any more.
+                shared.failed.store(true, Ordering::Release);
+                tracing::error!(%error, "the journal failed; the box stops");
+                on_fatal(error.to_string());
+                for kept in incoming.iter() {
+                    kept.job.fail(failed());
+                }
+                return;
+            }
+        }
+    }
+    if let Err(error) = journal.close() {
+        shared.failed.store(true, Ordering::Release);
+        tracing::error!(%error, "the journal was not closed properly");
+        on_fatal(error.to_string());
+    }
+}
+
+fn failed() -> Fault {
+    Fault::new(FaultCode::JournalFailed, "the answer could not be kept, so it is not given; the box stops")
+}
+
+fn keep(journal: &mut Journal, batch: Vec<Kept>, shared: &Shared) -> Result<(), JournalError> {
+    let started = Instant::now();
+    let entries: Vec<Entry> = batch
+        .iter()
+        .map(|kept| Entry {
+            plaintext: answer::record(&kept.job, &kept.answer),
+            request: kept.job.hash,
+            subject: kept.job.request.subject.clone(),
+            bundle: kept.bundle,
+            repeat_of: kept.job.repeat_of,
+        })
+        .collect();
+    let receipts = match journal.append(&entries) {
+        Ok(receipts) => receipts,
+        Err(error) => {
+            shared.failed.store(true, Ordering::Release);
+            for kept in batch {
+                kept.job.fail(failed());
+            }
+            return Err(error);
+        }
+    };
+    metrics::histogram!("locus_stage_seconds", "stage" => "journal").record(started.elapsed().as_secs_f64());
+    metrics::counter!("locus_journal_records_total").increment(receipts.len() as u64);
+    for (mut kept, receipt) in batch.into_iter().zip(receipts) {
+        kept.answer.receipt = Some(receipt);
+        kept.answer.timing_us.journal = answer::micros(kept.ready.elapsed());
+        kept.job.ticket.finish(Outcome::Answer(kept.answer));
+    }
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! From a request to what the model reads. Cheap, pure, and the same for every transport.
+
+use std::path::Path;
+
+use locus_engine::Scorer;
+use locus_firmware_config::message::{Fault, FaultCode, Request, TranscriptSpec};
+use locus_genome::{
+    EncodeError, EncodedVariant, Mutation, ReadError, ReferencePack, Strand, Transcript, Variant,
+    VariantEncoder,
+    transcript::{CdsPart, Exon},
+};
+
+use super::ActiveModel;
+
+/// The genome of a box.
+#[derive(Debug)]
+pub struct Genome {
+    pack: ReferencePack,
+    assembly: String,
+}
+
+impl Genome {
+    /// Reads bases and transcripts.
+    ///
+    /// # Errors
+    /// As [`ReferencePack::open`].
+    pub fn open(fasta: &Path, gff: &Path, assembly: &str) -> Result<Self, ReadError> {
+        Ok(Self { pack: ReferencePack::open(fasta, gff)?, assembly: assembly.to_owned() })
+    }
+}
+
+fn fault_of(error: &EncodeError) -> Fault {
+    Fault::new(FaultCode::from_name(error.code()).unwrap_or(FaultCode::BadRequest), error.to_string())
+}
+
+/// Makes the model's input of a request.
+///
+/// # Errors
+/// A [`Fault`] for a request that cannot be read on this box.
+pub fn encode(
+    encoder: &VariantEncoder,
+    genome: Option<&Genome>,
+    request: &Request,
+) -> Result<EncodedVariant, Fault> {
+    if let Some(variant) = &request.variant {
+        return encode_variant(encoder, genome, variant, request);
+    }
+    let sequence = request.sequence.as_deref().unwrap_or_default();
+    let mutation: Mutation =
+        request.mutation.as_deref().unwrap_or_default().parse().map_err(|e| fault_of(&e))?;
+    let transcript = request
+        .transcript
+        .as_ref()
+        .map(|spec| transcript_of(spec, request))
+        .transpose()
+        .map_err(|e| fault_of(&e))?;
+    encoder.encode_sequence(sequence, &mutation, transcript.as_ref()).map_err(|e| fault_of(&e))
+}
+
+fn encode_variant(
+    encoder: &VariantEncoder,
+    genome: Option<&Genome>,
+    variant: &str,
+    request: &Request,
+) -> Result<EncodedVariant, Fault> {
+    let Some(genome) = genome else {
+        return Err(Fault::new(
+            FaultCode::NoReference,
+            "got a variant by position, but this box has no reference pack; send the sequence with the mutation instead",
+        ));
+    };
+    if let Some(asked) = &request.assembly
+        && !asked.eq_ignore_ascii_case(&genome.assembly)
+    {
+        return Err(Fault::new(
+            FaultCode::WrongAssembly,
+            format!("got assembly {asked:?}, expected {}: lift the variant over first", genome.assembly),
+        ));
+    }
+    let variant: Variant = variant.parse().map_err(|e| fault_of(&e))?;
+    encoder
+        .encode_reference(&genome.pack, &variant, request.transcript_id.as_deref())
+        .map_err(|e| fault_of(&e))
+}
+
+fn transcript_of(spec: &TranscriptSpec, request: &Request) -> Result<Transcript, EncodeError> {
+    let strand = if spec.strand == "-" { Strand::Reverse } else { Strand::Forward };
+    Transcript::new(
+        request.transcript_id.clone().unwrap_or_default(),
+        request.gene.clone().unwrap_or_default(),
+        strand,
+        spec.exons.iter().map(|&(start, end)| Exon { start, end }).collect(),
+        spec.cds.iter().map(|&(start, end, phase)| CdsPart { start, end, phase }).collect(),
+    )
+}
+
+/// Whether this model is the one that was asked for.
+///
+/// # Errors
+/// [`FaultCode::UnknownModel`], [`FaultCode::WrongAssembly`].
+pub(super) fn check_model(model: &ActiveModel, request: &Request) -> Result<(), Fault> {
+    let info = &model.info;
+    if let Some(asked) = &request.model
+        && asked != &info.name
+        && asked != &info.digest
+        && asked != &format!("{}@{}", info.name, info.version)
+    {
+        return Err(Fault::new(
+            FaultCode::UnknownModel,
+            format!(
+                "got model {asked:?}, expected {} (or {}@{}, or its digest): another model is active",
+                info.name, info.name, info.version
+            ),
+        ));
+    }
+    if let Some(asked) = &request.assembly
+        && !asked.eq_ignore_ascii_case(&model.assembly)
+    {
+        return Err(Fault::new(
+            FaultCode::WrongAssembly,
+            format!("got assembly {asked:?}, expected {}, on which the model was trained", model.assembly),
+        ));
+    }
+    Ok(())
+}
+
+/// What the reader of an answer should know of how it came about.
+pub(super) fn warnings(scorer: &Scorer, request: &Request, encoded: &EncodedVariant) -> Vec<String> {
+    let mut warnings: Vec<String> = scorer
+        .skipped()
+        .iter()
+        .map(|skipped| {
+            format!("engine {} is configured but does not serve: {}", skipped.engine, skipped.reason)
+        })
+        .collect();
+    warnings.extend(scorer.spec().note.clone());
+    if request.sequence.is_some() && request.transcript.is_none() {
+        warnings.push(
+            "no transcript was given: the reading frame is unknown, and consequence and amino-acid change were not used"
+                .into(),
+        );
+        if request.transcript_id.is_some() {
+            warnings.push("transcript_id was not used: a sequence needs the transcript itself".into());
+        }
+    }
+    if request.variant.is_some() && encoded.transcript_id.is_none() {
+        warnings.push("the reference pack has no transcript near this position".into());
+    }
+    if request.explain == Some(true) {
+        warnings.push("explain was asked for; this version gives no explanation".into());
+    }
+    warnings
+}

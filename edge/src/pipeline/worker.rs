@@ -1,0 +1,259 @@
+//! The thread that owns the model. It takes what is there and never waits for more.
+
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
+use locus_engine::{Error, Logits, Score, Scorer, TokenBatch};
+use locus_firmware_config::message::{Fault, FaultCode};
+
+use super::{ActiveModel, Job, Shared, answer, keeper::Kept, prepare};
+
+/// Rows of the batch lane in one run, so that someone at a bedside never waits for many.
+const BATCH_ROWS: usize = 8;
+/// Runs of the bedside lane after which the batch lane gets one, so that it is never starved.
+const BEDSIDE_RUNS: u32 = 16;
+/// Idle time after which the engine's memory is written over.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// Orders to the thread; answered before any more requests.
+pub(super) enum Control {
+    Swap { scorer: Box<Scorer>, done: Sender<Result<(), String>> },
+    Back { done: Sender<()> },
+    Confirm,
+    Stop,
+}
+
+pub(super) struct Channels {
+    pub(super) bedside: Sender<Job>,
+    pub(super) batch: Sender<Job>,
+    pub(super) control: Sender<Control>,
+}
+
+struct Serving {
+    scorer: Box<Scorer>,
+    view: Arc<ActiveModel>,
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    kept: Sender<Kept>,
+    serving: Option<Serving>,
+    before: Option<Serving>,
+    generation: u64,
+    bedside_runs: u32,
+    dirty: bool,
+}
+
+/// Starts the thread. The lanes have no bound of their own: admission is theirs.
+pub(super) fn start(shared: Arc<Shared>, kept: Sender<Kept>) -> std::io::Result<(JoinHandle<()>, Channels)> {
+    let (bedside, from_bedside) = unbounded();
+    let (batch, from_batch) = unbounded();
+    let (control, orders) = unbounded();
+    let worker =
+        Worker { shared, kept, serving: None, before: None, generation: 0, bedside_runs: 0, dirty: false };
+    let thread = std::thread::Builder::new()
+        .name("inference".into())
+        .spawn(move || worker.run(&orders, &from_bedside, &from_batch))?;
+    Ok((thread, Channels { bedside, batch, control }))
+}
+
+impl Worker {
+    fn run(mut self, orders: &Receiver<Control>, bedside: &Receiver<Job>, batch: &Receiver<Job>) {
+        loop {
+            if self.bedside_runs >= BEDSIDE_RUNS {
+                self.bedside_runs = 0;
+                if let Ok(job) = batch.try_recv() {
+                    self.serve(take(job, batch, BATCH_ROWS));
+                }
+            }
+            let idle = if self.dirty { crossbeam_channel::after(IDLE) } else { crossbeam_channel::never() };
+            select_biased! {
+                recv(orders) -> order => match order {
+                    Ok(Control::Stop) | Err(_) => break,
+                    Ok(order) => self.obey(order),
+                },
+                recv(bedside) -> job => if let Ok(job) = job {
+                    let most = self.max_batch();
+                    self.bedside_runs += 1;
+                    self.serve(take(job, bedside, most));
+                },
+                recv(batch) -> job => if let Ok(job) = job {
+                    self.bedside_runs = 0;
+                    self.serve(take(job, batch, BATCH_ROWS));
+                },
+                recv(idle) -> _ => self.write_over(),
+            }
+        }
+        // What is still here was taken before the stop: its tickets answer when they are dropped.
+        for job in bedside.try_iter().chain(batch.try_iter()) {
+            job.fail(Fault::new(FaultCode::ShuttingDown, "the box stopped; ask again once it is back"));
+        }
+    }
+
+    fn max_batch(&self) -> usize {
+        self.serving.as_ref().map_or(1, |s| s.scorer.spec().max_batch as usize)
+    }
+
+    fn obey(&mut self, order: Control) {
+        match order {
+            Control::Swap { mut scorer, done } => {
+                let proved = scorer.golden_self_test().map(drop).map_err(|error| error.to_string());
+                if proved.is_ok() {
+                    self.generation += 1;
+                    let view = Arc::new(ActiveModel::of(&scorer, self.generation));
+                    let before = self.serving.replace(Serving { scorer, view });
+                    // A trial that follows a trial keeps the model that was confirmed last.
+                    self.before = self.before.take().or(before);
+                    self.publish();
+                }
+                let _ = done.send(proved);
+            }
+            Control::Back { done } => {
+                if let Some(before) = self.before.take() {
+                    self.generation += 1;
+                    let view = Arc::new(ActiveModel::of(&before.scorer, self.generation));
+                    self.serving = Some(Serving { view, ..before });
+                } else {
+                    self.serving = None;
+                }
+                self.publish();
+                let _ = done.send(());
+            }
+            Control::Confirm => self.before = None,
+            Control::Stop => {}
+        }
+    }
+
+    fn publish(&self) {
+        let view = self.serving.as_ref().map(|serving| Arc::clone(&serving.view));
+        *self.shared.active.write().unwrap_or_else(PoisonError::into_inner) = view;
+    }
+
+    fn serve(&mut self, jobs: Vec<Job>) {
+        let Some(Serving { scorer, view }) = &mut self.serving else {
+            for job in jobs {
+                job.fail(Fault::new(
+                    FaultCode::NoModel,
+                    "no model is active on this box; flash one with `locusctl flash`",
+                ));
+            }
+            return;
+        };
+        let started = Instant::now();
+        let (mut ready, mut encoded) = (Vec::with_capacity(jobs.len()), Vec::with_capacity(jobs.len()));
+        for mut job in jobs {
+            if started >= job.deadline {
+                job.fail(Fault::new(
+                    FaultCode::DeadlineExceeded,
+                    "the deadline passed before the model could run; ask again with the same id",
+                ));
+                continue;
+            }
+            if job.generation != view.generation {
+                match prepare::encode(&view.encoder, self.shared.genome.as_deref(), &job.request) {
+                    Ok(again) => job.encoded = again,
+                    Err(fault) => {
+                        job.fail(fault);
+                        continue;
+                    }
+                }
+            }
+            encoded.push(std::mem::replace(&mut job.encoded, blank()));
+            ready.push(job);
+        }
+        if ready.is_empty() {
+            return;
+        }
+        let scores = each_score(scorer, &encoded);
+        self.dirty = true;
+        let infer = started.elapsed();
+        metrics::histogram!("locus_batch_rows").record(ready.len() as f64);
+        metrics::histogram!("locus_stage_seconds", "stage" => "infer").record(infer.as_secs_f64());
+        let (old, unit) =
+            (self.shared.unit_us.load(Ordering::Relaxed), answer::micros(infer) / ready.len() as u64);
+        self.shared.unit_us.store((old * 7 + unit.max(1)) / 8, Ordering::Relaxed);
+        for ((mut job, encoded), score) in ready.into_iter().zip(encoded).zip(scores) {
+            job.encoded = encoded;
+            match score {
+                Ok(score) => {
+                    let answer =
+                        answer::answer(&self.shared.box_name, view, scorer, &job, score, started, infer);
+                    let kept =
+                        Kept { job, answer: Box::new(answer), bundle: view.digest, ready: Instant::now() };
+                    if let Err(crossbeam_channel::SendError(kept)) = self.kept.send(kept) {
+                        kept.job.fail(Fault::new(
+                            FaultCode::JournalFailed,
+                            "the journal has ended; the box stops",
+                        ));
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the engine failed");
+                    job.fail(Fault::new(
+                        FaultCode::EngineFailed,
+                        "the model gave no usable number; ask again, and go back to the previous model if it stays so",
+                    ));
+                }
+            }
+        }
+    }
+
+    /// The engine keeps its buffers, and the last token ids in them. A blank run of every shape writes over them.
+    fn write_over(&mut self) {
+        self.dirty = false;
+        let Some(Serving { scorer, .. }) = &mut self.serving else { return };
+        let (buckets, features) = (scorer.spec().buckets.clone(), scorer.spec().n_features as usize);
+        let mut logits = Logits::default();
+        for bucket in buckets {
+            if let Err(error) = scorer.run(&TokenBatch::blank(1, bucket as usize, features), &mut logits) {
+                tracing::warn!(%error, "the engine's buffers could not be written over");
+            }
+        }
+    }
+}
+
+/// A row that fails must not fail the others: after an error each is run by itself.
+fn each_score(scorer: &mut Scorer, encoded: &[locus_genome::EncodedVariant]) -> Vec<Result<Score, Error>> {
+    match scorer.score(encoded) {
+        Ok(scores) => scores.into_iter().map(Ok).collect(),
+        Err(error) if encoded.len() == 1 => vec![Err(error)],
+        Err(_) => encoded
+            .iter()
+            .map(|one| {
+                let mut scores = scorer.score(std::slice::from_ref(one))?;
+                Ok(scores.swap_remove(0))
+            })
+            .collect(),
+    }
+}
+
+fn take(first: Job, queue: &Receiver<Job>, most: usize) -> Vec<Job> {
+    let mut jobs = vec![first];
+    while jobs.len() < most
+        && let Ok(job) = queue.try_recv()
+    {
+        jobs.push(job);
+    }
+    jobs
+}
+
+/// Stands in a job while its rows are in the batch.
+fn blank() -> locus_genome::EncodedVariant {
+    locus_genome::EncodedVariant {
+        ref_ids: Vec::new(),
+        alt_ids: Vec::new(),
+        track: Vec::new(),
+        features: Vec::new(),
+        mode: locus_genome::InputMode::SequenceOnly,
+        consequence: None,
+        amino_acid_change: None,
+        transcript_id: None,
+        gene: None,
+        window_bases: 0,
+        in_scope: Err(locus_genome::encode::ScopeReason::TooShort),
+    }
+}

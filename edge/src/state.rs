@@ -1,0 +1,110 @@
+//! What lies where in the state folder.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::vfs::{Access, OsVfs, Vfs, write_atomic};
+
+/// Largest endpoints file, in bytes.
+const MAX_ENDPOINTS_BYTES: u64 = 64 << 10;
+
+/// Paths in the state folder.
+#[derive(Clone, Debug)]
+pub struct StateDir {
+    root: PathBuf,
+}
+
+impl StateDir {
+    /// The state folder at a path; nothing is made yet.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// Models and the record of what serves.
+    pub fn slots(&self) -> PathBuf {
+        self.root.join("slots")
+    }
+
+    /// Encrypted results.
+    pub fn journal(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
+    /// Key that signs the journal.
+    pub fn device_key(&self) -> PathBuf {
+        self.root.join("keys/device.key")
+    }
+
+    /// Its public half.
+    pub fn device_public(&self) -> PathBuf {
+        self.root.join("keys/device.key.pub")
+    }
+
+    /// Key that hashes ids.
+    pub fn index_key(&self) -> PathBuf {
+        self.root.join("keys/index.key")
+    }
+
+    /// Self-signed certificate of the HTTPS listener.
+    pub fn certificate(&self) -> PathBuf {
+        self.root.join("tls/certificate.pem")
+    }
+
+    /// Its private key.
+    pub fn certificate_key(&self) -> PathBuf {
+        self.root.join("tls/key.pem")
+    }
+
+    /// Engines that TensorRT built.
+    pub fn engine_cache(&self) -> PathBuf {
+        self.root.join("engines")
+    }
+
+    /// Socket that `locusctl` speaks to the daemon on.
+    pub fn control_socket(&self) -> PathBuf {
+        self.root.join("run/control.sock")
+    }
+
+    /// Where the running daemon listens.
+    pub fn endpoints(&self) -> PathBuf {
+        self.root.join("run/endpoints.json")
+    }
+}
+
+/// Where a running daemon listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// Its process.
+    pub pid: u32,
+    /// Broker that it is connected to, or is.
+    pub mqtt: Option<String>,
+    /// HTTPS base address.
+    pub http: Option<String>,
+    /// Serial devices.
+    pub serial: Vec<PathBuf>,
+}
+
+impl Endpoints {
+    /// Writes them for `locusctl` to find.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, state: &StateDir) -> io::Result<()> {
+        let path = state.endpoints();
+        let json = serde_json::to_vec(self)?;
+        OsVfs.create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+        write_atomic(&OsVfs, &path, &json, Access::Group)
+    }
+
+    /// Reads what a running daemon wrote.
+    ///
+    /// # Errors
+    /// No daemon runs, or the file cannot be read.
+    pub fn read(state: &StateDir) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&OsVfs.read(&state.endpoints(), MAX_ENDPOINTS_BYTES)?)?)
+    }
+}

@@ -1,0 +1,158 @@
+//! HTTPS: `POST /predict`, `GET /health`, `GET /ready`, `GET /metrics`.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use axum_server::{Handle, tls_rustls::RustlsConfig};
+use locus_firmware_config::message::{Fault, FaultCode, MAX_MESSAGE_BYTES, Outcome, Request};
+
+use super::{MAX_INPUT_BYTES, tls};
+use crate::{config::Http, health::Health, names::is_name, state::StateDir};
+
+/// Header in which a terminal says who it is.
+pub const TERMINAL_HEADER: &str = "locus-terminal";
+/// Time to send a body.
+const BODY: Duration = Duration::from_secs(10);
+/// Time to send the head of a request.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// A running listener.
+#[derive(Debug)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    handle: Handle<SocketAddr>,
+    task: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+/// Starts to listen.
+///
+/// # Errors
+/// The certificate cannot be used, or the address is taken.
+pub async fn start(
+    config: &Http,
+    state: &StateDir,
+    box_name: &str,
+    health: Arc<Health>,
+) -> Result<Listener, String> {
+    let address = SocketAddr::new(config.address, config.port);
+    let tls = tls::server_config(config, state, box_name).map_err(|error| error.to_string())?;
+    let handle = Handle::new();
+    let listener =
+        std::net::TcpListener::bind(address).map_err(|error| format!("HTTPS on {address}: {error}"))?;
+    listener.set_nonblocking(true).map_err(|error| format!("HTTPS on {address}: {error}"))?;
+    let mut server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls))
+        .map_err(|error| format!("HTTPS on {address}: {error}"))?
+        .handle(handle.clone());
+    server
+        .http_builder()
+        .http1()
+        .timer(hyper_util::rt::TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(64 << 10);
+    let service = router(health).into_make_service();
+    let task = tokio::spawn(async move { server.serve(service).await });
+    let address =
+        handle.listening().await.ok_or_else(|| format!("HTTPS on {address}: it does not listen"))?;
+    Ok(Listener { address, handle, task })
+}
+
+impl Listener {
+    /// Lets what runs end, then closes.
+    pub async fn stop(self) {
+        self.handle.graceful_shutdown(Some(Duration::from_secs(2)));
+        if !matches!(self.task.await, Ok(Ok(()))) {
+            tracing::warn!("HTTPS did not end properly");
+        }
+    }
+}
+
+/// The routes, without TLS.
+pub fn router(health: Arc<Health>) -> Router {
+    Router::new()
+        .route("/predict", post(predict))
+        .route("/health", get(show_health))
+        .route("/ready", get(ready))
+        .route("/metrics", get(show_metrics))
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
+        .with_state(health)
+}
+
+async fn unknown() -> Response {
+    let message = "got a path or method that is not there, expected POST /predict, GET /health, GET /ready or GET /metrics";
+    let mut response = outcome_response(&Outcome::Fault(Fault::new(FaultCode::BadRequest, message)));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
+
+async fn predict(State(health): State<Arc<Health>>, headers: HeaderMap, body: Body) -> Response {
+    let terminal = match headers.get(TERMINAL_HEADER).map(HeaderValue::to_str) {
+        None => "http",
+        Some(Ok(name)) if is_name(name) => name,
+        Some(_) => {
+            let message = format!(
+                "got a {TERMINAL_HEADER} header that is no name, expected 1 to 64 letters, digits, dots, dashes or underscores"
+            );
+            return outcome_response(&Outcome::Fault(Fault::new(FaultCode::BadRequest, message)));
+        }
+    };
+    let request = match tokio::time::timeout(BODY, to_bytes(body, MAX_INPUT_BYTES)).await {
+        Ok(Ok(bytes)) => Request::from_json(&bytes),
+        Ok(Err(_)) => Err(Fault::new(
+            FaultCode::TooLarge,
+            format!(
+                "got a body that is cut off or over {MAX_INPUT_BYTES} bytes, expected at most {MAX_MESSAGE_BYTES}; send a shorter sequence around the mutation"
+            ),
+        )),
+        Err(_) => {
+            Err(Fault::new(FaultCode::BadRequest, "got no whole body in 10 s, expected one; send it again"))
+        }
+    };
+    let outcome = health.pipeline.ask(terminal, "http", request).await;
+    outcome_response(&outcome)
+}
+
+fn outcome_response(outcome: &Outcome) -> Response {
+    let mut response = json(StatusCode::OK, outcome.to_json());
+    if let Outcome::Fault(fault) = outcome {
+        *response.status_mut() =
+            StatusCode::from_u16(fault.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if let Some(ms) = fault.retry_after_ms {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000)));
+        }
+    }
+    response
+}
+
+fn json(status: StatusCode, body: Vec<u8>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        // A result is nobody's to keep but the journal's.
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (status, headers, body).into_response()
+}
+
+async fn show_health(State(health): State<Arc<Health>>) -> Response {
+    let report = health.report();
+    let status = if health.pipeline.failed() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    json(status, serde_json::to_vec(&report).unwrap_or_default())
+}
+
+async fn ready(State(health): State<Arc<Health>>) -> Response {
+    let ready = health.ready();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json(status, format!("{{\"ready\":{ready}}}").into_bytes())
+}
+
+async fn show_metrics(State(health): State<Arc<Health>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], health.metrics_text()).into_response()
+}

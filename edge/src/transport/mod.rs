@@ -1,0 +1,13 @@
+//! How terminals reach the pipeline. Every transport parses into the same request, asks the same pipeline and
+//! writes the same outcome; none of them knows a model or the journal.
+
+pub mod broker;
+pub mod http;
+pub mod mqtt;
+pub mod serial;
+mod tls;
+
+pub use tls::{TlsError, load_or_create as load_or_create_certificate};
+
+/// Largest packet or body that is read before it is refused as too large, in bytes.
+pub(crate) const MAX_INPUT_BYTES: usize = 1 << 20;

@@ -1,0 +1,188 @@
+//! Serial lines: COBS frames of the `wire` module, messages as postcard.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use locus_firmware_config::{
+    message::{Fault, FaultCode, Outcome, Request},
+    wire::{Decoder, Frame, FrameType, MAX_FRAME, MAX_MESSAGE, Reassembler, WireError, encode, fragments},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::{Semaphore, mpsc},
+    time::sleep,
+};
+use tokio_serial::{SerialPortBuilderExt, SerialStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::{config::Serial, pipeline::Pipeline};
+
+/// Requests of one line in work at once.
+const TASKS: usize = 8;
+/// Time between attempts to open a line.
+const REOPEN: Duration = Duration::from_millis(500);
+
+/// Serves one line until `stop`, through every loss of the device.
+pub async fn run(pipeline: Pipeline, line: Serial, stop: CancellationToken) {
+    let mut told = false;
+    loop {
+        match open(&line.path, line.baud) {
+            Ok(port) => {
+                tracing::info!(path = %line.path.display(), terminal = line.terminal, "serial line open");
+                told = false;
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    reason = serve(&pipeline, &line.terminal, port) => {
+                        tracing::warn!(path = %line.path.display(), %reason, "serial line lost");
+                    }
+                }
+            }
+            Err(error) if !told => {
+                told = true;
+                tracing::warn!(path = %line.path.display(), %error, "serial line cannot be opened; trying on");
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(REOPEN) => {}
+        }
+    }
+}
+
+/// Opens a line for this process alone.
+///
+/// # Errors
+/// No such device, or it is taken.
+pub fn open(path: &std::path::Path, baud: u32) -> std::io::Result<SerialStream> {
+    // A pty and a by-id name are links; the port itself is what is locked.
+    let path: PathBuf = path.canonicalize()?;
+    tokio_serial::new(path.to_string_lossy(), baud).open_native_async().map_err(std::io::Error::from)
+}
+
+/// The frames of a message, ready for the line.
+///
+/// # Errors
+/// A message that is too long.
+pub fn frames(kind: FrameType, session: u32, seq: u16, message: &[u8]) -> Result<Vec<u8>, WireError> {
+    let mut bytes = Vec::with_capacity(message.len() + message.len() / 8 + MAX_FRAME);
+    let mut out = [0; MAX_FRAME];
+    for frame in fragments(kind, session, seq, message)? {
+        let n = encode(&frame, &mut out)?;
+        bytes.extend_from_slice(&out[..n]);
+    }
+    Ok(bytes)
+}
+
+async fn serve(pipeline: &Pipeline, terminal: &str, port: SerialStream) -> String {
+    let (mut reader, mut writer) = tokio::io::split(port);
+    let (replies, mut outgoing) = mpsc::channel::<Vec<u8>>(TASKS * 2);
+    let mut buffer = vec![0; MAX_MESSAGE];
+    let mut line = Line {
+        pipeline,
+        terminal,
+        replies,
+        tasks: Arc::new(Semaphore::new(TASKS)),
+        reassembler: Reassembler::new(&mut buffer),
+    };
+    let mut decoder = Decoder::new();
+    let mut bytes = zeroize::Zeroizing::new([0; 4_096]);
+    loop {
+        tokio::select! {
+            // A peer that is gone reads as nothing at all.
+            read = reader.read(&mut bytes[..]) => match read {
+                Ok(0) => return "the device is gone".into(),
+                Ok(n) => decoder.push(&bytes[..n], |frame| line.take(frame)),
+                Err(error) => return error.to_string(),
+            },
+            Some(reply) = outgoing.recv() => if let Err(error) = writer.write_all(&reply).await {
+                return error.to_string();
+            },
+        }
+    }
+}
+
+struct Line<'a> {
+    pipeline: &'a Pipeline,
+    terminal: &'a str,
+    replies: mpsc::Sender<Vec<u8>>,
+    tasks: Arc<Semaphore>,
+    reassembler: Reassembler<'a>,
+}
+
+impl Line<'_> {
+    fn take(&mut self, frame: Result<Frame<'_>, WireError>) {
+        let frame = match frame {
+            Ok(frame) => frame,
+            // Nothing in it can be trusted, the sender's number least of all: the terminal asks again.
+            Err(error) => return broken(&error),
+        };
+        let (session, seq) = (frame.session, frame.seq);
+        match frame.kind {
+            FrameType::Hello => {
+                self.send(FrameType::Hello, session, seq, env!("CARGO_PKG_VERSION").as_bytes())
+            }
+            FrameType::Request => {
+                let request = match self.reassembler.push(&frame) {
+                    Ok(Some(message)) => Request::from_postcard(message),
+                    Ok(None) => return,
+                    Err(error) => {
+                        broken(&error);
+                        return self.send(FrameType::Nack, session, seq, &[]);
+                    }
+                };
+                self.send(FrameType::Ack, session, seq, &[]);
+                self.ask(session, seq, request);
+            }
+            _ => {}
+        }
+    }
+
+    fn ask(&self, session: u32, seq: u16, request: Result<Request, Fault>) {
+        let Ok(permit) = Arc::clone(&self.tasks).try_acquire_owned() else {
+            let id = request.ok().and_then(|r| r.id);
+            let fault = Fault {
+                retry_after_ms: Some(100),
+                ..Fault::new(
+                    FaultCode::Busy,
+                    format!("got more than {TASKS} requests at once on one line; ask again"),
+                )
+            };
+            return self.send_outcome(session, seq, &Outcome::Fault(fault.for_id(id)));
+        };
+        let (pipeline, terminal, replies) =
+            (self.pipeline.clone(), self.terminal.to_owned(), self.replies.clone());
+        tokio::spawn(async move {
+            let outcome = pipeline.ask(&terminal, "serial", request).await;
+            if let Some(bytes) = outcome_frames(session, seq, &outcome) {
+                // The line may be gone: the terminal asks again with the same id.
+                let _ = replies.send(bytes).await;
+            }
+            drop(permit);
+        });
+    }
+
+    fn send_outcome(&self, session: u32, seq: u16, outcome: &Outcome) {
+        if let Some(bytes) = outcome_frames(session, seq, outcome) {
+            let _ = self.replies.try_send(bytes);
+        }
+    }
+
+    fn send(&self, kind: FrameType, session: u32, seq: u16, message: &[u8]) {
+        if let Ok(bytes) = frames(kind, session, seq, message) {
+            let _ = self.replies.try_send(bytes);
+        }
+    }
+}
+
+fn broken(error: &WireError) {
+    metrics::counter!("locus_serial_broken_frames_total").increment(1);
+    tracing::debug!(%error, "a broken frame");
+}
+
+fn outcome_frames(session: u32, seq: u16, outcome: &Outcome) -> Option<Vec<u8>> {
+    let (kind, message) = match outcome {
+        Outcome::Answer(answer) => (FrameType::Answer, postcard::to_stdvec(answer)),
+        Outcome::Fault(fault) => (FrameType::Fault, postcard::to_stdvec(fault)),
+    };
+    frames(kind, session, seq, &message.ok()?).ok()
+}
