@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -63,13 +63,24 @@ impl Tools {
     }
 }
 
-/// A started daemon that is stopped when the demo ends early.
-struct Daemon(Child);
+/// A started program that is stopped when the demo ends early.
+struct Running(Child);
 
-impl Drop for Daemon {
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    /// Starts a program and waits for the line in which it says that it is ready.
+    fn start(command: &mut Command) -> Result<Self> {
+        let mut running = Self(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?);
+        let mut line = String::new();
+        BufReader::new(running.0.stdout.take().context("no output")?).read_line(&mut line)?;
+        ensure!(line.starts_with("ready"), "got {line:?} instead of a ready line from {command:?}");
+        Ok(running)
     }
 }
 
@@ -85,8 +96,13 @@ pub(crate) fn run(folder: &Path) -> Result<()> {
     let drawn: Drawn =
         serde_json::from_str(&fs::read_to_string(process::root().join("tests/fixtures/demo.json"))?)?;
 
+    let pty = tools.path("serial-terminal");
+    let _cable = Running::start(tools.command("locusctl").args(["cable", &tools.path("serial-box"), &pty]))?;
     prepare(&tools)?;
-    let (pty, mut daemon) = start(&tools)?;
+    let log = fs::File::create(tools.folder.join("locusd.log"))?;
+    let mut daemon = Running::start(
+        tools.command("locusd").arg("--config").arg(tools.folder.join("locusd.toml")).stderr(log),
+    )?;
     println!(
         "{} real variants of the test split (seed {}), each asked over {}",
         drawn.variants.len(),
@@ -117,7 +133,7 @@ fn prepare(tools: &Tools) -> Result<()> {
         tools.folder.join("locusd.toml"),
         format!(
             "site = \"demo\"\nbox = \"demo-box\"\nstate = {:?}\n\n[models]\ntrusted_keys = [{:?}]\n\n[journal]\nrecipients = [{:?}]\n\n\
-             [mqtt]\nmode = \"embedded\"\nport = 0\n\n[http]\nport = 0\n\n[serial]\nports = [{:?}]\n",
+             [mqtt]\nmode = \"embedded\"\nport = 0\n\n[http]\nport = 0\n\n[[serial]]\npath = {:?}\nterminal = \"ward-3\"\n",
             tools.path("state"),
             tools.path("publisher.pub"),
             tools.path("hospital.pub"),
@@ -131,10 +147,6 @@ fn prepare(tools: &Tools) -> Result<()> {
 
 fn tools_keygen(tools: &Tools) -> Result<String> {
     process::output(tools.command("locusctl").args(["keygen", "--out", &tools.path("hospital")]))
-}
-
-fn start(tools: &Tools) -> Result<(String, Daemon)> {
-    bail!("no pty yet in {}", tools.folder.display())
 }
 
 fn ask(tools: &Tools, index: usize, fact: &Fact, pty: &str) -> Result<Vec<String>> {
@@ -154,6 +166,7 @@ fn ask(tools: &Tools, index: usize, fact: &Fact, pty: &str) -> Result<Vec<String
             "--serial-port",
             pty,
             "--json",
+            "--request",
             &file.display().to_string(),
         ])?;
         let answer: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
@@ -179,7 +192,7 @@ fn print_answer(fact: &Fact, answer: &Value) {
     );
 }
 
-fn stop(daemon: &mut Daemon) -> Result<()> {
+fn stop(daemon: &mut Running) -> Result<()> {
     process::run(Command::new("kill").args(["-TERM", &daemon.0.id().to_string()]))?;
     let status = daemon.0.wait()?;
     ensure!(status.success(), "locusd ended with {status}");
@@ -194,16 +207,4 @@ fn check_journal(tools: &Tools, asked: &[String]) -> Result<()> {
         ensure!(exported.contains(&format!("\"{id}\"")), "answer {id} is not in the journal");
     }
     Ok(())
-}
-
-#[allow(dead_code)]
-fn first_line(child: &mut Child) -> Result<String> {
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
-    Ok(line)
-}
-
-#[allow(dead_code)]
-fn piped(command: &mut Command) -> &mut Command {
-    command.stdout(Stdio::piped())
 }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use locus_edge::{
     config::Config,
-    ctl::{ask, encode, init, journal, slots},
+    ctl::{ask, cable, encode, init, journal, slots},
 };
 
 #[derive(Parser)]
@@ -36,6 +36,8 @@ enum Command {
     Ask(ask::AskArgs),
     /// Shows what the model would read of requests: token ids, track, features
     Encode(encode::EncodeArgs),
+    /// Links two pseudo-terminals, to try a serial terminal without hardware
+    Cable(cable::CableArgs),
     /// Verifies or decrypts the journal
     #[command(subcommand)]
     Journal(journal::JournalCommand),
@@ -52,19 +54,17 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    if let Command::Keygen(args) = &arguments.command {
-        return init::keygen(args);
-    }
-    let config = Config::open(&arguments.config)?;
+    let config = || Config::open(&arguments.config);
     match &arguments.command {
-        Command::Init => init::init(&config),
         Command::Keygen(args) => init::keygen(args),
-        Command::Flash(args) => slots::flash(&config, args),
-        Command::Slots(args) => slots::show(&config, args),
-        Command::Rollback(args) => slots::roll_back(&config, args),
-        Command::Status => slots::status(&config),
-        Command::Ask(args) => ask::run(&config, args),
-        Command::Encode(args) => encode::run(&config, args),
-        Command::Journal(command) => journal::run(&config, command),
+        Command::Cable(args) => cable::run(args),
+        Command::Init => init::init(&config()?),
+        Command::Flash(args) => slots::flash(&config()?, args),
+        Command::Slots(args) => slots::show(&config()?, args),
+        Command::Rollback(args) => slots::roll_back(&config()?, args),
+        Command::Status => slots::status(&config()?),
+        Command::Ask(args) => ask::run(&config()?, args),
+        Command::Encode(args) => encode::run(&config()?, args),
+        Command::Journal(command) => journal::run(&config()?, command),
     }
 }

@@ -13,8 +13,17 @@ use locus_edge::{
 static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
     zeroizing_alloc::ZeroAlloc(std::alloc::System);
 
-/// Libraries that see payloads never log below this, whatever is asked for.
-const QUIET: [&str; 7] = ["mqtt5", "mqtt5_protocol", "rumqttc", "hyper", "rustls", "h2", "axum"];
+/// Libraries that see payloads never say more than this, whatever is asked for.
+const QUIET: [&str; 8] = [
+    "mqtt5=warn",
+    "mqtt5_protocol=warn",
+    "rumqttc=warn",
+    "hyper=warn",
+    "rustls=warn",
+    "h2=warn",
+    "axum=warn",
+    "ort=error",
+];
 
 #[derive(Parser)]
 #[command(name = "locusd", version, about = "Answers what a DNA model makes of a variant, on this box alone")]
@@ -85,8 +94,7 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn log(run: &Run) -> anyhow::Result<()> {
-    let quiet = QUIET.map(|name| format!("{name}=warn")).join(",");
-    let filter = tracing_subscriber::EnvFilter::try_new(format!("{},{quiet}", run.log))?;
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("{},{}", run.log, QUIET.join(",")))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if run.log_json {
         lines.json().init();

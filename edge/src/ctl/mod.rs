@@ -1,6 +1,7 @@
 //! What `locusctl` does, one file a command.
 
 pub mod ask;
+pub mod cable;
 pub mod encode;
 pub mod init;
 pub mod journal;

@@ -134,7 +134,7 @@ pub async fn run(
                 context.take(event, &filter);
             }
             Err(error) => {
-                if context.link.connected.swap(false, Ordering::AcqRel) {
+                if context.link.connected.swap(false, Ordering::AcqRel) || backoff == BACKOFF.0 {
                     tracing::warn!(%error, "the broker is gone");
                 }
                 tokio::select! {
