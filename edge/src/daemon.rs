@@ -116,6 +116,8 @@ pub async fn run(
     accept_damage: bool,
     ready: impl FnOnce(&Endpoints),
 ) -> Result<(), DaemonError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(io("signals"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io("signals"))?;
     let state = StateDir::new(&config.state);
     let mut flasher = Flasher::open(&config)?;
     let (journal, recovery) = open_journal(&config, &state, accept_damage)?;
@@ -165,8 +167,6 @@ pub async fn run(
     ready(&endpoints);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
-    let mut terminate = signal(SignalKind::terminate()).map_err(io("signals"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(io("signals"))?;
     let reason = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,

@@ -1,6 +1,12 @@
-//! What the end-to-end suites share: where the data and the binaries are.
+//! What the end-to-end suites share: where the data and the binaries are, and a whole box to try them on.
+
+mod demo;
+mod rig;
 
 use std::path::{Path, PathBuf};
+
+pub use demo::{Fact, Facts, facts};
+pub use rig::{Daemon, Rig, program};
 
 /// The project's root folder.
 pub fn root() -> &'static Path {
@@ -16,4 +22,15 @@ pub fn data(test: &str) -> Option<PathBuf> {
     }
     println!("skipped: {test} needs the real data in {}, which is not there", folder.display());
     None
+}
+
+/// A program of another project that a test talks to; `None`, with a line that says so, where it is not installed.
+pub fn peer(test: &str, name: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&folders).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
+    if found.is_none() {
+        println!("skipped: {test} needs {name}, which is not installed; `cargo xtask peers` installs it");
+    }
+    found
 }

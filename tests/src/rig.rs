@@ -1,0 +1,264 @@
+//! A whole box in a folder of its own: keys, a signed model, a serial cable, and the real programs.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use locus_edge::{
+    client::{HttpTerminal, MqttTerminal, SerialTerminal},
+    state::{Endpoints, StateDir},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::root;
+
+/// Site of every box here.
+const SITE: &str = "ward";
+
+/// A program of this project, as the workspace's build left it beside the tests.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let folder = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
+    let path = folder.join(name);
+    assert!(path.is_file(), "{} is not built: run `cargo build --workspace` first", path.display());
+    path
+}
+
+/// A folder with everything that a box needs.
+#[derive(Debug)]
+pub struct Rig {
+    dir: TempDir,
+    cable: Option<Child>,
+}
+
+/// A running `locusd`.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    /// Where it listens.
+    pub endpoints: Endpoints,
+    state: StateDir,
+}
+
+fn succeeded(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{command:?} ended with {}: {out}{err}", output.status);
+    Ok(out.into_owned())
+}
+
+impl Rig {
+    /// Makes keys, a signed copy of the shipped model, a cable and a configuration with `extra` TOML at its end.
+    ///
+    /// # Errors
+    /// A program fails.
+    pub fn new(extra: &str) -> Result<Self> {
+        Self::with_cable(extra, &[])
+    }
+
+    /// As [`Rig::new`], with arguments for the cable.
+    ///
+    /// # Errors
+    /// A program fails.
+    pub fn with_cable(extra: &str, cable: &[&str]) -> Result<Self> {
+        let mut rig = Self { dir: tempfile::tempdir()?, cable: None };
+        succeeded(Command::new(program("locus")).args(["keygen", "--out"]).arg(rig.path("publisher")))?;
+        succeeded(Command::new(program("locusctl")).args(["keygen", "--out"]).arg(rig.path("hospital")))?;
+        rig.sign(&root().join("models/variant-effect.locus"), &rig.path("signed.locus"))?;
+        let mqtt = if extra.contains("[mqtt]") { "" } else { "[mqtt]\nport = 0\n" };
+        fs::write(
+            rig.config(),
+            format!(
+                "site = \"{SITE}\"\nbox = \"box-1\"\nstate = \"state\"\n[models]\ntrusted_keys = [\"publisher.pub\"]\n\
+                 [journal]\nrecipients = [\"hospital.pub\"]\n{mqtt}[http]\nport = 0\n[[serial]]\npath = \"serial-box\"\nterminal = \"ward-3\"\n{extra}"
+            ),
+        )?;
+        let mut cable = Command::new(program("locusctl"))
+            .arg("cable")
+            .args([rig.path("serial-box"), rig.path("serial-terminal")])
+            .args(cable)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        first_line(&mut cable)?;
+        rig.cable = Some(cable);
+        Ok(rig)
+    }
+
+    /// A file of the rig.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> PathBuf {
+        self.path("locusd.toml")
+    }
+
+    /// Signs a bundle with the key that the box trusts.
+    ///
+    /// # Errors
+    /// `locus bundle sign` fails.
+    pub fn sign(&self, from: &Path, to: &Path) -> Result<String> {
+        succeeded(
+            Command::new(program("locus"))
+                .args(["bundle", "sign", "--key"])
+                .arg(self.path("publisher.key"))
+                .args([from, to]),
+        )
+    }
+
+    /// Runs `locusctl` whatever comes of it.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn ctl_output(&self, arguments: &[&str]) -> Result<Output> {
+        Ok(Command::new(program("locusctl")).arg("--config").arg(self.config()).args(arguments).output()?)
+    }
+
+    /// Runs `locusctl`; its standard output.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn ctl(&self, arguments: &[&str]) -> Result<String> {
+        succeeded(Command::new(program("locusctl")).arg("--config").arg(self.config()).args(arguments))
+    }
+
+    /// Sets the box up and flashes the shipped model.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn flash(&self) -> Result<()> {
+        self.ctl(&["init"])?;
+        self.ctl(&["flash", &self.path("signed.locus").display().to_string()])?;
+        Ok(())
+    }
+
+    /// Starts the daemon and waits until it is ready; its log is `locusd.log`.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start(&self) -> Result<Daemon> {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("locusd.log"))?;
+        let mut child = Command::new(program("locusd"))
+            .arg("--config")
+            .arg(self.config())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()?;
+        let line = first_line(&mut child)?;
+        let Some(endpoints) = line.strip_prefix("ready ") else {
+            let _ = child.wait();
+            bail!("got {line:?} instead of a ready line: {}", fs::read_to_string(self.path("locusd.log"))?);
+        };
+        let endpoints = serde_json::from_str(endpoints)?;
+        Ok(Daemon { child, endpoints, state: StateDir::new(&self.path("state")) })
+    }
+
+    /// A terminal on the serial cable.
+    ///
+    /// # Errors
+    /// The line cannot be opened.
+    pub fn serial(&self) -> Result<SerialTerminal> {
+        Ok(SerialTerminal::open(&self.path("serial-terminal"), 115_200)?)
+    }
+
+    /// What the hospital reads: one JSON value a record.
+    ///
+    /// # Errors
+    /// The journal is damaged or cannot be opened.
+    pub fn exported(&self) -> Result<Vec<serde_json::Value>> {
+        let key = self.path("hospital.key").display().to_string();
+        let lines = self.ctl(&["journal", "export", "--identity", &key])?;
+        lines.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Some(cable) = &mut self.cable {
+            let _ = cable.kill();
+            let _ = cable.wait();
+        }
+    }
+}
+
+fn first_line(child: &mut Child) -> Result<String> {
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
+    Ok(line.trim_end().to_owned())
+}
+
+impl Daemon {
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A terminal over HTTPS.
+    ///
+    /// # Errors
+    /// The certificate cannot be read.
+    pub fn http(&self, terminal: &str) -> Result<HttpTerminal> {
+        let base = self.endpoints.http.as_deref().context("no HTTPS")?;
+        Ok(HttpTerminal::new(base, &self.state.certificate(), terminal)?)
+    }
+
+    /// Host and port of the broker.
+    ///
+    /// # Errors
+    /// MQTT is off.
+    pub fn broker(&self) -> Result<(String, u16)> {
+        let address = self.endpoints.mqtt.as_deref().context("no MQTT")?;
+        let (host, port) = address.rsplit_once(':').context("no port")?;
+        Ok((host.to_owned(), port.parse()?))
+    }
+
+    /// A terminal over MQTT.
+    ///
+    /// # Errors
+    /// The broker cannot be reached.
+    pub async fn mqtt(&self, terminal: &str) -> Result<MqttTerminal> {
+        let (host, port) = self.broker()?;
+        Ok(MqttTerminal::connect(&host, port, SITE, terminal, Duration::from_secs(10)).await?)
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// SIGTERM, and how it ended.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn terminate(mut self) -> Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        Ok(self.child.wait()?)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// The system cannot wait.
+    pub fn wait(mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
