@@ -5,6 +5,7 @@
 //! u16; then the payload of at most 240 bytes, the tag, and CRC-32/ISO-HDLC over all of it.
 
 use crc::{CRC_32_ISO_HDLC, Crc};
+use zeroize::Zeroize as _;
 
 /// Protocol version.
 pub const VERSION: u8 = 1;
@@ -243,9 +244,17 @@ impl Decoder {
             } else if !self.buffer.is_empty() {
                 sink(decode(&mut self.buffer));
             }
-            self.buffer.clear();
+            self.wipe();
             self.overlong = false;
         }
+    }
+}
+
+impl Decoder {
+    /// What it holds may be of a patient.
+    fn wipe(&mut self) {
+        self.buffer.as_mut_slice().zeroize();
+        self.buffer.clear();
     }
 }
 
@@ -283,6 +292,13 @@ impl<'b> Reassembler<'b> {
     /// An empty one over `buffer`, which bounds the message.
     pub const fn new(buffer: &'b mut [u8]) -> Self {
         Self { buffer, len: 0, next: None }
+    }
+
+    /// Writes over what is left of the last message.
+    pub fn wipe(&mut self) {
+        self.buffer[..self.len].zeroize();
+        self.len = 0;
+        self.next = None;
     }
 
     /// Takes a frame; gives the whole message with its last fragment.

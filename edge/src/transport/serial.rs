@@ -13,6 +13,7 @@ use tokio::{
 };
 use tokio_serial::{SerialPortBuilderExt, SerialStream};
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroize as _;
 
 use crate::{config::Serial, pipeline::Pipeline};
 
@@ -91,7 +92,10 @@ async fn serve(pipeline: &Pipeline, terminal: &str, port: SerialStream) -> Strin
             // A peer that is gone reads as nothing at all.
             read = reader.read(&mut bytes[..]) => match read {
                 Ok(0) => return "the device is gone".into(),
-                Ok(n) => decoder.push(&bytes[..n], |frame| line.take(frame)),
+                Ok(n) => {
+                    decoder.push(&bytes[..n], |frame| line.take(frame));
+                    bytes[..n].zeroize();
+                }
                 Err(error) => return error.to_string(),
             },
             Some(reply) = outgoing.recv() => if let Err(error) = writer.write_all(&reply).await {
@@ -123,7 +127,11 @@ impl Line<'_> {
             }
             FrameType::Request => {
                 let request = match self.reassembler.push(&frame) {
-                    Ok(Some(message)) => Request::from_postcard(message),
+                    Ok(Some(message)) => {
+                        let request = Request::from_postcard(message);
+                        self.reassembler.wipe();
+                        request
+                    }
                     Ok(None) => return,
                     Err(error) => {
                         broken(&error);
