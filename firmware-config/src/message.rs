@@ -335,6 +335,13 @@ impl Request {
     /// A [`Fault`] that says what was got and expected.
     pub fn from_json(bytes: &[u8]) -> Result<Self, Fault> {
         check_size(bytes.len())?;
+        // A list would be read as the fields in their order, which nobody means.
+        if bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[') {
+            return Err(Fault::new(
+                FaultCode::BadRequest,
+                "got a JSON list, expected one JSON object with the keys of the protocol; see docs/operating.md",
+            ));
+        }
         let request: Self = serde_json::from_slice(bytes).map_err(|e| {
             // serde's own text may quote the input, which may be a patient's sequence.
             let place = format!("line {}, column {}", e.line(), e.column());

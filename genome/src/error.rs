@@ -91,7 +91,7 @@ pub enum EncodeError {
     },
     /// No such transcript over the position.
     #[error(
-        "got transcript {transcript:?}, which does not lie on the same region as the variant; leave transcript_id out, or use {example:?}"
+        "got transcript {transcript:?}, which does not lie on the same region as the variant, expected one that does, such as {example:?}; leave transcript_id out to take the first"
     )]
     UnknownTranscript {
         /// The transcript asked for.

@@ -47,7 +47,8 @@ pub struct Window {
 }
 
 impl Window {
-    /// At most `width` bases centred on `position`, cut off where bases are not known.
+    /// At most `width` bases centred on `position`, cut on both sides alike where bases are not known on one: a
+    /// model that was trained on centred windows must not read a lopsided one.
     pub fn around(
         bases: &dyn Bases,
         position: i64,
@@ -62,8 +63,11 @@ impl Window {
             Strand::Reverse => position - sense,
         };
         let known = |sense: i64| bases.base(at(sense));
-        let first = -(1..=left).take_while(|&d| known(-d).is_some()).count().cast_signed() as i64;
-        let last = (1..=right).take_while(|&d| known(d).is_some()).count() as i64;
+        let before = (1..=left).take_while(|&d| known(-d).is_some()).count() as i64;
+        let after = (1..=right).take_while(|&d| known(d).is_some()).count() as i64;
+        let whole = before == left && after == right;
+        let shorter = before.min(after);
+        let (first, last) = if whole { (-left, right) } else { (-shorter, shorter) };
         let read = |sense: i64| {
             let b = known(sense).unwrap_or(b'N');
             if strand == Strand::Forward { b } else { dna::complement(b) }
@@ -114,7 +118,7 @@ mod tests {
         let w = Window::around(&Text(b"ACGTTGCA"), 4, 5, Strand::Forward, None);
         assert_eq!((w.bases.as_slice(), w.centre), (b"CGTTG".as_slice(), 2));
         let w = Window::around(&Text(b"ACGTTGCA"), 2, 5, Strand::Forward, None);
-        assert_eq!((w.bases.as_slice(), w.centre), (b"ACGT".as_slice(), 1));
+        assert_eq!((w.bases.as_slice(), w.centre), (b"ACG".as_slice(), 1), "and stays centred");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! What the end-to-end suites share: where the data and the binaries are, and a whole box to try them on.
 
 mod demo;
+mod models;
 mod rig;
 
 use std::path::{Path, PathBuf};
 
 pub use demo::{Fact, Facts, facts};
+pub use models::variation;
 pub use rig::{Daemon, Rig, program};
 
 /// The project's root folder.

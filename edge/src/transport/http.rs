@@ -4,20 +4,25 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::{Body, to_bytes},
+    body::Body,
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use axum_server::{Handle, tls_rustls::RustlsConfig};
+use futures_util::StreamExt as _;
 use locus_firmware_config::message::{Fault, FaultCode, MAX_MESSAGE_BYTES, Outcome, Request};
 
-use super::{MAX_INPUT_BYTES, tls};
+use zeroize::Zeroizing;
+
+use super::tls;
 use crate::{config::Http, health::Health, names::is_name, state::StateDir};
 
 /// Header in which a terminal says who it is.
 pub const TERMINAL_HEADER: &str = "locus-terminal";
+/// Most bytes of a body that is too large that are read before the connection is closed.
+const MAX_THROWN_AWAY_BYTES: usize = 32 << 20;
 /// Time to send a body.
 const BODY: Duration = Duration::from_secs(10);
 /// Time to send the head of a request.
@@ -104,20 +109,40 @@ async fn predict(State(health): State<Arc<Health>>, headers: HeaderMap, body: Bo
             return outcome_response(&Outcome::Fault(Fault::new(FaultCode::BadRequest, message)));
         }
     };
-    let request = match tokio::time::timeout(BODY, to_bytes(body, MAX_INPUT_BYTES)).await {
-        Ok(Ok(bytes)) => Request::from_json(&bytes),
-        Ok(Err(_)) => Err(Fault::new(
-            FaultCode::TooLarge,
-            format!(
-                "got a body that is cut off or over {MAX_INPUT_BYTES} bytes, expected at most {MAX_MESSAGE_BYTES}; send a shorter sequence around the mutation"
-            ),
-        )),
+    let request = match tokio::time::timeout(BODY, read(body)).await {
+        Ok(request) => request,
         Err(_) => {
             Err(Fault::new(FaultCode::BadRequest, "got no whole body in 10 s, expected one; send it again"))
         }
     };
     let outcome = health.pipeline.ask(terminal, "http", request).await;
     outcome_response(&outcome)
+}
+
+/// Reads a body. One that is too large is read on and thrown away, up to a limit: a terminal that still writes
+/// would not read why it is refused.
+async fn read(body: Body) -> Result<Request, Fault> {
+    let (mut bytes, mut got) = (Zeroizing::new(Vec::new()), 0);
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let Ok(chunk) = chunk else {
+            let message = "got a body that is cut off, expected a whole one; send it again";
+            return Err(Fault::new(FaultCode::BadRequest, message));
+        };
+        got += chunk.len();
+        if got <= MAX_MESSAGE_BYTES {
+            bytes.extend_from_slice(&chunk);
+        } else if got > MAX_THROWN_AWAY_BYTES {
+            break;
+        }
+    }
+    if got > MAX_MESSAGE_BYTES {
+        let message = format!(
+            "got {got} bytes, expected at most {MAX_MESSAGE_BYTES}; send a shorter sequence around the mutation"
+        );
+        return Err(Fault::new(FaultCode::TooLarge, message));
+    }
+    Request::from_json(&bytes)
 }
 
 fn outcome_response(outcome: &Outcome) -> Response {
