@@ -34,6 +34,9 @@ pub struct ScoreArgs {
     /// Table to write
     #[arg(long)]
     pub out: PathBuf,
+    /// What the model read and gave, a JSON object an allele, for comparison with a box
+    #[arg(long)]
+    pub inputs: Option<PathBuf>,
     /// How to run the model
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -106,12 +109,24 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let rows: Vec<vcf::Row> = vcf::Reader::open(&args.vcf)?.collect::<Result<_, _>>()?;
     let mut table = Vec::with_capacity(64 * rows.len());
     writeln!(table, "{HEADER}").map_err(io_at(&args.out))?;
+    let mut inputs = Vec::new();
     let mut scored = 0;
     for chunk in rows.chunks(CHUNK) {
         let encoded: Vec<Result<EncodedVariant, String>> =
             chunk.iter().map(|row| encode(&scorer, &reference, row)).collect();
         let readable: Vec<EncodedVariant> = encoded.iter().filter_map(|e| e.as_ref().ok().cloned()).collect();
-        let mut scores = scorer.score(&readable)?.into_iter();
+        let scores = scorer.score(&readable)?;
+        if args.inputs.is_some() {
+            for (e, score) in readable.iter().zip(&scores) {
+                let line = serde_json::json!({
+                    "ref_ids": e.ref_ids, "alt_ids": e.alt_ids, "track": e.track, "features": e.features,
+                    "input_mode": e.mode.as_str(), "consequence": e.consequence.map(|c| c.so_term()),
+                    "logits": score.logits,
+                });
+                writeln!(inputs, "{line}").map_err(io_at(&args.out))?;
+            }
+        }
+        let mut scores = scores.into_iter();
         for (row, encoded) in chunk.iter().zip(&encoded) {
             let (probability, band, consequence, status) = match encoded {
                 Err(reason) => (".".into(), "none", ".".into(), reason.clone()),
@@ -143,6 +158,9 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
             )
             .map_err(io_at(&args.out))?;
         }
+    }
+    if let Some(path) = &args.inputs {
+        files::write_atomically(path, &inputs)?;
     }
     files::write_atomically(&args.out, &table)?;
     eprintln!("{scored} of {} alleles scored", rows.len());

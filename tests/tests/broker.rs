@@ -1,0 +1,149 @@
+//! With mosquitto as the site's broker, and its own client as a terminal.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use locus_edge::client::MqttTerminal;
+use locus_firmware_config::message::Outcome;
+use locus_tests::{Rig, facts, peer};
+use rustix::process::Signal;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Mosquitto(Child);
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn mosquitto(program: &Path, folder: &Path, port: u16) -> Mosquitto {
+    let config = folder.join("mosquitto.conf");
+    fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n"))
+        .unwrap();
+    let child = Command::new(program)
+        .arg("-c")
+        .arg(&config)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(started.elapsed() < PATIENCE, "mosquitto does not listen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Mosquitto(child)
+}
+
+fn external(port: u16, box_group: &str) -> String {
+    format!("[mqtt]\nmode = \"external\"\nport = {port}\ngroup = \"{box_group}\"\n")
+}
+
+/// `mosquitto_rr` with its own response topic.
+fn rr(program: &Path, port: u16, topic: &str, response: &str, message: &str) -> String {
+    let output = Command::new(program)
+        .args(["-V", "5", "-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-W", "10"])
+        .args(["-t", topic, "-e", response, "-m", message])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mosquitto_rr_is_a_terminal_on_both_brokers() {
+    let test = "mosquitto_rr_is_a_terminal_on_both_brokers";
+    let (Some(server), Some(client)) = (peer(test, "mosquitto"), peer(test, "mosquitto_rr")) else { return };
+    let port = free_port();
+    let folder = tempfile::tempdir().unwrap();
+    let _broker = mosquitto(&server, folder.path(), port);
+    let external = Rig::new(&external(port, "locus")).unwrap();
+    let embedded = Rig::new("").unwrap();
+    for (name, rig) in [("mosquitto", &external), ("embedded", &embedded)] {
+        rig.flash().unwrap();
+        let daemon = rig.start().unwrap();
+        let (_, port) = daemon.broker().unwrap();
+        let request = serde_json::to_string(&facts().variants[0].request("rr-1")).unwrap();
+        let text =
+            rr(&client, port, "locus/v1/ward/request/ward-9", "locus/v1/ward/response/ward-9/rr", &request);
+        let outcome = Outcome::from_json(text.trim().as_bytes()).unwrap();
+        let Outcome::Answer(answer) = outcome else { panic!("{name}: {text}") };
+        assert_eq!(answer.id.as_deref(), Some("rr-1"), "{name}");
+        assert!(answer.receipt.is_some() && answer.pathogenic_probability.is_some(), "{name}");
+        // The retained status of the box, and its will.
+        let Some(sub) = peer(test, "mosquitto_sub") else { return };
+        let status = || {
+            let output = Command::new(&sub)
+                .args(["-V", "5", "-h", "127.0.0.1", "-p", &port.to_string(), "-W", "5", "-C", "1"])
+                .args(["-t", "locus/v1/ward/status/box-1"])
+                .output()
+                .unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert!(status().contains("\"online\""), "{name}");
+        if name == "mosquitto" {
+            daemon.signal(Signal::KILL).unwrap();
+            daemon.wait().unwrap();
+            let ended = Instant::now();
+            while !status().contains("\"offline\"") {
+                assert!(ended.elapsed() < PATIENCE, "the will did not come");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_restarts_loses_no_request() {
+    let test = "a_broker_that_restarts_loses_no_request";
+    let Some(server) = peer(test, "mosquitto") else { return };
+    let port = free_port();
+    let folder = tempfile::tempdir().unwrap();
+    let mut broker = mosquitto(&server, folder.path(), port);
+    let rig = Rig::new(&external(port, "locus")).unwrap();
+    rig.flash().unwrap();
+    let daemon = rig.start().unwrap();
+    let facts = facts().variants;
+    for round in 0..3 {
+        let mut terminal =
+            MqttTerminal::connect("127.0.0.1", port, "ward", "ward-2", PATIENCE).await.unwrap();
+        for (n, fact) in facts.iter().enumerate() {
+            let request = fact.request(&format!("{round}-{n}"));
+            let asked = Instant::now();
+            loop {
+                match terminal.ask(&request, Duration::from_secs(1)).await {
+                    Ok(Outcome::Answer(_)) => break,
+                    other => assert!(asked.elapsed() < PATIENCE, "{other:?}"),
+                }
+            }
+        }
+        drop(terminal);
+        drop(broker);
+        broker = mosquitto(&server, folder.path(), port);
+    }
+    let down = Instant::now();
+    let http = daemon.http("x").unwrap();
+    loop {
+        let health: serde_json::Value = serde_json::from_slice(&http.get("/health").unwrap().1).unwrap();
+        if health["mqtt_connected"] == true {
+            break;
+        }
+        assert!(down.elapsed() < Duration::from_secs(15), "the box does not come back to its broker");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(broker);
+    daemon.terminate().unwrap();
+    assert_eq!(rig.exported().unwrap().len(), 36);
+}

@@ -1,0 +1,168 @@
+//! The commands as an operator meets them: help, exit codes, messages.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
+
+use locus_tests::{Rig, facts, program, root};
+
+fn run(name: &str, arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(program(name)).args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn every_command_explains_itself_and_refuses_what_it_does_not_know() {
+    let commands: [(&str, &[&str]); 3] = [
+        (
+            "locus",
+            &[
+                "prepare",
+                "pretrain",
+                "finetune",
+                "calibrate",
+                "export",
+                "bundle",
+                "keygen",
+                "evaluate",
+                "score",
+                "run",
+            ],
+        ),
+        (
+            "locusctl",
+            &["init", "keygen", "flash", "slots", "rollback", "status", "ask", "encode", "cable", "journal"],
+        ),
+        ("locusd", &["config"]),
+    ];
+    for (name, expected) in commands {
+        let (code, help, _) = run(name, &["--help"]);
+        assert_eq!(code, 0);
+        for command in expected {
+            assert!(
+                help.contains(&format!("\n  {command} ")),
+                "{name} --help does not show {command}:\n{help}"
+            );
+            let (code, help, _) = run(name, &[command, "--help"]);
+            assert!(code == 0 && help.contains("Usage:"), "{name} {command}");
+        }
+        let (code, _, error) = run(name, &["--frobnicate"]);
+        assert!(code == 2 && error.contains("--frobnicate"), "{name}: {error}");
+        let (code, version, _) = run(name, &["--version"]);
+        assert!(code == 0 && version.trim() == format!("{name} {}", env!("CARGO_PKG_VERSION")), "{version}");
+    }
+}
+
+#[test]
+fn a_missing_or_wrong_configuration_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("locusd.toml");
+    let path = path.to_str().unwrap();
+    for (name, rest) in [("locusd", &["config", "check"][..]), ("locusctl", &["slots"]), ("locusd", &[])] {
+        let (code, _, error) = run(name, &[&["--config", path], rest].concat());
+        assert!(code == 1 && error.contains(path) && error.contains("--config"), "{error}");
+    }
+    fs::write(path, "site = \"a\"\nbx = \"b\"\n").unwrap();
+    let (code, _, error) = run("locusd", &["--config", path, "config", "check"]);
+    assert!(code == 1 && error.contains("line 2") && error.contains("bx"), "{error}");
+}
+
+#[test]
+fn keys_are_private_and_never_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["locus", "locusctl"] {
+        let base = folder.path().join(name);
+        let base = base.to_str().unwrap();
+        assert_eq!(run(name, &["keygen", "--out", base]).0, 0);
+        let before = fs::read(format!("{base}.key")).unwrap();
+        assert_eq!(fs::metadata(format!("{base}.key")).unwrap().permissions().mode() & 0o777, 0o600);
+        let (code, _, error) = run(name, &["keygen", "--out", base]);
+        assert!(code == 1 && error.contains(base), "{error}");
+        assert_eq!(fs::read(format!("{base}.key")).unwrap(), before);
+    }
+}
+
+#[test]
+fn inspect_lists_the_parts_and_verify_needs_the_right_key() {
+    let rig = Rig::new("").unwrap();
+    let path = |name: &str| rig.path(name).display().to_string();
+    let shipped = root().join("models/variant-effect.locus").display().to_string();
+    let (code, json, _) = run("locus", &["bundle", "inspect", "--json", &shipped]);
+    let manifest: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(code, 0);
+    let parts = manifest["parts"].as_array().unwrap();
+    assert!(parts.iter().all(|p| p["name"].is_string() && p["size"].is_u64() && p["sha256"].is_string()));
+    assert!(parts.iter().any(|p| p["name"] == "int8.onnx"));
+    assert_eq!(
+        run("locus", &["bundle", "verify", "--key", &path("publisher.pub"), &path("signed.locus")]).0,
+        0
+    );
+    assert_eq!(run("locus", &["bundle", "verify", "--key", &path("publisher.pub"), &shipped]).0, 1);
+    let again = rig.path("again.locus");
+    rig.sign(&root().join("models/variant-effect.locus"), &again).unwrap();
+    assert_eq!(fs::read(again).unwrap(), fs::read(rig.path("signed.locus")).unwrap(), "byte for byte");
+}
+
+#[test]
+fn ask_prints_what_a_person_reads_and_a_fault_is_an_exit_code() {
+    let rig = Rig::new("").unwrap();
+    let nobody =
+        rig.ctl_output(&["ask", "--timeout-ms", "300", "--sequence", "ACGT", "--mutation", "A1C"]).unwrap();
+    assert!(!nobody.status.success());
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("start locusd"));
+    rig.flash().unwrap();
+    let _daemon = rig.start().unwrap();
+    let fact = &facts().variants[0];
+    let request = rig.path("request.json");
+    fs::write(&request, serde_json::to_string(&fact.request("cli-1")).unwrap()).unwrap();
+    let request = request.display().to_string();
+    let text = rig.ctl(&["ask", "--request", &request]).unwrap();
+    for word in [
+        "A301G: computational prediction",
+        "prior of 0.35",
+        "missense_variant",
+        "receipt 0",
+        "not a diagnosis",
+    ] {
+        assert!(text.contains(word), "{word:?} is not in\n{text}");
+    }
+    let bare = rig.ctl(&["ask", "--sequence", &fact.sequence, "--mutation", &fact.mutation]).unwrap();
+    assert!(bare.contains("no prediction") && bare.contains("no transcript was given"), "{bare}");
+    let wrong = rig.ctl_output(&["ask", "--sequence", &fact.sequence, "--mutation", "C301G"]).unwrap();
+    let error = String::from_utf8_lossy(&wrong.stderr);
+    assert!(wrong.status.code() == Some(1) && error.contains("ref_mismatch"), "{error}");
+    let nothing = rig.ctl_output(&["ask"]).unwrap();
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("expected --sequence"));
+}
+
+#[test]
+fn a_changed_journal_is_found_and_two_daemons_do_not_share_one() {
+    let rig = Rig::new("").unwrap();
+    rig.flash().unwrap();
+    let daemon = rig.start().unwrap();
+    let request = rig.path("request.json");
+    fs::write(&request, serde_json::to_string(&facts().variants[0].request("j")).unwrap()).unwrap();
+    let answer = rig.ctl(&["ask", "--json", "--request", &request.display().to_string()]).unwrap();
+    fs::write(rig.path("kept.jsonl"), &answer).unwrap();
+    let second = Command::new(program("locusd")).arg("--config").arg(rig.config()).output().unwrap();
+    assert!(!second.status.success());
+    assert!(String::from_utf8_lossy(&second.stderr).contains("locked"));
+    daemon.terminate().unwrap();
+    let kept = rig.path("kept.jsonl").display().to_string();
+    let verify = || rig.ctl_output(&["journal", "verify", "--receipts", &kept]).unwrap();
+    assert!(verify().status.success());
+    let segment = rig.path("state/journal/00000001.seg");
+    let mut bytes = fs::read(&segment).unwrap();
+    let whole = bytes.clone();
+    let at = bytes.len() * 2 / 3;
+    bytes[at] ^= 4;
+    fs::write(&segment, &bytes).unwrap();
+    let found = verify();
+    assert!(found.status.code() == Some(1) && String::from_utf8_lossy(&found.stdout).contains("DAMAGED"));
+    // Rolled back to before the answer: only who kept the receipt can know.
+    fs::write(&segment, &whole).unwrap();
+    fs::remove_dir_all(rig.path("state/journal")).unwrap();
+    drop(rig.start().unwrap());
+    let found = verify();
+    assert!(found.status.code() == Some(1), "{}", String::from_utf8_lossy(&found.stdout));
+}
