@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 pub use demo::{Fact, Facts, facts};
 pub use models::variation;
-pub use rig::{Daemon, Rig, program};
+pub use rig::{Daemon, Rig, onnxruntime, program};
 
 /// The project's root folder.
 pub fn root() -> &'static Path {

@@ -21,13 +21,30 @@ use crate::root;
 /// Site of every box here.
 const SITE: &str = "ward";
 
+/// The ONNX Runtime library that the programs here load; without one they run on tract.
+pub fn onnxruntime() -> Option<PathBuf> {
+    if let Some(set) = std::env::var_os("LOCUS_ONNXRUNTIME") {
+        return Some(set.into());
+    }
+    let versions = fs::read_dir(root().join(".locus/onnxruntime")).ok()?;
+    let files =
+        versions.flatten().filter_map(|version| fs::read_dir(version.path()).ok()).flatten().flatten();
+    files.map(|file| file.path()).find(|path| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("libonnxruntime.so"))
+    })
+}
+
 /// A program of this project, as the workspace's build left it beside the tests.
-pub fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> Command {
     let test = std::env::current_exe().expect("a test has a path");
     let folder = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
     let path = folder.join(name);
     assert!(path.is_file(), "{} is not built: run `cargo build --workspace` first", path.display());
-    path
+    let mut command = Command::new(path);
+    if let Some(library) = onnxruntime() {
+        command.env("LOCUS_ONNXRUNTIME", library);
+    }
+    command
 }
 
 /// A folder with everything that a box needs.
@@ -68,8 +85,8 @@ impl Rig {
     /// A program fails.
     pub fn with_cable(extra: &str, cable: &[&str]) -> Result<Self> {
         let mut rig = Self { dir: tempfile::tempdir()?, cable: None };
-        succeeded(Command::new(program("locus")).args(["keygen", "--out"]).arg(rig.path("publisher")))?;
-        succeeded(Command::new(program("locusctl")).args(["keygen", "--out"]).arg(rig.path("hospital")))?;
+        succeeded(program("locus").args(["keygen", "--out"]).arg(rig.path("publisher")))?;
+        succeeded(program("locusctl").args(["keygen", "--out"]).arg(rig.path("hospital")))?;
         rig.sign(&root().join("models/variant-effect.locus"), &rig.path("signed.locus"))?;
         let mqtt = if extra.contains("[mqtt]") { "" } else { "[mqtt]\nport = 0\n" };
         fs::write(
@@ -79,7 +96,7 @@ impl Rig {
                  [journal]\nrecipients = [\"hospital.pub\"]\n{mqtt}[http]\nport = 0\n[[serial]]\npath = \"serial-box\"\nterminal = \"ward-3\"\n{extra}"
             ),
         )?;
-        let mut cable = Command::new(program("locusctl"))
+        let mut cable = program("locusctl")
             .arg("cable")
             .args([rig.path("serial-box"), rig.path("serial-terminal")])
             .args(cable)
@@ -107,7 +124,7 @@ impl Rig {
     /// `locus bundle sign` fails.
     pub fn sign(&self, from: &Path, to: &Path) -> Result<String> {
         succeeded(
-            Command::new(program("locus"))
+            program("locus")
                 .args(["bundle", "sign", "--key"])
                 .arg(self.path("publisher.key"))
                 .args([from, to]),
@@ -119,7 +136,7 @@ impl Rig {
     /// # Errors
     /// It cannot be started.
     pub fn ctl_output(&self, arguments: &[&str]) -> Result<Output> {
-        Ok(Command::new(program("locusctl")).arg("--config").arg(self.config()).args(arguments).output()?)
+        Ok(program("locusctl").arg("--config").arg(self.config()).args(arguments).output()?)
     }
 
     /// Runs `locusctl`; its standard output.
@@ -127,7 +144,7 @@ impl Rig {
     /// # Errors
     /// It fails.
     pub fn ctl(&self, arguments: &[&str]) -> Result<String> {
-        succeeded(Command::new(program("locusctl")).arg("--config").arg(self.config()).args(arguments))
+        succeeded(program("locusctl").arg("--config").arg(self.config()).args(arguments))
     }
 
     /// Sets the box up and flashes the shipped model.
@@ -146,7 +163,7 @@ impl Rig {
     /// It does not come up.
     pub fn start(&self) -> Result<Daemon> {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("locusd.log"))?;
-        let mut child = Command::new(program("locusd"))
+        let mut child = program("locusd")
             .arg("--config")
             .arg(self.config())
             .stdout(Stdio::piped())

@@ -1,13 +1,7 @@
 //! Every kind of bad input has a defined answer that says what was got, what was expected and what to do.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::{
-    fs,
-    io::Write as _,
-    path::Path,
-    process::{Command, Output},
-    time::Duration,
-};
+use std::{fs, io::Write as _, path::Path, process::Output, time::Duration};
 
 use locus_firmware_config::message::{FaultCode, Outcome, Request};
 use locus_tests::{Rig, facts, program, root};
@@ -209,7 +203,7 @@ async fn another_terminals_response_topic_is_refused_on_the_terminals_own() {
 }
 
 fn score(folder: &Path, fasta: &str, gff: &str, vcf: &str) -> Output {
-    Command::new(program("locus"))
+    program("locus")
         .arg("score")
         .arg("--bundle")
         .arg(root().join("models/variant-effect.locus"))

@@ -1,12 +1,12 @@
 //! The commands as an operator meets them: help, exit codes, messages.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use locus_tests::{Rig, facts, program, root};
 
 fn run(name: &str, arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(program(name)).args(arguments).output().unwrap();
+    let output = program(name).args(arguments).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
@@ -144,7 +144,7 @@ fn a_changed_journal_is_found_and_two_daemons_do_not_share_one() {
     fs::write(&request, serde_json::to_string(&facts().variants[0].request("j")).unwrap()).unwrap();
     let answer = rig.ctl(&["ask", "--json", "--request", &request.display().to_string()]).unwrap();
     fs::write(rig.path("kept.jsonl"), &answer).unwrap();
-    let second = Command::new(program("locusd")).arg("--config").arg(rig.config()).output().unwrap();
+    let second = program("locusd").arg("--config").arg(rig.config()).output().unwrap();
     assert!(!second.status.success());
     assert!(String::from_utf8_lossy(&second.stderr).contains("locked"));
     daemon.terminate().unwrap();

@@ -4,7 +4,7 @@
 use std::{
     fs,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -50,9 +50,7 @@ fn what_is_not_signed_whole_new_enough_and_right_on_this_device_does_not_serve()
     // Signed by a key that this box does not trust.
     let stranger = rig.path("stranger");
     let run = |arguments: &[&std::ffi::OsStr]| {
-        assert!(
-            Command::new(program("locus")).args(arguments).stdout(Stdio::null()).status().unwrap().success()
-        );
+        assert!(program("locus").args(arguments).stdout(Stdio::null()).status().unwrap().success());
     };
     run(&["keygen".as_ref(), "--out".as_ref(), stranger.as_os_str()]);
     let foreign = rig.path("foreign.locus");
@@ -175,7 +173,7 @@ fn a_flash_killed_at_any_moment_leaves_one_model_that_serves() {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(20_261_124);
     let mut done = 0;
     for round in 0..40 {
-        let mut flash = Command::new(program("locusctl"))
+        let mut flash = program("locusctl")
             .arg("--config")
             .arg(rig.config())
             .arg("flash")
