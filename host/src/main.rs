@@ -53,8 +53,17 @@ enum Command {
     Evaluate(commands::evaluate::EvaluateArgs),
     /// Score every allele of a VCF
     Score(commands::score::ScoreArgs),
-    /// The whole training chain, from where it stopped
-    Run(Training),
+    /// The whole training chain, from where it stopped, to an unsigned bundle OUT/NAME.locus
+    Run {
+        #[command(flatten)]
+        training: Training,
+        /// Date to write into the manifest, YYYY-MM-DD [default: today]
+        #[arg(long)]
+        date: Option<String>,
+        /// Commit of the code to write into the manifest
+        #[arg(long)]
+        source: Option<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -123,13 +132,17 @@ fn main() -> anyhow::Result<()> {
         Command::Keygen { out } => drop(locus_export::generate(&out).map_err(locus_host::Error::from)?),
         Command::Evaluate(args) => drop(commands::evaluate::run(&args)?),
         Command::Score(args) => commands::score::run(&args)?,
-        Command::Run(t) => {
-            let stage = stage(&t)?;
+        Command::Run { training, date, source } => {
+            let stage = stage(&training)?;
             commands::prepare::run(&stage)?;
             commands::pretrain::run(&stage)?;
             commands::finetune::run(&stage)?;
             commands::calibrate::run(&stage)?;
             commands::export::run(&stage)?;
+            let bundle = stage.run.at(&format!("{}.locus", stage.recipe.name));
+            let date = date.unwrap_or_else(|| time::OffsetDateTime::now_utc().date().to_string());
+            commands::bundle::create(&stage, &bundle, &date, source)?;
+            println!("{}: unsigned; `locus bundle sign` makes it flashable", bundle.display());
         }
     }
     Ok(())
