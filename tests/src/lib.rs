@@ -2,12 +2,14 @@
 
 mod demo;
 mod models;
+mod mosquitto;
 mod rig;
 
 use std::path::{Path, PathBuf};
 
 pub use demo::{Fact, Facts, facts};
 pub use models::variation;
+pub use mosquitto::{Mosquitto, free_port};
 pub use rig::{Daemon, Rig, onnxruntime, program};
 
 /// The project's root folder.

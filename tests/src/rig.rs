@@ -36,8 +36,11 @@ pub fn onnxruntime() -> Option<PathBuf> {
 
 /// A program of this project, as the workspace's build left it beside the tests.
 pub fn program(name: &str) -> Command {
-    let test = std::env::current_exe().expect("a test has a path");
-    let folder = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
+    let this = std::env::current_exe().expect("a program has a path");
+    let mut folder = this.parent().expect("it lies in target/<profile>");
+    if folder.ends_with("deps") {
+        folder = folder.parent().expect("and a test in deps below it");
+    }
     let path = folder.join(name);
     assert!(path.is_file(), "{} is not built: run `cargo build --workspace` first", path.display());
     let mut command = Command::new(path);

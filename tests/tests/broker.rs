@@ -2,51 +2,17 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
-    fs,
-    net::TcpListener,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
 use locus_edge::client::MqttTerminal;
 use locus_firmware_config::message::Outcome;
-use locus_tests::{Rig, facts, peer};
+use locus_tests::{Mosquitto, Rig, facts, free_port, peer};
 use rustix::process::Signal;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-struct Mosquitto(Child);
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn mosquitto(program: &Path, folder: &Path, port: u16) -> Mosquitto {
-    let config = folder.join("mosquitto.conf");
-    fs::write(&config, format!("listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n"))
-        .unwrap();
-    let child = Command::new(program)
-        .arg("-c")
-        .arg(&config)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let started = Instant::now();
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(started.elapsed() < PATIENCE, "mosquitto does not listen");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Mosquitto(child)
-}
 
 fn external(port: u16, box_group: &str) -> String {
     format!("[mqtt]\nmode = \"external\"\nport = {port}\ngroup = \"{box_group}\"\n")
@@ -69,7 +35,7 @@ async fn mosquitto_rr_is_a_terminal_on_both_brokers() {
     let (Some(server), Some(client)) = (peer(test, "mosquitto"), peer(test, "mosquitto_rr")) else { return };
     let port = free_port();
     let folder = tempfile::tempdir().unwrap();
-    let _broker = mosquitto(&server, folder.path(), port);
+    let _broker = Mosquitto::start(&server, folder.path(), port).unwrap();
     let external = Rig::new(&external(port, "locus")).unwrap();
     let embedded = Rig::new("").unwrap();
     for (name, rig) in [("mosquitto", &external), ("embedded", &embedded)] {
@@ -111,7 +77,7 @@ async fn a_broker_that_restarts_loses_no_request() {
     let Some(server) = peer(test, "mosquitto") else { return };
     let port = free_port();
     let folder = tempfile::tempdir().unwrap();
-    let mut broker = mosquitto(&server, folder.path(), port);
+    let mut broker = Mosquitto::start(&server, folder.path(), port).unwrap();
     let rig = Rig::new(&external(port, "locus")).unwrap();
     rig.flash().unwrap();
     let daemon = rig.start().unwrap();
@@ -131,7 +97,7 @@ async fn a_broker_that_restarts_loses_no_request() {
         }
         drop(terminal);
         drop(broker);
-        broker = mosquitto(&server, folder.path(), port);
+        broker = Mosquitto::start(&server, folder.path(), port).unwrap();
     }
     let down = Instant::now();
     let http = daemon.http("x").unwrap();

@@ -54,7 +54,7 @@ async fn a_recipe_becomes_a_model_that_answers_at_the_bedside() {
     assert!(evaluated.status.success(), "{}", String::from_utf8_lossy(&evaluated.stderr));
     let report: serde_json::Value =
         serde_json::from_slice(&fs::read(folder.path().join("report.json")).unwrap()).unwrap();
-    let auroc = report["modes"]["transcript"]["overall"]["auroc"]["value"].as_f64().unwrap_or(0.0);
+    let auroc = report["modes"]["transcript"]["overall"]["figures"]["auroc"]["value"].as_f64().unwrap_or(0.0);
     assert!(auroc > 0.9, "the rule of a generated panel is easy: {report}");
 
     let rig = Rig::new(&format!(

@@ -1,0 +1,63 @@
+//! The form of a results file; `cargo xtask benchmarks` reads it.
+
+use std::{fs, path::Path};
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// One file.
+#[derive(Serialize)]
+pub(crate) struct Results {
+    pub(crate) title: &'static str,
+    pub(crate) about: String,
+    pub(crate) figures: Vec<Figure>,
+}
+
+/// One figure.
+#[derive(Serialize)]
+pub(crate) struct Figure {
+    pub(crate) name: String,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+    pub(crate) spread: String,
+    pub(crate) command: String,
+    pub(crate) seed: Option<u64>,
+    pub(crate) date: String,
+    pub(crate) machine: Machine,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) beside: Option<String>,
+}
+
+/// What it was measured on.
+#[derive(Clone, Serialize)]
+pub(crate) struct Machine {
+    cpu: String,
+    cores: usize,
+    memory_bytes: u64,
+}
+
+impl Machine {
+    /// This one; what the system does not tell is empty or zero.
+    pub(crate) fn this() -> Self {
+        let field = |file: &str, key: &str| {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+            line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+        };
+        let memory = field("/proc/meminfo", "MemTotal");
+        let kib: u64 = memory.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        Self {
+            cpu: field("/proc/cpuinfo", "model name"),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            memory_bytes: kib << 10,
+        }
+    }
+}
+
+impl Results {
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        fs::write(path, serde_json::to_string_pretty(self)? + "\n")?;
+        println!("{}", path.display());
+        Ok(())
+    }
+}
