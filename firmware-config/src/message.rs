@@ -259,6 +259,8 @@ faults! {
     EngineFailed, "engine_failed", true, 500;
     /// The journal failed: the box stops.
     JournalFailed, "journal_failed", true, 500;
+    /// The reference pack's files cannot be read.
+    ReferenceFailed, "reference_failed", false, 500;
 }
 
 impl FaultCode {

@@ -89,6 +89,14 @@ pub enum EncodeError {
         /// 1-based position.
         position: u64,
     },
+    /// The reference pack's own file cannot be read.
+    #[error(
+        "the reference pack's bases of {contig:?} cannot be read; check the FASTA file and make its index again"
+    )]
+    Unreadable {
+        /// The contig.
+        contig: String,
+    },
     /// No such transcript over the position.
     #[error(
         "got transcript {transcript:?}, which does not lie on the same region as the variant, expected one that does, such as {example:?}; leave transcript_id out to take the first"
@@ -121,6 +129,7 @@ impl EncodeError {
             Self::RefMismatch { .. } => "ref_mismatch",
             Self::RefEqualsAlt => "ref_equals_alt",
             Self::UnknownContig { .. } => "unknown_contig",
+            Self::Unreadable { .. } => "reference_failed",
             Self::UnknownTranscript { .. } => "unknown_transcript",
             Self::BadTranscript { .. } => "bad_transcript",
         }

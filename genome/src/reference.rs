@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path};
 use crate::{
     EncodeError, EncodedVariant, ReadError, Strand, Transcript, Variant, VariantEncoder,
     encode::{Allele, CONTEXT_BASES, Stretch},
-    fasta::{self, Record, Store},
+    fasta::{Record, Store},
     gff,
 };
 
@@ -20,21 +20,29 @@ pub struct ReferencePack {
 }
 
 impl ReferencePack {
-    /// Reads a FASTA and a GFF3 file.
+    /// Opens a FASTA file, by its `.fai` index where one lies beside it, and reads a GFF3 file.
     ///
     /// # Errors
-    /// As [`fasta::read`] and [`gff::read`].
+    /// [`ReadError`]: a file that cannot be read, contradicts itself or is not what its index says.
     pub fn open(fasta: &Path, gff3: &Path) -> Result<Self, ReadError> {
         let mut by_contig: HashMap<String, Vec<Transcript>> = HashMap::new();
         for placed in gff::read(gff3)? {
             by_contig.entry(placed.contig).or_default().push(placed.transcript);
         }
-        Ok(Self { store: Store::new(fasta::read(fasta)?), by_contig })
+        Ok(Self { store: Store::open(fasta)?, by_contig })
     }
 
     /// The records of the FASTA file.
     pub fn records(&self) -> &[Record] {
         self.store.records()
+    }
+
+    /// All bases of one of its records.
+    ///
+    /// # Errors
+    /// [`EncodeError::Unreadable`] where they are read by an index that is wrong.
+    pub fn stretch<'a>(&self, record: &'a Record) -> Result<Stretch<'a>, EncodeError> {
+        Ok(Stretch { bases: self.store.bases(record)?, first: record.first })
     }
 
     /// Every transcript of a contig, in the file's order.
@@ -69,7 +77,7 @@ impl ReferencePack {
     /// An unknown contig, or a position that is not covered.
     pub fn bases_around(&self, contig: &str, position: u64, flank: i64) -> Result<Stretch<'_>, EncodeError> {
         let record = self.record(contig, position)?;
-        let whole = Stretch { bases: &record.bases, first: record.first };
+        let whole = self.stretch(record)?;
         let p = position as i64;
         let from = (p - flank).max(record.first);
         let to = (p + flank).min(record.last());
@@ -143,6 +151,6 @@ impl VariantEncoder {
             ref_allele: variant.ref_allele.as_bytes(),
             alt_allele: variant.alt_allele.as_bytes(),
         };
-        self.encode(Stretch { bases: &record.bases, first: record.first }, &allele, transcript, flank, strand)
+        self.encode(reference.stretch(record)?, &allele, transcript, flank, strand)
     }
 }

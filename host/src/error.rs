@@ -20,6 +20,9 @@ pub enum Error {
     /// A file of the reference or of variants.
     #[error(transparent)]
     Read(#[from] locus_genome::ReadError),
+    /// A variant or reference that cannot be encoded.
+    #[error(transparent)]
+    Encode(#[from] locus_genome::EncodeError),
     /// A tokenizer that cannot be.
     #[error(transparent)]
     Tokenizer(#[from] locus_genome::TokenizerError),

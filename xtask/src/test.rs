@@ -10,6 +10,10 @@ pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
         process::run(process::cargo().args(["fmt", "--all", "--check"]))?;
         benchmarks::write(true)?;
     }
+    // What a microcontroller uses must do without std.
+    for core in ["locus-genome", "locus-firmware-config"] {
+        process::run(process::cargo().args(["check", "--quiet", "--no-default-features", "-p", core]))?;
+    }
     process::run(process::cargo().args(["build", "--workspace", "--all-targets"]))?;
     let nextest = process::exists("cargo-nextest", "--version");
     let mut tests = process::cargo();

@@ -43,11 +43,11 @@ pub fn run(stage: &Stage) -> Result<()> {
         keep_one_in: recipe.data.keep_one_in,
         seed: recipe.seed,
     };
-    let mut progress = Progress::new("prepare", 0, 0);
+    let mut progress = None;
     let sources = Sources { fasta: &files.fasta, gff3: &files.gff3, vcf: &files.vcf };
-    let dataset = prepare(sources, options, |n| {
-        if n.is_multiple_of(2_000) {
-            progress.step(n, 0, "records");
+    let dataset = prepare(sources, options, |n, total| {
+        if n.is_multiple_of(2_000) || n == total {
+            progress.get_or_insert_with(|| Progress::new("prepare", 0, total)).step(n, 0, "records");
         }
     })?;
     dataset.write(&target)?;

@@ -58,15 +58,16 @@ fn split_of(named: &str, cluster: &str, seed: u64) -> Option<Split> {
 ///
 /// # Errors
 /// A file that cannot be read, or no usable record at all.
-pub fn prepare(sources: Sources<'_>, options: Options, mut tick: impl FnMut(u64)) -> Result<Dataset> {
+pub fn prepare(sources: Sources<'_>, options: Options, mut tick: impl FnMut(u64, u64)) -> Result<Dataset> {
     let reference = ReferencePack::open(sources.fasta, sources.gff3)?;
     let encoder = VariantEncoder::new(options.tokenizer, options.window_kmers);
     let mut left_out: BTreeMap<String, u64> = BTreeMap::new();
     let mut records = Vec::new();
     let mut held_out: HashSet<(String, i64)> = HashSet::new();
-    for (n, row) in vcf::Reader::open(sources.vcf)?.enumerate() {
-        let row = row?;
-        tick(n as u64 + 1);
+    let rows = vcf::Reader::open(sources.vcf)?.collect::<Result<Vec<_>, _>>()?;
+    let total = rows.len() as u64;
+    for (n, row) in rows.into_iter().enumerate() {
+        tick(n as u64 + 1, total);
         let held = row.info("SPLIT").is_some_and(|s| s != "train");
         if let (true, Ok(variant)) = (held, &row.variant)
             && let Some(region) = region_of(&reference, &variant.contig, variant.position as i64)

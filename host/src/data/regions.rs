@@ -35,15 +35,12 @@ impl<'a> WindowSampler<'a> {
             .records()
             .iter()
             .filter(|r| free(&r.contig, r.first))
-            .map(|r| Region {
-                stretch: Stretch { bases: &r.bases, first: r.first },
-                transcripts: reference
-                    .transcripts(&r.contig)
-                    .iter()
-                    .filter(|t| t.span().0 <= r.last() && r.first <= t.span().1)
-                    .collect(),
+            .map(|r| {
+                let over = |t: &&Transcript| t.span().0 <= r.last() && r.first <= t.span().1;
+                let transcripts = reference.transcripts(&r.contig).iter().filter(over).collect();
+                Ok(Region { stretch: reference.stretch(r)?, transcripts })
             })
-            .collect();
+            .collect::<Result<_>>()?;
         if regions.is_empty() {
             return Err(Error::Data {
                 what: "pretraining".into(),
