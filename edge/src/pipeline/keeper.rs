@@ -78,13 +78,13 @@ fn run(
             Ok(first) => {
                 let mut batch = vec![first];
                 batch.extend(incoming.try_iter().take(COMMIT - 1));
-                keep(&mut journal, batch, shared)
+                keep(&mut journal, batch, shared, state)
             }
-            Err(RecvTimeoutError::Timeout) => journal.rotate_if_due().map(drop),
+            Err(RecvTimeoutError::Timeout) => journal.rotate_if_due().map(|_| state.note(&journal)),
             Err(RecvTimeoutError::Disconnected) => break,
         };
         match result {
-            Ok(()) => state.note(&journal),
+            Ok(()) => {}
             Err(error) => {
                 // Nothing may be assumed of what is on the disk now: no answer leaves the box any more.
                 shared.failed.store(true, Ordering::Release);
@@ -108,7 +108,12 @@ fn failed() -> Fault {
     Fault::new(FaultCode::JournalFailed, "the answer could not be kept, so it is not given; the box stops")
 }
 
-fn keep(journal: &mut Journal, batch: Vec<Kept>, shared: &Shared) -> Result<(), JournalError> {
+fn keep(
+    journal: &mut Journal,
+    batch: Vec<Kept>,
+    shared: &Shared,
+    state: &JournalState,
+) -> Result<(), JournalError> {
     let started = Instant::now();
     let entries: Vec<Entry> = batch
         .iter()
@@ -132,10 +137,12 @@ fn keep(journal: &mut Journal, batch: Vec<Kept>, shared: &Shared) -> Result<(), 
     };
     metrics::histogram!("locus_stage_seconds", "stage" => "journal").record(started.elapsed().as_secs_f64());
     metrics::counter!("locus_journal_records_total").increment(receipts.len() as u64);
+    // Before anybody is answered: who asks for the health next sees the record.
+    state.note(journal);
     for (mut kept, receipt) in batch.into_iter().zip(receipts) {
         kept.answer.receipt = Some(receipt);
         kept.answer.timing_us.journal = answer::micros(kept.ready.elapsed());
-        kept.job.ticket.finish(Outcome::Answer(kept.answer));
+        kept.job.finish(Outcome::Answer(kept.answer));
     }
     Ok(())
 }

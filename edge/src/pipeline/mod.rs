@@ -104,13 +104,19 @@ struct Job {
     deadline: Instant,
     tokenize: Duration,
     ticket: Ticket,
-    _units: OwnedSemaphorePermit,
+    units: OwnedSemaphorePermit,
 }
 
 impl Job {
+    /// Answers. Its share of the admission is given back first: who has an answer may ask again at once.
+    fn finish(self, outcome: Outcome) {
+        drop(self.units);
+        self.ticket.finish(outcome);
+    }
+
     fn fail(self, fault: Fault) {
-        let id = self.request.id;
-        self.ticket.finish(Outcome::Fault(fault.for_id(id)));
+        let id = self.request.id.clone();
+        self.finish(Outcome::Fault(fault.for_id(id)));
     }
 }
 
@@ -281,7 +287,7 @@ impl Pipeline {
                     deadline: received + Duration::from_millis(deadline_ms.into()),
                     tokenize,
                     ticket,
-                    _units: units,
+                    units,
                     request,
                 };
                 let queue = if lane == Lane::Batch { &self.batch } else { &self.bedside };
