@@ -1,8 +1,13 @@
 //! `cargo xtask test`: format, lints, suites.
 
+use std::{collections::BTreeSet, fs};
+
 use anyhow::Result;
 
 use crate::{benchmarks, onnxruntime, process};
+
+/// Where nextest leaves what the tests printed.
+const REPORT: &str = "target/nextest/default/junit.xml";
 
 pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
     let library = onnxruntime::ensure()?;
@@ -23,15 +28,20 @@ pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
             tests.args(["--run-ignored", "all"]);
         }
     } else {
-        tests.args(["test", "--workspace"]);
+        tests.args(["test", "--workspace", "--", "--show-output"]);
         if full {
-            tests.args(["--", "--include-ignored"]);
+            tests.arg("--include-ignored");
         }
     }
     if let Some(library) = library {
         tests.env("LOCUS_ONNXRUNTIME", library);
     }
-    process::run(&mut tests)?;
+    let _ = fs::remove_file(process::root().join(REPORT));
+    let passed = process::run(&mut tests);
+    if nextest {
+        report_skipped();
+    }
+    passed?;
     if !no_lint {
         process::run(process::cargo().args([
             "clippy",
@@ -49,4 +59,15 @@ pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A test that could not run here passes and says why; nextest hides what passing tests print.
+fn report_skipped() {
+    let report = fs::read_to_string(process::root().join(REPORT)).unwrap_or_default();
+    let lines = report.lines().filter_map(|line| line.split("skipped: ").nth(1));
+    let skipped: BTreeSet<&str> = lines.map(|line| line.split('<').next().unwrap_or(line).trim()).collect();
+    for reason in &skipped {
+        println!("skipped: {}", reason.replace("&apos;", "'").replace("&quot;", "\""));
+    }
+    println!("{} kinds of tests were skipped", skipped.len());
 }
