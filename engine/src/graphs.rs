@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use locus_firmware_config::manifest::AccuracyContract;
+use locus_firmware_config::manifest::{AccuracyContract, TensorSpec};
 use sha2::{Digest, Sha256};
 
 use crate::session::{ActivePrecision, EngineKind, SessionError, SessionSpec};
@@ -14,6 +14,22 @@ pub const FEATURES_INPUT: &str = "features";
 pub const LOGITS_OUTPUT: &str = "logits";
 /// Names of the int64 inputs `[rows, tokens]`.
 pub const TOKEN_INPUTS: [&str; 6] = ["ref_ids", "alt_ids", "ref_track", "alt_track", "ref_mask", "alt_mask"];
+
+/// The outputs of a variant-effect model. Its one logit is read as evidence for this label, so that no other
+/// label, and no other order, can be answered.
+pub const LABELS: [&str; 1] = ["pathogenic"];
+
+/// Inputs and outputs of a variant-effect graph: what the engine feeds and reads, as a manifest lists it.
+pub fn tensors(n_features: usize) -> (Vec<TensorSpec>, Vec<TensorSpec>) {
+    let tensor = |name: &str, dtype: &str, last: String| TensorSpec {
+        name: name.into(),
+        dtype: dtype.into(),
+        shape: vec!["batch".into(), last],
+    };
+    let tokens = TOKEN_INPUTS.iter().map(|name| tensor(name, "int64", "tokens".into()));
+    let inputs = tokens.chain([tensor(FEATURES_INPUT, "float32", n_features.to_string())]).collect();
+    (inputs, vec![tensor(LOGITS_OUTPUT, "float32", LABELS.len().to_string())])
+}
 
 /// Graphs and contract of a model, from a bundle or, before there is one, from an exporter.
 #[derive(Debug, Clone)]

@@ -297,8 +297,31 @@ fn every_dishonest_content_is_refused_for_its_own_reason() {
             matches!(e, BundleError::Contract { .. } | BundleError::Manifest { .. })
         }),
         ("no labels", with_manifest(|m| m["labels"] = Vec::<String>::new().into()), |e| {
-            matches!(e, BundleError::Contract { .. } | BundleError::Manifest { .. })
+            matches!(e, BundleError::Contract { what: "labels", .. })
         }),
+        (
+            "a label that would be answered inverted",
+            with_manifest(|m| m["labels"][0] = "benign".into()),
+            |e| matches!(e, BundleError::Contract { what: "labels", .. }),
+        ),
+        ("a second label", with_manifest(|m| m["labels"] = vec!["benign", "pathogenic"].into()), |e| {
+            matches!(e, BundleError::Contract { what: "labels", .. })
+        }),
+        (
+            "an input that the engine does not feed",
+            with_manifest(|m| m["graph"]["inputs"][0]["name"] = "ids".into()),
+            |e| matches!(e, BundleError::Contract { what: "graph.inputs", .. }),
+        ),
+        (
+            "an input of another width",
+            with_manifest(|m| m["graph"]["inputs"][6]["shape"][1] = "1".into()),
+            |e| matches!(e, BundleError::Contract { what: "graph.inputs", .. }),
+        ),
+        (
+            "an output that the engine does not read",
+            with_manifest(|m| m["graph"]["outputs"][0]["dtype"] = "float16".into()),
+            |e| matches!(e, BundleError::Contract { what: "graph.outputs", .. }),
+        ),
         (
             "a temperature of zero",
             with_manifest(|m| m["probability"]["modes"]["transcript"]["temperature"] = 0.0.into()),

@@ -8,7 +8,7 @@ use std::{
 use locus_engine::{Bundle, Trust, TrustedKey};
 use locus_export::BundleBuilder;
 use locus_firmware_config::manifest::{
-    FORMAT, Golden, GraphContract, Manifest, Provenance, Scope, Task, TensorSpec, TokenizerInfo,
+    FORMAT, Golden, GraphContract, Manifest, Provenance, Scope, Task, TokenizerInfo,
 };
 
 use super::{
@@ -21,10 +21,6 @@ use crate::{Error, Result, error::io_at, files, stage::read_json};
 /// Signed and unsigned 8-bit kernels, fused or not, differ by quantisation noise of this many logits.
 const INT8_TOLERANCE: f64 = 0.25;
 const FP32_TOLERANCE: f64 = 1e-3;
-
-fn tensor(name: &str, dtype: &str, last: &str) -> TensorSpec {
-    TensorSpec { name: name.into(), dtype: dtype.into(), shape: vec!["batch".into(), last.into()] }
-}
 
 /// Puts the output folder's graphs and their manifest into an unsigned bundle.
 ///
@@ -48,12 +44,7 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
         })
     };
     let window = tokenizer.bases(recipe.window.kmers) as u32;
-    let mut inputs: Vec<TensorSpec> =
-        ["ref_ids", "alt_ids", "ref_track", "alt_track", "ref_mask", "alt_mask"]
-            .iter()
-            .map(|n| tensor(n, "int64", "tokens"))
-            .collect();
-    inputs.push(tensor("features", "float32", &config.n_features.to_string()));
+    let (inputs, outputs) = locus_engine::tensors(config.n_features);
     let manifest = Manifest {
         format: FORMAT,
         name: recipe.name.clone(),
@@ -72,7 +63,7 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
         },
         graph: GraphContract {
             inputs,
-            outputs: vec![tensor("logits", "float32", &config.labels.len().to_string())],
+            outputs,
             features: dataset.features.clone(),
             buckets: recipe.window.buckets.iter().map(|&b| b as u32).collect(),
             max_tokens: config.max_position_embeddings as u32,
