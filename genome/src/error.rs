@@ -44,13 +44,15 @@ pub enum EncodeError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Position 0, or beyond the sequence.
-    #[error("got position {position}, expected 1 to {len}; positions count from 1 in the given sequence")]
+    /// Beyond the sequence, or beyond the region of the reference.
+    #[error("got position {position}, expected {first} to {last}; positions count from 1")]
     OutOfRange {
         /// The position asked for.
         position: u64,
+        /// First position there is.
+        first: u64,
         /// Last position there is.
-        len: u64,
+        last: u64,
     },
     /// The stated reference allele is not what the sequence holds.
     #[error(

@@ -60,6 +60,7 @@ async fn every_bad_request_has_its_defined_answer() {
         ("U for T", sequence(s.replace('T', "U")), Answered),
         ("IUPAC codes far from the variant", sequence(format!("{}N{}", &s[..20], &s[21..])), Answered),
         ("IUPAC codes around the variant", sequence(ambiguous), Abstained("ambiguous")),
+        ("an N ten bases from the variant", sequence(format!("{}N{}", &s[..290], &s[291..])), Abstained("19 bases around")),
         ("CRLF between lines", sequence(format!("{}\r\n{}\r\n", &s[..300], &s[300..])), Answered),
         ("empty", sequence(String::new()), Fault(422, "empty", &["expected at least one base"])),
         ("one base", json!({ "sequence": "A", "mutation": "A1C" }).to_string().into_bytes(), Abstained("too few")),

@@ -146,6 +146,12 @@ pub(super) fn warnings(scorer: &Scorer, request: &Request, encoded: &EncodedVari
     if request.variant.is_some() && encoded.transcript_id.is_none() {
         warnings.push("the reference pack has no transcript near this position".into());
     }
+    if !encoded.phases_agree {
+        warnings.push(
+            "the phases of the transcript's coding parts contradict the parts' lengths: the reading frame, and with it the change of protein, may be wrong"
+                .into(),
+        );
+    }
     if request.explain == Some(true) {
         warnings.push("explain was asked for; this version gives no explanation".into());
     }
