@@ -1,7 +1,8 @@
 use alloc::string::String;
 
 /// Why a request could not be turned into tokens. The message says what was got, what was expected
-/// and what to do; it never quotes more of a sequence than one base.
+/// and what to do; it never quotes more of a sequence than one base. A name that it quotes has at most 64
+/// characters, and [`crate::Variant`] takes none that reads as a sequence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {

@@ -87,6 +87,8 @@ async fn every_bad_request_has_its_defined_answer() {
         ("a sequence alone", json!({ "sequence": "ACGT" }).to_string().into_bytes(), Fault(400, "bad_request", &["mutation"])),
         ("a strand that is none", with("transcript", json!({ "strand": "x", "exons": [[1, 2]], "cds": [] })), Fault(400, "bad_request", &["strand"])),
         ("exons that overlap", with("transcript", json!({ "strand": "+", "exons": [[1, 20], [10, 30]], "cds": [] })), Fault(422, "bad_transcript", &["overlap"])),
+        ("a sequence as contig", variant(&format!("{}-1200-A-C", &s[..40])), Fault(422, "bad_mutation", &["reads as a sequence"])),
+        ("a mitochondrial gene", with("gene", json!("MT-ND1")), Abstained("mitochondrial")),
         ("a phase of 3", with("transcript", json!({ "strand": "+", "exons": [[1, 20]], "cds": [[1, 20, 3]] })), Fault(422, "bad_transcript", &["phase"])),
         ("no exon", with("transcript", json!({ "strand": "+", "exons": [], "cds": [] })), Fault(422, "bad_transcript", &["no exon"])),
         ("an id of 65 characters", with("gene", json!("x".repeat(65))), Fault(400, "bad_request", &["gene", "64"])),
