@@ -93,12 +93,15 @@ pub enum EncodeError {
         position: u64,
     },
     /// The reference pack's own file cannot be read.
+    #[cfg(feature = "std")]
     #[error(
         "the reference pack's bases of {contig:?} cannot be read; check the FASTA file and make its index again"
     )]
     Unreadable {
         /// The contig.
         contig: String,
+        /// The cause.
+        source: ReadFailure,
     },
     /// No such transcript over the position.
     #[error(
@@ -132,6 +135,7 @@ impl EncodeError {
             Self::RefMismatch { .. } => "ref_mismatch",
             Self::RefEqualsAlt => "ref_equals_alt",
             Self::UnknownContig { .. } => "unknown_contig",
+            #[cfg(feature = "std")]
             Self::Unreadable { .. } => "reference_failed",
             Self::UnknownTranscript { .. } => "unknown_transcript",
             Self::BadTranscript { .. } => "bad_transcript",
@@ -151,6 +155,14 @@ pub enum ReadError {
         path: std::path::PathBuf,
         /// The cause.
         source: std::io::Error,
+    },
+    /// A file that does not go with the others.
+    #[error("{path}: {reason}")]
+    Beside {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What was got and expected, and what to do.
+        reason: String,
     },
     /// A line that is not what the format wants.
     #[error("{path}, line {line}: {reason}")]
@@ -179,3 +191,27 @@ pub enum ReadError {
         expected: &'static str,
     },
 }
+
+/// A [`ReadError`] as the cause of an [`EncodeError`], shared so that it can be cloned. Two are equal where they are
+/// one.
+#[cfg(feature = "std")]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct ReadFailure(std::sync::Arc<ReadError>);
+
+#[cfg(feature = "std")]
+impl From<ReadError> for ReadFailure {
+    fn from(error: ReadError) -> Self {
+        Self(std::sync::Arc::new(error))
+    }
+}
+
+#[cfg(feature = "std")]
+impl PartialEq for ReadFailure {
+    fn eq(&self, other: &Self) -> bool {
+        std::sync::Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+#[cfg(feature = "std")]
+impl Eq for ReadFailure {}

@@ -47,6 +47,6 @@ pub use transcript::{CdsPart, Exon, Strand, Transcript};
 pub use variant::{Mutation, Variant};
 
 #[cfg(feature = "std")]
-pub use error::ReadError;
+pub use error::{ReadError, ReadFailure};
 #[cfg(feature = "std")]
 pub use reference::ReferencePack;

@@ -25,7 +25,11 @@ impl Genome {
     /// # Errors
     /// As [`ReferencePack::open`].
     pub fn open(fasta: &Path, gff: &Path, assembly: &str) -> Result<Self, ReadError> {
-        Ok(Self { pack: ReferencePack::open(fasta, gff)?, assembly: assembly.to_owned() })
+        let pack = ReferencePack::open(fasta, gff)?;
+        for reason in pack.skipped() {
+            tracing::warn!("{reason}");
+        }
+        Ok(Self { pack, assembly: assembly.to_owned() })
     }
 }
 
