@@ -27,7 +27,7 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// Checks and upper-cases the four parts.
+    /// Checks the four parts; upper-cases the alleles and reads U as T.
     ///
     /// # Errors
     /// `BadVariant` or `RefEqualsAlt`.

@@ -1,5 +1,5 @@
 //! VCF, one allele at a time. A record that cannot be used is handed out with its reason, so that no
-//! input row is ever lost.
+//! row of a file that can be read to its end is lost.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,16 +11,16 @@ use noodles::vcf;
 
 use crate::{ReadError, Variant, text};
 
-/// One alternate allele of one record.
+/// One alternate allele of one record. Of a line that is no record, the first 64 characters of each column.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// CHROM as written.
     pub contig: String,
-    /// POS as written, 0 where it is not a number.
+    /// POS, 0 where it is not a number.
     pub position: u64,
     /// REF as written.
     pub ref_allele: String,
-    /// One ALT as written.
+    /// One ALT as written; all of them where the line is no record.
     pub alt_allele: String,
     /// The variant, or why there is none.
     pub variant: Result<Variant, String>,
@@ -47,7 +47,7 @@ impl Reader {
     /// Opens the file and reads its header.
     ///
     /// # Errors
-    /// The file cannot be read, or has no VCF header.
+    /// The file cannot be read, or has no usable VCF header.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let mut inner = text::open(path)?;
         let mut header = Vec::new();
