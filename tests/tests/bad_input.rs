@@ -60,7 +60,9 @@ async fn every_bad_request_has_its_defined_answer() {
         ("U for T", sequence(s.replace('T', "U")), Answered),
         ("IUPAC codes far from the variant", sequence(format!("{}N{}", &s[..20], &s[21..])), Answered),
         ("IUPAC codes around the variant", sequence(ambiguous), Abstained("ambiguous")),
-        ("an N ten bases from the variant", sequence(format!("{}N{}", &s[..290], &s[291..])), Abstained("19 bases around")),
+        ("an N ten bases from the variant", sequence(format!("{}N{}", &s[..290], &s[291..])), Answered),
+        ("an N six bases from the variant", sequence(format!("{}N{}", &s[..294], &s[295..])), Abstained("11 bases around")),
+        ("five known bases among N", sequence(format!("{}{}{}", "N".repeat(298), &s[298..303], "N".repeat(298))), Abstained("5 bases around")),
         ("CRLF between lines", sequence(format!("{}\r\n{}\r\n", &s[..300], &s[300..])), Answered),
         ("empty", sequence(String::new()), Fault(422, "empty", &["expected at least one base"])),
         ("one base", json!({ "sequence": "A", "mutation": "A1C" }).to_string().into_bytes(), Abstained("too few")),
@@ -141,6 +143,15 @@ async fn every_bad_request_has_its_defined_answer() {
         wrong.push(problem);
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    // Phases that contradict the parts are answered, with a warning.
+    let mut contradicting = whole["transcript"].clone();
+    let phase = &mut contradicting["cds"][0][2];
+    *phase = json!((phase.as_u64().unwrap() + 1) % 3);
+    for (transcript, warned) in [(whole["transcript"].clone(), false), (contradicting, true)] {
+        let (_, bytes) = http.post(&with("transcript", transcript), PATIENCE).unwrap();
+        let Outcome::Answer(answer) = Outcome::from_json(&bytes).unwrap() else { panic!("a fault") };
+        assert_eq!(answer.warnings.iter().any(|w| w.contains("phases")), warned, "{:?}", answer.warnings);
+    }
     // And over MQTT: a response topic that is another terminal's.
     let mut mqtt = daemon.mqtt("ward-2").await.unwrap();
     let stolen = mqtt
