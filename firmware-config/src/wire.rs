@@ -395,6 +395,10 @@ mod tests {
         };
         let mut out = [0; MAX_FRAME];
         let n = encode(&frame, &mut out).unwrap();
+        let mut damaged = out;
+        let tag = damaged.windows(TAG_BYTES).position(|w| w == [7; 16]).unwrap();
+        damaged[tag + 5] ^= 1;
+        assert!(matches!(decode(&mut damaged[..n - 1]), Err(WireError::Crc { .. })));
         assert_eq!(decode(&mut out[..n - 1]).unwrap(), frame);
     }
 
