@@ -4,11 +4,12 @@ use std::{borrow::Cow, collections::HashMap, path::Path};
 
 use crate::{
     EncodeError, EncodedVariant, ReadError, Strand, Transcript, Variant, VariantEncoder,
+    codon::is_mitochondrial,
     consequence::Bases,
     encode::{Allele, CONTEXT_BASES, ScopeReason, Stretch},
     fasta::{Record, Store},
     gff,
-    transcript::{ExonPart, Site, is_mitochondrial},
+    transcript::{ExonPart, Site},
 };
 
 /// On whole contigs a variant farther than this from every transcript has none (Ensembl's distance).

@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::EncodeError;
+use crate::{EncodeError, codon::is_mitochondrial};
 
 /// The strand a transcript is read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -91,11 +91,6 @@ pub enum ExonPart {
         /// 0 = first base of its codon.
         codon_base: u8,
     },
-}
-
-/// Whether genes on this contig are read by the vertebrate mitochondrial code.
-pub fn is_mitochondrial(contig: &str) -> bool {
-    ["M", "MT", "chrM", "chrMT", "NC_012920.1"].iter().any(|name| name.eq_ignore_ascii_case(contig))
 }
 
 /// Most exons a transcript may have: titin has 363.
@@ -372,6 +367,17 @@ mod tests {
             assert_eq!(bad.codon_positions(9), None, "in the other part's frame");
             assert!(bad.codon_positions(first).is_some(), "in its own frame");
         }
+    }
+
+    #[test]
+    fn mitochondrial_genes_are_known_by_contig_or_name() {
+        let of =
+            |gene: &str| Transcript::new("t", gene, Strand::Forward, vec![Exon { start: 1, end: 9 }], vec![]);
+        for contig in ["M", "MT", "chrM", "chrMT", "NC_012920.1"] {
+            assert!(!of("ND1").unwrap().on_contig(contig).standard_code(), "{contig}");
+        }
+        assert!(!of("MT-ND1").unwrap().standard_code());
+        assert!(of("MT1A").unwrap().on_contig("chr16").standard_code());
     }
 
     #[test]
