@@ -249,6 +249,7 @@ fn blank() -> locus_genome::EncodedVariant {
         amino_acid_change: None,
         transcript_id: None,
         gene: None,
+        phases_agree: true,
         window_bases: 0,
         in_scope: Err(locus_genome::encode::ScopeReason::TooShort),
     }

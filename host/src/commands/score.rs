@@ -107,6 +107,9 @@ const fn word(band: Band) -> &'static str {
 pub fn run(args: &ScoreArgs) -> Result<()> {
     let mut scorer = open(&args.bundle, &args.engine)?;
     let reference = ReferencePack::open(&args.fasta, &args.gff)?;
+    for reason in reference.skipped() {
+        eprintln!("note: {reason}");
+    }
     let rows: Vec<vcf::Row> = vcf::Reader::open(&args.vcf)?.collect::<Result<_, _>>()?;
     let mut table = Vec::with_capacity(64 * rows.len());
     writeln!(table, "{HEADER}").map_err(io_at(&args.out))?;
