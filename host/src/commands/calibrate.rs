@@ -8,7 +8,7 @@ use locus_genome::InputMode;
 use super::{Stage, inputs};
 use crate::{
     Error, Result,
-    calibrate::{RangePlan, choose, fit, observe_ranges},
+    calibrate::{Bands, RangePlan, choose, fit, observe_ranges},
     data::{Dataset, Split, View},
     files, infer,
     model::{ModelConfig, Params},
@@ -41,7 +41,7 @@ fn mode(stage: &Stage, dataset: &Dataset, logits: &[f32], records: &[usize]) -> 
         expected: "pathogenic and benign records".into(),
     };
     let platt = fit(&logits, &labels, plan.prior).ok_or_else(none)?;
-    let bands = choose(&platt, &logits, &labels, plan.prior, plan.answered_accuracy).ok_or_else(none)?;
+    let bands = choose(&platt, &logits, &labels, plan.prior, plan.answered_accuracy).unwrap_or(Bands::NONE);
     Ok(ModeCalibration {
         temperature: platt.temperature,
         offset: platt.offset,
