@@ -104,8 +104,21 @@ pub fn run(stage: &Stage) -> Result<()> {
     let total = per_epoch * plan.epochs;
     let validate_every = per_epoch.div_ceil(plan.validations);
     let validation = Validation::new(&dataset, &tokenizer)?;
-    let schedule =
-        Schedule { peak: plan.learning_rate, warmup_steps: plan.warmup.min(total / 4), total_steps: total };
+    if plan.warmup >= total {
+        return Err(Error::Recipe {
+            key: "finetune.warmup".into(),
+            got: plan.warmup.to_string(),
+            expected: format!("fewer than the {total} steps that {} epochs are here", plan.epochs),
+        });
+    }
+    let warmup_steps = plan.warmup.min(total / 4);
+    if warmup_steps < plan.warmup {
+        eprintln!(
+            "finetune: {warmup_steps} steps of warm-up, a quarter of the run, instead of {}",
+            plan.warmup
+        );
+    }
+    let schedule = Schedule { peak: plan.learning_rate, warmup_steps, total_steps: total };
     let mut optimizer = AdamW::new(
         AdamWOptions { weight_decay: plan.weight_decay, clip: plan.clip, ..AdamWOptions::default() },
         schedule,
