@@ -181,4 +181,16 @@ mod tests {
         assert_eq!((cell("a\tb\nc").as_str(), cell("").as_str()), ("a b c", "."));
         assert_eq!(cell(&"x".repeat(1_000)).len(), 1_000);
     }
+
+    #[test]
+    fn a_long_allele_is_written_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("long.vcf");
+        let deleted = "ACGT".repeat(250);
+        let header = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n";
+        std::fs::write(&path, format!("{header}chr1\t7\t.\t{deleted}\tA\t.\t.\t.\n")).unwrap();
+        let row = vcf::Reader::open(&path).unwrap().next().unwrap().unwrap();
+        let line = table_line(&row, &Err("ref_mismatch".into()), None);
+        assert_eq!(line, format!("chr1\t7\t{deleted}\tA\t.\tnone\t.\tref_mismatch\n"));
+    }
 }
