@@ -79,7 +79,7 @@ impl Reader {
                 .line
                 .split(|&b| b == b'\t')
                 .take(5)
-                .map(|f| String::from_utf8_lossy(f).chars().take(64).collect())
+                .map(|f| String::from_utf8_lossy(f).into_owned())
                 .collect();
             let field = |i: usize| shown.get(i).cloned().unwrap_or_else(|| ".".into());
             vec![Row {
@@ -190,6 +190,13 @@ mod tests {
         assert!(rows[0].variant.is_ok() && rows[5].variant.is_ok());
         assert!([2, 3, 4, 6].iter().all(|&i| rows[i].variant.is_err()));
         assert_eq!((rows[4].contig.as_str(), rows[4].position), ("short", 7));
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_keeps_its_alleles_whole() {
+        let deleted = "ACGT".repeat(50);
+        let row = open(format!("{HEADER}chr1\tx\t.\t{deleted}\tA\t.\t.\t.\n").as_bytes()).unwrap().next();
+        assert_eq!(row.unwrap().unwrap().ref_allele, deleted);
     }
 
     #[test]
