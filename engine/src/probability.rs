@@ -64,6 +64,10 @@ pub fn judge(model: &ProbabilityModel, mode: InputMode, logit: f32) -> Result<Ve
     let Some(calibration) = model.modes.get(mode.as_str()) else {
         return Ok(Verdict::abstain(format!("the model has no calibration for input mode {mode}"), None));
     };
+    if calibration.answered_share == 0.0 {
+        let reason = format!("in input mode {mode} no thresholds were sure enough on validation");
+        return Ok(Verdict::abstain(reason, Some(calibration.prior)));
+    }
     let accuracy = calibration.answered_accuracy;
     if accuracy.is_nan() || accuracy < MIN_ANSWERED_ACCURACY {
         // Rounded down: 89.96 % must not read as the 90 % that are needed.
@@ -101,6 +105,7 @@ pub(crate) fn problem(model: &ProbabilityModel) -> Option<(String, String)> {
                 share(c.pathogenic_above) && c.pathogenic_above >= c.benign_below,
             ),
             ("answered_accuracy", c.answered_accuracy, share(c.answered_accuracy)),
+            ("answered_share", c.answered_share, share(c.answered_share)),
         ];
         let (field, value, _) = checks.into_iter().find(|(_, _, good)| !good)?;
         Some((format!("{mode}.{field}"), value.to_string()))
@@ -160,6 +165,11 @@ mod tests {
             assert_eq!((verdict.probability, verdict.band), (None, Band::None));
             assert!(verdict.abstained.is_some());
         }
+        let never = ModeCalibration { answered_share: 0.0, answered_accuracy: 1.0, ..calibration() };
+        let verdict = judge(&model(never), InputMode::Transcript, 9.0).unwrap();
+        assert!(
+            verdict.probability.is_none() && verdict.abstained.is_some_and(|why| why.contains("thresholds"))
+        );
         let verdict = judge(&model(calibration()), InputMode::SequenceOnly, 9.0).unwrap();
         assert!(verdict.probability.is_none() && verdict.abstained.is_some());
         let verdict = judge(&model(calibration()), InputMode::Transcript, 9.0).unwrap();

@@ -83,7 +83,7 @@ impl Reader {
                 .line
                 .split(|&b| b == b'\t')
                 .take(5)
-                .map(|f| String::from_utf8_lossy(f).chars().take(64).collect())
+                .map(|f| String::from_utf8_lossy(f).into_owned())
                 .collect();
             let field = |i: usize| shown.get(i).cloned().unwrap_or_else(|| ".".into());
             vec![Row {
@@ -211,6 +211,13 @@ mod tests {
             #CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nchr1\t5\t.\tA\tC\t.\t.\tX=1\n";
         let rows: Vec<Row> = open(twice.as_bytes()).unwrap().map(Result::unwrap).collect();
         assert!(rows.len() == 1 && rows[0].variant.is_ok());
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_keeps_its_alleles_whole() {
+        let deleted = "ACGT".repeat(50);
+        let row = open(format!("{HEADER}chr1\tx\t.\t{deleted}\tA\t.\t.\t.\n").as_bytes()).unwrap().next();
+        assert_eq!(row.unwrap().unwrap().ref_allele, deleted);
     }
 
     #[test]
