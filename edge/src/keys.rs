@@ -290,7 +290,7 @@ fn one_line<'a>(text: &'a str, expected: &'static str, place: &str) -> Result<&'
 }
 
 /// Hashes ids and bodies with a key of the box, so that the journal recognises a repeat without keeping the id.
-/// Whoever steals the box with this key can test a guess, and nothing more.
+/// Whoever steals the box with this key can test a guess of an id or a subject; of a body only once the id is known.
 #[derive(Clone)]
 pub struct IndexKey {
     key: Zeroizing<[u8; 32]>,
@@ -337,9 +337,10 @@ impl IndexKey {
         self.hash(b"locus-request-v1\0", &[terminal.as_bytes(), id.as_bytes()])
     }
 
-    /// Hash of a request's body, as bytes that are the same for the same question.
-    pub fn body(&self, body: &[u8]) -> [u8; 32] {
-        self.hash(b"locus-body-v1\0", &[body])
+    /// Hash of what was asked under an id, as bytes that are the same for the same question. Bound to the id: the
+    /// same question under two ids has nothing in common.
+    pub fn body(&self, terminal: &str, id: &str, body: &[u8]) -> [u8; 32] {
+        self.hash(b"locus-body-v1\0", &[terminal.as_bytes(), id.as_bytes(), body])
     }
 
     /// Tag of a subject within one segment of one journal: segments cannot be linked by it.
@@ -423,7 +424,6 @@ mod tests {
         assert_eq!(load_or_create_device_key(&OsVfs, &device).unwrap().to_bytes(), made.to_bytes());
         let public = folder.path().join("keys/device.key.pub");
         assert_eq!(read_device_public(&OsVfs, &public).unwrap(), made.verifying_key());
-        let index = folder.path().join("keys/index.key");
         std::fs::remove_file(&public).unwrap();
         load_or_create_device_key(&OsVfs, &device).unwrap();
         assert_eq!(read_device_public(&OsVfs, &public).unwrap(), made.verifying_key());
@@ -432,6 +432,7 @@ mod tests {
         std::fs::copy(folder.path().join("other/device.key.pub"), &public).unwrap();
         let mixed = load_or_create_device_key(&OsVfs, &device).unwrap_err();
         assert!(matches!(&mixed, KeyError::Mismatch { public: p, .. } if *p == public), "{mixed}");
+        let index = folder.path().join("keys/index.key");
         let key = IndexKey::load_or_create(&OsVfs, &index).unwrap();
         let again = IndexKey::load_or_create(&OsVfs, &index).unwrap();
         assert_eq!(key.request("bed-3", "7"), again.request("bed-3", "7"));
@@ -470,7 +471,8 @@ mod tests {
         assert_ne!(key.request("a", "bc"), key.request("ab", "c"));
         assert_ne!(key.request("a", "b"), IndexKey::generate().unwrap().request("a", "b"));
         assert_ne!(key.subject(&[0; 16], 1, "s"), key.subject(&[0; 16], 2, "s"));
-        assert_ne!(key.body(b"x"), key.body(b"y"));
+        assert_ne!(key.body("a", "1", b"x"), key.body("a", "1", b"y"));
+        assert_ne!(key.body("a", "1", b"x"), key.body("a", "2", b"x"), "equal questions do not show");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    JournalConfig, JournalError, KnownRequests, Recovery, RequestHash,
+    JournalConfig, JournalError, KnownRequests, Recovery,
     format::{Commit, Header, JournalId, MAX_HEADER, MAX_SEGMENT, Previous, file_name, segment_of},
     scan::{Depth, End, Segment, Walk},
     segment::{Position, io_at},
@@ -134,8 +134,9 @@ struct Found {
 impl Found {
     fn take(&mut self, segment: &Segment<'_>, known: &KnownRequests) {
         for head in segment.records.iter().map(|placed| &placed.record.head) {
-            let first = head.repeat_of.unwrap_or(head.index);
-            known.insert(RequestHash { id: head.id, body: head.body }, first, head.bundle);
+            if let Some(request) = head.request {
+                known.insert(request, head.repeat_of.unwrap_or(head.index), head.bundle);
+            }
         }
         self.journal = Some(segment.journal);
         self.free_index = self.free_index.max(segment.end.free_index());
