@@ -20,8 +20,10 @@ pub(super) const FRAME: usize = 5;
 pub const MAX_ENTRY: usize = 16 << 20;
 /// Longest segment that is read or written, in bytes.
 pub(super) const MAX_SEGMENT: u64 = 1 << 30;
-/// Longest header frame, in bytes: some two hundred recipients.
+/// Longest header frame, in bytes: [`MAX_RECIPIENTS`] take half of it.
 pub(super) const MAX_HEADER: u64 = 64 << 10;
+/// Most recipients of a segment.
+pub(super) const MAX_RECIPIENTS: usize = 128;
 const SIGNATURE: usize = 64;
 /// Bytes of a body's hash that are kept: enough to tell a reused id, too few to tell what was asked.
 pub(super) const BODY: usize = 2;
@@ -179,9 +181,9 @@ impl Head {
     pub(super) fn encode(&self) -> [u8; HEAD] {
         let mut out = [0; HEAD];
         let (slot, slot_hash) = self.slot.unwrap_or((0, [0; 32]));
+        let (id, body) = self.request.unwrap_or(([0; 32], [0; BODY]));
         out[..8].copy_from_slice(&self.index.to_le_bytes());
         out[8..16].copy_from_slice(&self.unix_ms.to_le_bytes());
-        let (id, body) = self.request.unwrap_or(([0; 32], [0; BODY]));
         out[16] = u8::from(self.repeat_of.is_some())
             | u8::from(self.slot.is_some()) << 1
             | u8::from(self.request.is_some()) << 2;

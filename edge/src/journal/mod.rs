@@ -33,7 +33,7 @@ use crate::{
     keys::{IndexKey, Recipient, random},
     vfs::{Vfs, VfsLock},
 };
-use format::{BODY, MAX_SEGMENT};
+use format::{BODY, MAX_RECIPIENTS, MAX_SEGMENT};
 use recover::resume;
 use segment::{OpenSegment, Position, io_at};
 use subjects::Table;
@@ -147,6 +147,10 @@ impl Journal {
     pub fn open(dir: &Path, config: JournalConfig) -> Result<(Self, Recovery), JournalError> {
         if config.recipients.is_empty() {
             return Err(JournalError::NoRecipients);
+        }
+        if config.recipients.len() > MAX_RECIPIENTS {
+            let (got, limit) = (config.recipients.len(), MAX_RECIPIENTS);
+            return Err(JournalError::TooManyRecipients { got, limit });
         }
         config.vfs.create_dir_all(dir).map_err(io_at("create", dir))?;
         let path = dir.join(LOCK);
