@@ -47,6 +47,7 @@ pub struct Flasher {
     trust: Trust,
     profile: DeviceProfile,
     options: LoadOptions,
+    dir: PathBuf,
 }
 
 /// What came of a flash, with its proof.
@@ -90,6 +91,28 @@ impl Proving for Prover<'_> {
             pipeline.go_back();
         }
     }
+
+    fn confirm(&mut self) {
+        if let Some(pipeline) = self.pipeline {
+            pipeline.confirm();
+        }
+    }
+
+    fn serves(&self, digest: &str) -> bool {
+        // Without a daemon nothing serves: what is recorded already is proved once more.
+        self.pipeline.and_then(Pipeline::active).is_some_and(|active| active.info.digest == digest)
+    }
+}
+
+/// What an operator is told of copies of the slot record that cannot be read.
+pub(crate) fn damaged_notices(copies: &[PathBuf]) -> Vec<String> {
+    let notice = |path: &PathBuf| {
+        format!(
+            "{} is damaged, the other copy of the slot record counts: flash or roll back to write both",
+            path.display()
+        )
+    };
+    copies.iter().map(notice).collect()
 }
 
 fn trust_of(config: &Config) -> Result<Trust, FlashError> {
@@ -125,6 +148,7 @@ impl Flasher {
             profile: config.device_profile()?,
             options: options_of(config, &state)?,
             store: FileSlotStore::open(Arc::new(OsVfs), &state.slots())?,
+            dir: state.slots(),
         })
     }
 
@@ -157,9 +181,6 @@ impl Flasher {
             provider: None,
         };
         let flashed = change(&mut self.store, &self.trust, &mut prover)?;
-        if let Some(pipeline) = pipeline {
-            pipeline.confirm();
-        }
         Ok(FlashReport { flashed, golden: prover.golden, provider: prover.provider })
     }
 
@@ -168,19 +189,22 @@ impl Flasher {
     /// # Errors
     /// [`SlotError`] where the record cannot be read: unknown state is never guessed at.
     pub fn boot(&mut self, pipeline: &Pipeline) -> Result<Vec<String>, SlotError> {
-        let boot = slots::boot(&mut self.store, &self.trust)?;
-        let mut notices = Vec::new();
+        let damaged = FileSlotStore::damaged_copies(&OsVfs, &self.dir)?;
+        let (profile, options) = (&self.profile, &self.options);
+        let boot = slots::boot(&mut self.store, &self.trust, &mut |bundle| {
+            pipeline.swap(Scorer::open(bundle, profile, options)?)?;
+            pipeline.confirm();
+            Ok(())
+        })?;
+        let mut notices = damaged_notices(&damaged);
         notices.extend(boot.reverted.map(|digest| format!("a restart ended the trial of {digest}")));
-        notices.extend(boot.fallback.map(|reason| format!("the active model does not serve: {reason}")));
-        if let Some(bundle) = &boot.bundle {
-            let started = Scorer::open(bundle, &self.profile, &self.options)
-                .map_err(|error| error.to_string())
-                .and_then(|scorer| pipeline.swap(scorer));
-            match started {
-                Ok(()) => pipeline.confirm(),
-                Err(reason) => notices.push(format!("model {} does not serve: {reason}", bundle.digest())),
-            }
-        }
+        notices.extend(boot.fallback.map(|reason| {
+            let serves = boot.bundle.map_or_else(
+                || "nothing serves".to_owned(),
+                |bundle| format!("the previous one serves, {}", bundle.digest()),
+            );
+            format!("the active model does not serve, {serves}: {reason}")
+        }));
         for notice in &notices {
             tracing::error!("{notice}");
         }
