@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use locus_engine::{Bundle, GoldenReport, LoadOptions, Scorer, Trust, TrustedKey};
+use locus_engine::{
+    ActivePrecision, Bundle, EngineKind, GoldenReport, LoadOptions, Scorer, Trust, TrustedKey,
+};
 use locus_firmware_config::profile::DeviceProfile;
 use serde::Serialize;
 
@@ -70,9 +72,26 @@ struct Prover<'a> {
     provider: Option<String>,
 }
 
+/// Opens a model on this device. An engine without numbers of its own, whose self-test proves nothing, serves only
+/// where nothing else is asked for.
+fn open(bundle: &Bundle, profile: &DeviceProfile, options: &LoadOptions) -> Result<Scorer, BoxError> {
+    let scorer = Scorer::open(bundle, profile, options)?;
+    if scorer.spec().precision == ActivePrecision::Fake && options.order != [EngineKind::Fake] {
+        let tried: Vec<String> =
+            scorer.skipped().iter().map(|one| format!("{}: {}", one.engine, one.reason)).collect();
+        return Err(format!(
+            "got the fake engine, whose answers mean nothing, expected one that passes the self-test ({}); \
+             engine.order = [\"fake\"] alone asks for it",
+            if tried.is_empty() { "it comes first".to_owned() } else { tried.join("; ") }
+        )
+        .into());
+    }
+    Ok(scorer)
+}
+
 impl Proving for Prover<'_> {
     fn self_test(&mut self, bundle: &Bundle) -> Result<(), BoxError> {
-        let mut scorer = Scorer::open(bundle, self.flasher.0, self.flasher.1)?;
+        let mut scorer = open(bundle, self.flasher.0, self.flasher.1)?;
         self.golden = Some(scorer.golden_self_test()?);
         self.provider = Some(scorer.spec().provider.clone());
         self.ready = Some(scorer);
@@ -192,7 +211,7 @@ impl Flasher {
         let damaged = FileSlotStore::damaged_copies(&OsVfs, &self.dir)?;
         let (profile, options) = (&self.profile, &self.options);
         let boot = slots::boot(&mut self.store, &self.trust, &mut |bundle| {
-            pipeline.swap(Scorer::open(bundle, profile, options)?)?;
+            pipeline.swap(open(bundle, profile, options)?)?;
             pipeline.confirm();
             Ok(())
         })?;
@@ -217,5 +236,26 @@ impl Flasher {
     /// [`SlotError`].
     pub fn state(&self) -> Result<SlotRecord, SlotError> {
         self.store.state()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_without_numbers_serves_only_where_nothing_else_is_asked_for() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/variant-effect.locus");
+        let bundle = Bundle::open(path, &Trust::AllowUnsigned).unwrap();
+        let profile = DeviceProfile::named("x86-cpu").unwrap();
+        let open_with = |order: &[EngineKind]| {
+            let options = LoadOptions { order: order.to_vec(), ..LoadOptions::default() };
+            open(&bundle, &profile, &options).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(open_with(&[EngineKind::Fake]), Ok(()));
+        let first = open_with(&[EngineKind::Fake, EngineKind::Tract]).unwrap_err();
+        assert!(first.contains("it comes first"), "{first}");
+        let last = open_with(&[EngineKind::OrtTensorrt, EngineKind::Fake]).unwrap_err();
+        assert!(last.contains("got the fake engine") && last.contains("ort-tensorrt: "), "{last}");
     }
 }
