@@ -16,7 +16,7 @@ use std::{
 
 use locus_edge::client::HttpTerminal;
 use locus_firmware_config::message::{Answer, Outcome};
-use locus_tests::{Rig, facts, program, root, variation};
+use locus_tests::{Daemon, Rig, facts, program, root, variation};
 use rand::{RngExt as _, SeedableRng as _};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -132,6 +132,49 @@ fn a_model_whose_golden_answers_are_wrong_here_does_not_serve() {
     assert_eq!(daemon.http("x").unwrap().get("/ready").unwrap().0, 200);
 }
 
+fn health(daemon: &Daemon) -> serde_json::Value {
+    serde_json::from_slice(&daemon.http("x").unwrap().get("/health").unwrap().1).unwrap()
+}
+
+fn flash(rig: &Rig, path: &Path) -> serde_json::Value {
+    serde_json::from_str(&rig.ctl(&["flash", "--json", &path.display().to_string()]).unwrap()).unwrap()
+}
+
+#[test]
+fn what_is_damaged_in_the_slots_is_told_until_it_is_mended() {
+    let rig = Rig::new("").unwrap();
+    rig.flash().unwrap();
+    let one = model(&rig, "one", 1, 2.0);
+    let digest = flash(&rig, &one)["digest"].as_str().unwrap().to_owned();
+    let stored = rig.path(&format!("state/slots/bundles/{digest}.locus"));
+    let mut bytes = fs::read(&stored).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&stored, bytes).unwrap();
+    let daemon = rig.start().unwrap();
+    let fallen = health(&daemon);
+    let notice = fallen["notices"][0].as_str().unwrap();
+    assert!(notice.contains("does not serve, the previous one serves"), "{notice}");
+    assert_eq!(fallen["model"]["name"], "variant-effect");
+    refused(&rig, &root().join("models/variant-effect.locus"), "the bundle is unsigned");
+    assert_eq!(health(&daemon)["notices"], fallen["notices"], "nothing was mended");
+    let mended = flash(&rig, &one);
+    assert_eq!((&mended["unchanged"], &mended["digest"]), (&false.into(), &digest.as_str().into()));
+    let whole = health(&daemon);
+    assert_eq!((&whole["model"]["name"], &whole["notices"]), (&"one".into(), &serde_json::json!([])));
+    daemon.terminate().unwrap();
+    fs::write(rig.path("state/slots/record.0"), b"LOCUSSL1 no more").unwrap();
+    let shown = rig.ctl_output(&["slots"]).unwrap();
+    assert!(shown.status.success() && String::from_utf8_lossy(&shown.stderr).contains("record.0 is damaged"));
+    let daemon = rig.start().unwrap();
+    assert_eq!(flash(&rig, &one)["unchanged"], true);
+    let notices = health(&daemon)["notices"].clone();
+    assert!(notices[0].as_str().is_some_and(|notice| notice.contains("record.0 is damaged")), "{notices}");
+    rig.ctl(&["rollback"]).unwrap();
+    assert_eq!(health(&daemon)["notices"], serde_json::json!([]));
+    assert!(rig.ctl_output(&["slots"]).unwrap().stderr.is_empty(), "both copies are written");
+}
+
 /// What one model says of every variant, and which it is.
 struct Voice {
     digest: String,
@@ -229,15 +272,12 @@ async fn models_change_while_terminals_ask_and_every_answer_is_of_one_alone() {
         let seen = asker.await.unwrap();
         assert!(seen.contains("one") && seen.contains("two"), "{seen:?}");
     }
-    let health: serde_json::Value =
-        serde_json::from_slice(&daemon.http("x").unwrap().get("/health").unwrap().1).unwrap();
-    assert_eq!(health["model"]["name"], "one", "back from two");
-    assert!(health["free_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{health}");
+    let back = health(&daemon);
+    assert_eq!(back["model"]["name"], "one", "back from two");
+    assert!(back["free_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{back}");
     daemon.terminate().unwrap();
     let daemon = rig.start().unwrap();
-    let health: serde_json::Value =
-        serde_json::from_slice(&daemon.http("x").unwrap().get("/health").unwrap().1).unwrap();
-    assert_eq!(health["model"]["name"], "one", "and after a restart");
+    assert_eq!(health(&daemon)["model"]["name"], "one", "and after a restart");
 }
 
 fn start_flash(rig: &Rig, path: &Path) -> Child {
@@ -294,10 +334,8 @@ fn a_flash_killed_at_any_moment_leaves_one_model_that_serves() {
     assert!(midway > 0, "no kill came after the flash had begun to write");
     let active = slots(&rig)["active"].clone();
     let daemon = rig.start().unwrap();
-    let http = daemon.http("x").unwrap();
-    assert_eq!(http.get("/ready").unwrap().0, 200);
-    let health: serde_json::Value = serde_json::from_slice(&http.get("/health").unwrap().1).unwrap();
-    assert_eq!(health["model"]["digest"], active);
+    assert_eq!(daemon.http("x").unwrap().get("/ready").unwrap().0, 200);
+    assert_eq!(health(&daemon)["model"]["digest"], active);
     drop(daemon);
     rig.ctl(&["flash", &rig.path("signed.locus").display().to_string()]).unwrap();
     let left = fs::read_dir(rig.path("state/slots/bundles")).unwrap().count();
