@@ -16,7 +16,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{flashing::Flasher, health::Health, state::StateDir};
+use crate::{
+    flashing::{FlashReport, Flasher},
+    health::Health,
+    state::StateDir,
+};
 
 /// Longest order, in bytes.
 const MAX_ORDER_BYTES: u64 = 16 << 10;
@@ -90,9 +94,12 @@ async fn serve(stream: tokio::net::UnixStream, flasher: Arc<Mutex<Flasher>>, hea
 }
 
 fn obey(order: Order, flasher: &Mutex<Flasher>, health: &Arc<Health>) -> Reply {
-    let changed = |result: Result<_, crate::slots::SlotError>| match result {
+    let changed = |result: Result<FlashReport, crate::slots::SlotError>| match result {
         Ok(report) => {
-            health.notice(Vec::new());
+            // What was to be known of the slots is settled by a model that was proved and recorded just now.
+            if !report.flashed.unchanged {
+                health.notice(Vec::new());
+            }
             value(&report)
         }
         Err(error) => Reply::Error(error.to_string()),

@@ -148,6 +148,7 @@ pub async fn run(
     let mut running = Running::start(&config, &state, &pipeline).await?;
     let health = Arc::new(Health {
         pipeline: pipeline.clone(),
+        state: state.clone(),
         site: config.site.clone(),
         box_name: config.r#box.clone(),
         started: Instant::now(),

@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use locus_engine::{Bundle, GoldenReport, LoadOptions, Scorer, Trust, TrustedKey};
+use locus_engine::{
+    ActivePrecision, Bundle, EngineKind, GoldenReport, LoadOptions, Scorer, Trust, TrustedKey,
+};
 use locus_firmware_config::profile::DeviceProfile;
 use serde::Serialize;
 
@@ -47,6 +49,7 @@ pub struct Flasher {
     trust: Trust,
     profile: DeviceProfile,
     options: LoadOptions,
+    dir: PathBuf,
 }
 
 /// What came of a flash, with its proof.
@@ -69,9 +72,26 @@ struct Prover<'a> {
     provider: Option<String>,
 }
 
+/// Opens a model on this device. An engine without numbers of its own, whose self-test proves nothing, serves only
+/// where nothing else is asked for.
+fn open(bundle: &Bundle, profile: &DeviceProfile, options: &LoadOptions) -> Result<Scorer, BoxError> {
+    let scorer = Scorer::open(bundle, profile, options)?;
+    if scorer.spec().precision == ActivePrecision::Fake && options.order != [EngineKind::Fake] {
+        let tried: Vec<String> =
+            scorer.skipped().iter().map(|one| format!("{}: {}", one.engine, one.reason)).collect();
+        return Err(format!(
+            "got the fake engine, whose answers mean nothing, expected one that passes the self-test ({}); \
+             engine.order = [\"fake\"] alone asks for it",
+            if tried.is_empty() { "it comes first".to_owned() } else { tried.join("; ") }
+        )
+        .into());
+    }
+    Ok(scorer)
+}
+
 impl Proving for Prover<'_> {
     fn self_test(&mut self, bundle: &Bundle) -> Result<(), BoxError> {
-        let mut scorer = Scorer::open(bundle, self.flasher.0, self.flasher.1)?;
+        let mut scorer = open(bundle, self.flasher.0, self.flasher.1)?;
         self.golden = Some(scorer.golden_self_test()?);
         self.provider = Some(scorer.spec().provider.clone());
         self.ready = Some(scorer);
@@ -90,6 +110,28 @@ impl Proving for Prover<'_> {
             pipeline.go_back();
         }
     }
+
+    fn confirm(&mut self) {
+        if let Some(pipeline) = self.pipeline {
+            pipeline.confirm();
+        }
+    }
+
+    fn serves(&self, digest: &str) -> bool {
+        // Without a daemon nothing serves: what is recorded already is proved once more.
+        self.pipeline.and_then(Pipeline::active).is_some_and(|active| active.info.digest == digest)
+    }
+}
+
+/// What an operator is told of copies of the slot record that cannot be read.
+pub(crate) fn damaged_notices(copies: &[PathBuf]) -> Vec<String> {
+    let notice = |path: &PathBuf| {
+        format!(
+            "{} is damaged, the other copy of the slot record counts: flash or roll back to write both",
+            path.display()
+        )
+    };
+    copies.iter().map(notice).collect()
 }
 
 fn trust_of(config: &Config) -> Result<Trust, FlashError> {
@@ -125,6 +167,7 @@ impl Flasher {
             profile: config.device_profile()?,
             options: options_of(config, &state)?,
             store: FileSlotStore::open(Arc::new(OsVfs), &state.slots())?,
+            dir: state.slots(),
         })
     }
 
@@ -157,9 +200,6 @@ impl Flasher {
             provider: None,
         };
         let flashed = change(&mut self.store, &self.trust, &mut prover)?;
-        if let Some(pipeline) = pipeline {
-            pipeline.confirm();
-        }
         Ok(FlashReport { flashed, golden: prover.golden, provider: prover.provider })
     }
 
@@ -168,19 +208,22 @@ impl Flasher {
     /// # Errors
     /// [`SlotError`] where the record cannot be read: unknown state is never guessed at.
     pub fn boot(&mut self, pipeline: &Pipeline) -> Result<Vec<String>, SlotError> {
-        let boot = slots::boot(&mut self.store, &self.trust)?;
-        let mut notices = Vec::new();
+        let damaged = FileSlotStore::damaged_copies(&OsVfs, &self.dir)?;
+        let (profile, options) = (&self.profile, &self.options);
+        let boot = slots::boot(&mut self.store, &self.trust, &mut |bundle| {
+            pipeline.swap(open(bundle, profile, options)?)?;
+            pipeline.confirm();
+            Ok(())
+        })?;
+        let mut notices = damaged_notices(&damaged);
         notices.extend(boot.reverted.map(|digest| format!("a restart ended the trial of {digest}")));
-        notices.extend(boot.fallback.map(|reason| format!("the active model does not serve: {reason}")));
-        if let Some(bundle) = &boot.bundle {
-            let started = Scorer::open(bundle, &self.profile, &self.options)
-                .map_err(|error| error.to_string())
-                .and_then(|scorer| pipeline.swap(scorer));
-            match started {
-                Ok(()) => pipeline.confirm(),
-                Err(reason) => notices.push(format!("model {} does not serve: {reason}", bundle.digest())),
-            }
-        }
+        notices.extend(boot.fallback.map(|reason| {
+            let serves = boot.bundle.map_or_else(
+                || "nothing serves".to_owned(),
+                |bundle| format!("the previous one serves, {}", bundle.digest()),
+            );
+            format!("the active model does not serve, {serves}: {reason}")
+        }));
         for notice in &notices {
             tracing::error!("{notice}");
         }
@@ -193,5 +236,26 @@ impl Flasher {
     /// [`SlotError`].
     pub fn state(&self) -> Result<SlotRecord, SlotError> {
         self.store.state()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_without_numbers_serves_only_where_nothing_else_is_asked_for() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/variant-effect.locus");
+        let bundle = Bundle::open(path, &Trust::AllowUnsigned).unwrap();
+        let profile = DeviceProfile::named("x86-cpu").unwrap();
+        let open_with = |order: &[EngineKind]| {
+            let options = LoadOptions { order: order.to_vec(), ..LoadOptions::default() };
+            open(&bundle, &profile, &options).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(open_with(&[EngineKind::Fake]), Ok(()));
+        let first = open_with(&[EngineKind::Fake, EngineKind::Tract]).unwrap_err();
+        assert!(first.contains("it comes first"), "{first}");
+        let last = open_with(&[EngineKind::OrtTensorrt, EngineKind::Fake]).unwrap_err();
+        assert!(last.contains("got the fake engine") && last.contains("ort-tensorrt: "), "{last}");
     }
 }

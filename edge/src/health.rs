@@ -10,7 +10,7 @@ use locus_firmware_config::message::ModelInfo;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
 
-use crate::{journal::Recovery, pipeline::Pipeline, transport::mqtt::Link};
+use crate::{journal::Recovery, pipeline::Pipeline, state::StateDir, transport::mqtt::Link};
 
 /// Borders of the latency histograms, in seconds.
 const SECONDS: [f64; 16] =
@@ -20,6 +20,7 @@ const SECONDS: [f64; 16] =
 #[derive(Debug)]
 pub struct Health {
     pub(crate) pipeline: Pipeline,
+    pub(crate) state: StateDir,
     pub(crate) site: String,
     pub(crate) box_name: String,
     pub(crate) started: Instant,
@@ -51,6 +52,8 @@ pub struct Report {
     pub engine: Option<EngineReport>,
     /// What is kept.
     pub journal: JournalReport,
+    /// Bytes that are free in the state folder; null where the system does not say.
+    pub free_bytes: Option<u64>,
     /// Units of work waiting or running.
     pub queue_units: u32,
     /// Most units.
@@ -131,6 +134,7 @@ impl Health {
                 recovered_torn_bytes: self.recovery.torn_bytes,
                 recovered_clean: self.recovery.clean,
             },
+            free_bytes: self.state.free_bytes().ok(),
             queue_units,
             queue_limit,
             mqtt_connected: self
@@ -145,6 +149,9 @@ impl Health {
     pub fn metrics_text(&self) -> String {
         let (units, _) = self.pipeline.load();
         metrics::gauge!("locus_queue_units").set(f64::from(units));
+        if let Ok(bytes) = self.state.free_bytes() {
+            metrics::gauge!("locus_state_free_bytes").set(bytes as f64);
+        }
         metrics::gauge!("locus_ready").set(if self.ready() { 1.0 } else { 0.0 });
         self.metrics.as_ref().map_or_else(String::new, PrometheusHandle::render)
     }

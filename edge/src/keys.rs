@@ -26,7 +26,7 @@ use hpke::{Deserializable, Kem as _, Serializable};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::vfs::{Access, Vfs, folder_of, write_atomic};
+use crate::vfs::{self, Access, Vfs, folder_of};
 
 pub(crate) type Kem = hpke::kem::X25519HkdfSha256;
 
@@ -63,6 +63,16 @@ pub enum KeyError {
     Exposed {
         /// The file.
         path: PathBuf,
+    },
+    /// The public half of the device's key is another key's.
+    #[error(
+        "{public} is not the public half of {private}: put back the one that belongs to it, or remove {public} and it is written again"
+    )]
+    Mismatch {
+        /// The private key.
+        private: PathBuf,
+        /// What is beside it.
+        public: PathBuf,
     },
     /// The machine gives no random numbers.
     #[error("no random numbers: {detail}")]
@@ -130,10 +140,7 @@ fn read_private(vfs: &dyn Vfs, path: &Path) -> Result<Zeroizing<String>, KeyErro
 }
 
 fn write_new(vfs: &dyn Vfs, path: &Path, text: &str, access: Access) -> Result<(), KeyError> {
-    if vfs.exists(path).map_err(io_at(path))? {
-        return Err(io_at(path)(io::ErrorKind::AlreadyExists.into()));
-    }
-    write_atomic(vfs, path, text.as_bytes(), access).map_err(io_at(path))
+    vfs::write_new(vfs, path, text.as_bytes(), access).map_err(io_at(path))
 }
 
 /// Whom results are sealed to: a public key.
@@ -283,7 +290,7 @@ fn one_line<'a>(text: &'a str, expected: &'static str, place: &str) -> Result<&'
 }
 
 /// Hashes ids and bodies with a key of the box, so that the journal recognises a repeat without keeping the id.
-/// Whoever steals the box with this key can test a guess, and nothing more.
+/// Whoever steals the box with this key can test a guess of an id or a subject; of a body only once the id is known.
 #[derive(Clone)]
 pub struct IndexKey {
     key: Zeroizing<[u8; 32]>,
@@ -330,9 +337,10 @@ impl IndexKey {
         self.hash(b"locus-request-v1\0", &[terminal.as_bytes(), id.as_bytes()])
     }
 
-    /// Hash of a request's body, as bytes that are the same for the same question.
-    pub fn body(&self, body: &[u8]) -> [u8; 32] {
-        self.hash(b"locus-body-v1\0", &[body])
+    /// Hash of what was asked under an id, as bytes that are the same for the same question. Bound to the id: the
+    /// same question under two ids has nothing in common.
+    pub fn body(&self, terminal: &str, id: &str, body: &[u8]) -> [u8; 32] {
+        self.hash(b"locus-body-v1\0", &[terminal.as_bytes(), id.as_bytes(), body])
     }
 
     /// Tag of a subject within one segment of one journal: segments cannot be linked by it.
@@ -350,7 +358,8 @@ impl fmt::Debug for IndexKey {
 /// Reads the device's signing key, or makes `path` (0600, PKCS#8 PEM) and `path.pub` (SPKI PEM).
 ///
 /// # Errors
-/// [`KeyError`].
+/// [`KeyError`]; [`KeyError::Mismatch`] where the two are not one pair: whoever verified with the public one
+/// would call every new record forged.
 pub fn load_or_create_device_key(vfs: &dyn Vfs, path: &Path) -> Result<SigningKey, KeyError> {
     let wrong = || KeyError::Format {
         place: path.display().to_string(),
@@ -373,14 +382,15 @@ pub fn load_or_create_device_key(vfs: &dyn Vfs, path: &Path) -> Result<SigningKe
 fn write_device_public(vfs: &dyn Vfs, path: &Path, key: &SigningKey) -> Result<(), KeyError> {
     let public = PathBuf::from(format!("{}.pub", path.display()));
     if vfs.exists(&public).map_err(io_at(&public))? {
-        return Ok(());
+        let same = read_device_public(vfs, &public)? == key.verifying_key();
+        return same.then_some(()).ok_or_else(|| KeyError::Mismatch { private: path.to_owned(), public });
     }
     let pem = key.verifying_key().to_public_key_pem(LineEnding::LF).map_err(|_| KeyError::Format {
         place: public.display().to_string(),
         expected: "Ed25519 public key",
         detail: "it cannot be written as PEM",
     })?;
-    write_atomic(vfs, &public, pem.as_bytes(), Access::Public).map_err(io_at(&public))
+    write_new(vfs, &public, &pem, Access::Public)
 }
 
 /// Reads a device's public key (SPKI PEM).
@@ -414,6 +424,14 @@ mod tests {
         assert_eq!(load_or_create_device_key(&OsVfs, &device).unwrap().to_bytes(), made.to_bytes());
         let public = folder.path().join("keys/device.key.pub");
         assert_eq!(read_device_public(&OsVfs, &public).unwrap(), made.verifying_key());
+        std::fs::remove_file(&public).unwrap();
+        load_or_create_device_key(&OsVfs, &device).unwrap();
+        assert_eq!(read_device_public(&OsVfs, &public).unwrap(), made.verifying_key());
+        let other = folder.path().join("other/device.key");
+        load_or_create_device_key(&OsVfs, &other).unwrap();
+        std::fs::copy(folder.path().join("other/device.key.pub"), &public).unwrap();
+        let mixed = load_or_create_device_key(&OsVfs, &device).unwrap_err();
+        assert!(matches!(&mixed, KeyError::Mismatch { public: p, .. } if *p == public), "{mixed}");
         let index = folder.path().join("keys/index.key");
         let key = IndexKey::load_or_create(&OsVfs, &index).unwrap();
         let again = IndexKey::load_or_create(&OsVfs, &index).unwrap();
@@ -453,7 +471,8 @@ mod tests {
         assert_ne!(key.request("a", "bc"), key.request("ab", "c"));
         assert_ne!(key.request("a", "b"), IndexKey::generate().unwrap().request("a", "b"));
         assert_ne!(key.subject(&[0; 16], 1, "s"), key.subject(&[0; 16], 2, "s"));
-        assert_ne!(key.body(b"x"), key.body(b"y"));
+        assert_ne!(key.body("a", "1", b"x"), key.body("a", "1", b"y"));
+        assert_ne!(key.body("a", "1", b"x"), key.body("a", "2", b"x"), "equal questions do not show");
     }
 
     #[test]

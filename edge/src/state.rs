@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::vfs::{Access, OsVfs, Vfs, write_atomic};
+use crate::vfs::{self, Access, OsVfs, Vfs, write_atomic};
 
 /// Largest endpoints file, in bytes.
 const MAX_ENDPOINTS_BYTES: u64 = 64 << 10;
@@ -22,6 +22,14 @@ impl StateDir {
     /// The state folder at a path; nothing is made yet.
     pub fn new(root: &Path) -> Self {
         Self { root: root.to_owned() }
+    }
+
+    /// Bytes that are free where the state folder lies: a journal without room stops the box.
+    ///
+    /// # Errors
+    /// The folder is gone.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        vfs::free_bytes(&self.root)
     }
 
     /// Models and the record of what serves.

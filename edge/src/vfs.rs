@@ -9,8 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+#[cfg(test)]
 mod faulty;
 
+#[cfg(test)]
 pub use faulty::{Fault, FaultyVfs};
 
 /// Who may read a new file.
@@ -66,6 +68,9 @@ pub trait Vfs: Send + Sync + Debug {
     /// Renames a file over whatever has the new name; durable after [`Vfs::sync_dir`].
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Renames a file to a name that must be free, else `AlreadyExists`; durable after [`Vfs::sync_dir`].
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes a file; durable after [`Vfs::sync_dir`].
     fn remove(&self, path: &Path) -> io::Result<()>;
 
@@ -84,20 +89,52 @@ pub trait Vfs: Send + Sync + Debug {
 
 /// Puts a file in place whole or not at all: temporary name, sync, rename, sync of the folder.
 pub fn write_atomic(vfs: &dyn Vfs, path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
-    let folder = folder_of(path);
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    let temporary = PathBuf::from(temporary);
-    match vfs.remove(&temporary) {
+    let temporary = beside(path, ".tmp");
+    write_beside(vfs, &temporary, bytes, access, || vfs.rename(&temporary, path))?;
+    vfs.sync_dir(folder_of(path))
+}
+
+/// As [`write_atomic`], for a name that must be free: whoever comes second is told `AlreadyExists`.
+pub fn write_new(vfs: &dyn Vfs, path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+    if vfs.exists(path)? {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    // A name of this process: two that write at once do not share a temporary file.
+    let temporary = beside(path, &format!(".{}.tmp", std::process::id()));
+    write_beside(vfs, &temporary, bytes, access, || vfs.rename_new(&temporary, path))?;
+    vfs.sync_dir(folder_of(path))
+}
+
+/// Writes the temporary file and moves it; after an error it is gone, so that a full disk is not filled further.
+fn write_beside(
+    vfs: &dyn Vfs,
+    temporary: &Path,
+    bytes: &[u8],
+    access: Access,
+    place: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    match vfs.remove(temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = vfs.create(&temporary, access)?;
-    file.append(bytes)?;
-    file.sync()?;
-    drop(file);
-    vfs.rename(&temporary, path)?;
-    vfs.sync_dir(folder)
+    let mut file = vfs.create(temporary, access)?;
+    let written = file.append(bytes).and_then(|()| file.sync()).and_then(|()| place());
+    if written.is_err() {
+        let _ = vfs.remove(temporary);
+    }
+    written
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
+/// Bytes that are free for this process where a folder lies.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(folder)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 pub(crate) fn folder_of(path: &Path) -> &Path {
@@ -204,6 +241,11 @@ impl Vfs for OsVfs {
         std::fs::rename(from, to)
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
     }
@@ -251,6 +293,15 @@ mod tests {
             assert!(vfs.is_private(&path).unwrap());
             assert!(vfs.exists(&path).unwrap());
             assert_eq!(vfs.create(&path, Access::Group).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            assert_eq!(
+                write_new(vfs, &path, b"two", Access::Group).unwrap_err().kind(),
+                io::ErrorKind::AlreadyExists
+            );
+            let second = dir.join("g");
+            vfs.create(&second, Access::Group).unwrap();
+            assert_eq!(vfs.rename_new(&second, &path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+            vfs.rename_new(&second, &dir.join("h")).unwrap();
+            vfs.remove(&dir.join("h")).unwrap();
             let mut file = vfs.open(&path).unwrap();
             file.append(b"!").unwrap();
             file.write_at(1, b"HR").unwrap();
@@ -274,5 +325,22 @@ mod tests {
             let missing = root.join("none/f");
             assert_eq!(vfs.create(&missing, Access::Group).unwrap_err().kind(), io::ErrorKind::NotFound);
         }
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_written_leaves_nothing_behind() {
+        for at in 1.. {
+            let vfs = FaultyVfs::new();
+            vfs.create_dir_all(Path::new("/d")).unwrap();
+            let path = Path::new("/d/f");
+            vfs.fail_at(vfs.operations() + at, Fault::Error(io::ErrorKind::StorageFull));
+            let done = write_atomic(&vfs, path, b"whole", Access::Group).is_ok();
+            let left = vfs.files();
+            assert!(left.is_empty() || left == [(path.to_owned(), b"whole".to_vec())], "{at}: {left:?}");
+            if done {
+                break;
+            }
+        }
+        assert!(free_bytes(tempfile::tempdir().unwrap().path()).unwrap() > 0);
     }
 }

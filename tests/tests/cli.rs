@@ -169,6 +169,24 @@ fn a_changed_journal_is_found_and_two_daemons_do_not_share_one() {
     let kept = rig.path("kept.jsonl").display().to_string();
     let verify = || rig.ctl_output(&["journal", "verify", "--receipts", &kept]).unwrap();
     assert!(verify().status.success());
+    // Away from the box, with a copy of the journal and the device's public key alone.
+    let (laptop, none) = (tempfile::tempdir().unwrap(), "/none/locusd.toml");
+    let away = |name: &str| laptop.path().join(name).display().to_string();
+    fs::create_dir(away("journal")).unwrap();
+    for file in fs::read_dir(rig.path("state/journal")).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), laptop.path().join("journal").join(file.file_name())).unwrap();
+    }
+    fs::copy(rig.path("state/keys/device.key.pub"), away("device.pub")).unwrap();
+    let (dir, device, hospital) =
+        (away("journal"), away("device.pub"), rig.path("hospital.key").display().to_string());
+    let place = ["--dir", &dir, "--device-key", &device];
+    let (code, text, _) = run("locusctl", &[&["--config", none, "journal", "verify"], &place[..]].concat());
+    assert!(code == 0 && text.contains("1 records") && text.contains("closed properly"), "{text}");
+    let export = ["--config", none, "journal", "export", "--identity", &hospital];
+    let (code, text, _) = run("locusctl", &[&export[..], &place[..]].concat());
+    assert!(code == 0 && text.lines().count() == 1, "{text}");
+    let (code, _, error) = run("locusctl", &["--config", none, "journal", "verify", "--dir", &dir]);
+    assert!(code == 1 && error.contains("both --dir and --device-key") && error.contains(none), "{error}");
     let segment = rig.path("state/journal/00000001.seg");
     let mut bytes = fs::read(&segment).unwrap();
     let whole = bytes.clone();

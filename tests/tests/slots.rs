@@ -2,18 +2,21 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
-    path::PathBuf,
-    process::Stdio,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use locus_firmware_config::message::Outcome;
-use locus_tests::{Rig, facts, program, root, variation};
+use locus_edge::client::HttpTerminal;
+use locus_firmware_config::message::{Answer, Outcome};
+use locus_tests::{Daemon, Rig, facts, program, root, variation};
 use rand::{RngExt as _, SeedableRng as _};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,19 +25,24 @@ fn slots(rig: &Rig) -> serde_json::Value {
     serde_json::from_str(&rig.ctl(&["slots", "--json"]).unwrap()).unwrap()
 }
 
-/// A signed model of another name and counter.
-fn model(rig: &Rig, name: &str, counter: u64) -> PathBuf {
+/// A signed model of another name and counter, with its temperature times and its prior over `factor`: what it says
+/// is another model's only where that is 1.
+fn model(rig: &Rig, name: &str, counter: u64, factor: f64) -> PathBuf {
     let (unsigned, signed) = (rig.path(&format!("{name}.unsigned")), rig.path(&format!("{name}.locus")));
     let bytes = variation(|manifest| {
         manifest.name = name.into();
         manifest.security_counter = counter;
+        for calibration in manifest.probability.modes.values_mut() {
+            calibration.temperature *= factor;
+            calibration.prior /= factor;
+        }
     });
     fs::write(&unsigned, bytes.unwrap()).unwrap();
     rig.sign(&unsigned, &signed).unwrap();
     signed
 }
 
-fn refused(rig: &Rig, path: &std::path::Path, reason: &str) {
+fn refused(rig: &Rig, path: &Path, reason: &str) {
     let output = rig.ctl_output(&["flash", &path.display().to_string()]).unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && text.contains(reason), "{}: {text}", path.display());
@@ -46,7 +54,11 @@ fn what_is_not_signed_whole_new_enough_and_right_on_this_device_does_not_serve()
     rig.flash().unwrap();
     let before = slots(&rig);
     assert!(before["active"].is_string() && before["previous"].is_null());
-    refused(&rig, &root().join("models/variant-effect.locus"), "signature");
+    refused(
+        &rig,
+        &root().join("models/variant-effect.locus"),
+        "the bundle is unsigned, expected a signature",
+    );
     // Signed by a key that this box does not trust.
     let stranger = rig.path("stranger");
     let run = |arguments: &[&std::ffi::OsStr]| {
@@ -62,27 +74,32 @@ fn what_is_not_signed_whole_new_enough_and_right_on_this_device_does_not_serve()
         root().join("models/variant-effect.locus").as_os_str(),
         foreign.as_os_str(),
     ]);
-    refused(&rig, &foreign, "key");
+    refused(&rig, &foreign, "signed by ");
     let good = fs::read(rig.path("signed.locus")).unwrap();
-    for (name, at) in [("manifest", 700), ("part", good.len() / 2), ("end", good.len() - 5_000)] {
+    for (name, at, reason) in [
+        ("manifest", 700, "does not fit this manifest; the bundle was altered"),
+        ("part", good.len() / 2, "part fp32.onnx has SHA-256"),
+        ("end", good.len() - 5_000, "part int8.onnx has SHA-256"),
+    ] {
         let mut bytes = good.clone();
         bytes[at] ^= 1;
         let path = rig.path(&format!("flipped-{name}.locus"));
         fs::write(&path, bytes).unwrap();
-        refused(&rig, &path, "locusctl:");
+        refused(&rig, &path, reason);
     }
     let cut = rig.path("cut.locus");
     fs::write(&cut, &good[..good.len() / 3]).unwrap();
-    refused(&rig, &cut, "locusctl:");
+    refused(&rig, &cut, "part fp32.onnx says ");
     refused(&rig, &rig.path("none.locus"), "cannot find");
     assert_eq!(slots(&rig), before, "nothing was touched");
-    rig.ctl(&["flash", &model(&rig, "newer", 5).display().to_string()]).unwrap();
-    refused(&rig, &model(&rig, "older", 4), "security counter is 4, this box takes 5 or more");
+    rig.ctl(&["flash", &model(&rig, "newer", 5, 1.0).display().to_string()]).unwrap();
+    refused(&rig, &model(&rig, "older", 4, 1.0), "security counter is 4, this box takes 5 or more");
     let after = slots(&rig);
     assert_eq!((&after["floor"], &after["previous"]), (&5.into(), &before["active"]));
     // Going back to below the floor is a downgrade too.
     let back = rig.ctl_output(&["rollback"]).unwrap();
-    assert!(!back.status.success());
+    let text = String::from_utf8_lossy(&back.stderr).into_owned();
+    assert!(!back.status.success() && text.contains("security counter is 1, this box takes 5"), "{text}");
     assert_eq!(slots(&rig), after);
 }
 
@@ -115,32 +132,132 @@ fn a_model_whose_golden_answers_are_wrong_here_does_not_serve() {
     assert_eq!(daemon.http("x").unwrap().get("/ready").unwrap().0, 200);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn models_change_while_terminals_ask_and_every_answer_names_its_own() {
+fn health(daemon: &Daemon) -> serde_json::Value {
+    serde_json::from_slice(&daemon.http("x").unwrap().get("/health").unwrap().1).unwrap()
+}
+
+fn flash(rig: &Rig, path: &Path) -> serde_json::Value {
+    serde_json::from_str(&rig.ctl(&["flash", "--json", &path.display().to_string()]).unwrap()).unwrap()
+}
+
+#[test]
+fn what_is_damaged_in_the_slots_is_told_until_it_is_mended() {
     let rig = Rig::new("").unwrap();
     rig.flash().unwrap();
-    let paths = [model(&rig, "one", 1), model(&rig, "two", 1)];
+    let one = model(&rig, "one", 1, 2.0);
+    let digest = flash(&rig, &one)["digest"].as_str().unwrap().to_owned();
+    let stored = rig.path(&format!("state/slots/bundles/{digest}.locus"));
+    let mut bytes = fs::read(&stored).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&stored, bytes).unwrap();
     let daemon = rig.start().unwrap();
-    let stop = Arc::new(AtomicBool::new(false));
+    let fallen = health(&daemon);
+    let notice = fallen["notices"][0].as_str().unwrap();
+    assert!(notice.contains("does not serve, the previous one serves"), "{notice}");
+    assert_eq!(fallen["model"]["name"], "variant-effect");
+    refused(&rig, &root().join("models/variant-effect.locus"), "the bundle is unsigned");
+    assert_eq!(health(&daemon)["notices"], fallen["notices"], "nothing was mended");
+    let mended = flash(&rig, &one);
+    assert_eq!((&mended["unchanged"], &mended["digest"]), (&false.into(), &digest.as_str().into()));
+    let whole = health(&daemon);
+    assert_eq!((&whole["model"]["name"], &whole["notices"]), (&"one".into(), &serde_json::json!([])));
+    daemon.terminate().unwrap();
+    fs::write(rig.path("state/slots/record.0"), b"LOCUSSL1 no more").unwrap();
+    let shown = rig.ctl_output(&["slots"]).unwrap();
+    assert!(shown.status.success() && String::from_utf8_lossy(&shown.stderr).contains("record.0 is damaged"));
+    let daemon = rig.start().unwrap();
+    assert_eq!(flash(&rig, &one)["unchanged"], true);
+    let notices = health(&daemon)["notices"].clone();
+    assert!(notices[0].as_str().is_some_and(|notice| notice.contains("record.0 is damaged")), "{notices}");
+    rig.ctl(&["rollback"]).unwrap();
+    assert_eq!(health(&daemon)["notices"], serde_json::json!([]));
+    assert!(rig.ctl_output(&["slots"]).unwrap().stderr.is_empty(), "both copies are written");
+}
+
+/// What one model says of every variant, and which it is.
+struct Voice {
+    digest: String,
+    /// Prior and probability.
+    said: Vec<(Option<f64>, Option<f64>)>,
+}
+
+/// Largest difference between two runs of one model in batches of different sizes.
+const SAME: f64 = 1e-4;
+/// Smallest difference that tells two models apart.
+const OTHER: f64 = 1e-2;
+
+impl Voice {
+    async fn of(http: &HttpTerminal, name: &str) -> Self {
+        let mut voice = Self { digest: String::new(), said: Vec::new() };
+        for (n, fact) in facts().variants.iter().enumerate() {
+            let answer = answered(http, &fact.request(&format!("{name}-{n}"))).await;
+            assert_eq!(answer.model.name, name);
+            voice.digest = answer.model.digest;
+            voice.said.push((answer.prior, answer.pathogenic_probability));
+        }
+        voice
+    }
+
+    /// How many answers tell the two apart by prior and by probability.
+    fn differs(&self, other: &Self) -> usize {
+        let other = other.said.iter();
+        let far = |a: Option<f64>, b: Option<f64>| a.zip(b).is_some_and(|(a, b)| (a - b).abs() > OTHER);
+        self.said.iter().zip(other).filter(|(a, b)| far(a.0, b.0) && far(a.1, b.1)).count()
+    }
+}
+
+async fn answered(http: &HttpTerminal, request: &locus_firmware_config::message::Request) -> Answer {
+    match http.ask(request, PATIENCE).await.unwrap() {
+        Outcome::Answer(answer) => *answer,
+        Outcome::Fault(fault) => panic!("{}: {}", fault.code.as_str(), fault.message),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_change_while_terminals_ask_and_every_answer_is_of_one_alone() {
+    let rig = Rig::new("").unwrap();
+    rig.flash().unwrap();
+    let paths = [model(&rig, "one", 1, 2.0), model(&rig, "two", 1, 4.0)];
+    let daemon = rig.start().unwrap();
+    let mut voices = BTreeMap::new();
+    let http = daemon.http("listener").unwrap();
+    voices.insert("variant-effect", Voice::of(&http, "variant-effect").await);
+    for (name, path) in ["one", "two"].into_iter().zip(&paths) {
+        rig.ctl(&["flash", &path.display().to_string()]).unwrap();
+        voices.insert(name, Voice::of(&http, name).await);
+    }
+    for (a, b) in [("variant-effect", "one"), ("one", "two")] {
+        let (a, b) = (&voices[a], &voices[b]);
+        assert!(a.differs(b) > a.said.len() / 2, "a mix of the two could not be seen");
+    }
+    let (stop, voices) = (Arc::new(AtomicBool::new(false)), Arc::new(voices));
     let askers: Vec<_> = (0..3)
         .map(|asker| {
-            let (http, stop) = (daemon.http(&format!("ward-{asker}")).unwrap(), Arc::clone(&stop));
+            let (stop, voices) = (Arc::clone(&stop), Arc::clone(&voices));
+            let http = daemon.http(&format!("ward-{asker}")).unwrap();
             tokio::spawn(async move {
-                let mut seen = std::collections::BTreeMap::new();
+                let mut seen = BTreeSet::new();
                 for n in 0.. {
                     if stop.load(Ordering::Acquire) {
                         break;
                     }
                     let facts = facts().variants;
-                    let request = facts[n % facts.len()].request(&n.to_string());
-                    match http.ask(&request, PATIENCE).await.unwrap() {
-                        Outcome::Answer(answer) => {
-                            let digest =
-                                seen.entry(answer.model.name.clone()).or_insert(answer.model.digest.clone());
-                            assert_eq!(*digest, answer.model.digest, "a mixed answer");
-                        }
-                        Outcome::Fault(fault) => panic!("{}: {}", fault.code.as_str(), fault.message),
-                    }
+                    let at = n % facts.len();
+                    let answer = answered(&http, &facts[at].request(&n.to_string())).await;
+                    let voice = &voices[answer.model.name.as_str()];
+                    let (prior, probability) = voice.said[at];
+                    assert_eq!(
+                        (&answer.model.digest, answer.prior),
+                        (&voice.digest, prior),
+                        "a mixed answer"
+                    );
+                    let same = match (answer.pathogenic_probability, probability) {
+                        (Some(got), Some(expected)) => (got - expected).abs() < SAME,
+                        (got, expected) => got == expected,
+                    };
+                    assert!(same, "a mixed answer: {answer:?}, expected {probability:?}");
+                    seen.insert(answer.model.name);
                 }
                 seen
             })
@@ -153,48 +270,72 @@ async fn models_change_while_terminals_ask_and_every_answer_names_its_own() {
     stop.store(true, Ordering::Release);
     for asker in askers {
         let seen = asker.await.unwrap();
-        assert!(seen.contains_key("one") && seen.contains_key("two"), "{seen:?}");
+        assert!(seen.contains("one") && seen.contains("two"), "{seen:?}");
     }
-    let health: serde_json::Value =
-        serde_json::from_slice(&daemon.http("x").unwrap().get("/health").unwrap().1).unwrap();
-    assert_eq!(health["model"]["name"], "one", "back from two");
+    let back = health(&daemon);
+    assert_eq!(back["model"]["name"], "one", "back from two");
+    assert!(back["free_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{back}");
     daemon.terminate().unwrap();
     let daemon = rig.start().unwrap();
-    let health: serde_json::Value =
-        serde_json::from_slice(&daemon.http("x").unwrap().get("/health").unwrap().1).unwrap();
-    assert_eq!(health["model"]["name"], "one", "and after a restart");
+    assert_eq!(health(&daemon)["model"]["name"], "one", "and after a restart");
+}
+
+fn start_flash(rig: &Rig, path: &Path) -> Child {
+    let mut flash = program("locusctl");
+    flash.arg("--config").arg(rig.config()).arg("flash").arg(path);
+    flash.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// What a flash changes on the disk: the record, and which files of bundles there are.
+fn traces(rig: &Rig) -> (serde_json::Value, BTreeSet<(std::ffi::OsString, u64)>) {
+    let files = fs::read_dir(rig.path("state/slots/bundles")).unwrap().map(Result::unwrap);
+    (slots(rig), files.map(|file| (file.file_name(), file.metadata().unwrap().ino())).collect())
 }
 
 #[test]
 fn a_flash_killed_at_any_moment_leaves_one_model_that_serves() {
+    const ROUNDS: u32 = 40;
     let rig = Rig::new("").unwrap();
     rig.flash().unwrap();
-    let paths = [model(&rig, "one", 1), model(&rig, "two", 1)];
+    let mut models =
+        [model(&rig, "one", 1, 2.0), model(&rig, "two", 1, 4.0)].map(|path| (path, String::new()));
+    // The moments are drawn from the time that a flash takes on this machine, now, and a little after it.
+    let mut whole = Duration::MAX;
+    for n in [0, 1, 0, 1] {
+        let started = Instant::now();
+        assert!(start_flash(&rig, &models[n].0).wait().unwrap().success());
+        whole = whole.min(started.elapsed());
+        models[n].1 = slots(&rig)["active"].as_str().unwrap().to_owned();
+    }
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(20_261_124);
-    let mut done = 0;
-    for round in 0..40 {
-        let mut flash = program("locusctl")
-            .arg("--config")
-            .arg(rig.config())
-            .arg("flash")
-            .arg(&paths[round % 2])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_micros(rng.random_range(0..150_000)));
+    let (mut killed, mut midway) = (0, 0);
+    for round in 0..ROUNDS {
+        let before = traces(&rig);
+        let (path, _) = models.iter().find(|(_, digest)| before.0["active"] != digest.as_str()).unwrap();
+        let mut flash = start_flash(&rig, path);
+        std::thread::sleep(whole.mul_f64(rng.random_range(0.0..1.1)));
         let _ = flash.kill();
-        done += u32::from(flash.wait().unwrap().success());
+        if !flash.wait().unwrap().success() {
+            killed += 1;
+            midway += u32::from(traces(&rig) != before);
+        }
         let record = slots(&rig);
         let active = record["active"].as_str().unwrap();
+        assert!(models.iter().any(|(_, digest)| digest == active), "round {round}: {record}");
         assert!(
             rig.path(&format!("state/slots/bundles/{active}.locus")).is_file(),
             "round {round}: {record}"
         );
     }
-    println!("40 flashes, {done} of them quicker than the kill");
+    println!(
+        "{ROUNDS} flashes of {whole:?}: {killed} killed, {midway} of them after they had begun to write"
+    );
+    assert!(killed >= ROUNDS / 4, "only {killed} kills hit a flash");
+    assert!(midway > 0, "no kill came after the flash had begun to write");
+    let active = slots(&rig)["active"].clone();
     let daemon = rig.start().unwrap();
     assert_eq!(daemon.http("x").unwrap().get("/ready").unwrap().0, 200);
+    assert_eq!(health(&daemon)["model"]["digest"], active);
     drop(daemon);
     rig.ctl(&["flash", &rig.path("signed.locus").display().to_string()]).unwrap();
     let left = fs::read_dir(rig.path("state/slots/bundles")).unwrap().count();

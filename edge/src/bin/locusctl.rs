@@ -65,6 +65,6 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Status => slots::status(&config()?),
         Command::Ask(args) => ask::run(&config()?, args),
         Command::Encode(args) => encode::run(&config()?, args),
-        Command::Journal(command) => journal::run(&config()?, command),
+        Command::Journal(command) => journal::run(config, command),
     }
 }

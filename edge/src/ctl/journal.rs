@@ -11,8 +11,8 @@ use clap::{Subcommand, ValueEnum};
 use ed25519_dalek::VerifyingKey;
 
 use crate::{
-    config::Config,
-    journal::{Checkpoint, Receipt, Witnesses, export, verify},
+    config::{Config, ConfigError},
+    journal::{Checkpoint, Receipt, Report, Witnesses, export, verify},
     keys::{Identity, read_device_public},
     state::StateDir,
     vfs::OsVfs,
@@ -30,7 +30,7 @@ pub enum JournalCommand {
 /// Which journal.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Place {
-    /// Folder of the journal [default: that of the configuration]
+    /// Folder of the journal [default: that of the configuration]; with --device-key no configuration is needed
     #[arg(long)]
     pub dir: Option<PathBuf>,
     /// Public key of the device that wrote it [default: that of the configuration]
@@ -83,17 +83,33 @@ pub enum Format {
 ///
 /// # Errors
 /// Files or keys that cannot be read.
-pub fn run(config: &Config, command: &JournalCommand) -> Result<ExitCode> {
+pub fn run(config: impl Fn() -> Result<Config, ConfigError>, command: &JournalCommand) -> Result<ExitCode> {
     match command {
-        JournalCommand::Verify(args) => run_verify(config, args),
-        JournalCommand::Export(args) => run_export(config, args),
+        JournalCommand::Verify(args) => run_verify(args, &locate(config, &args.place)?),
+        JournalCommand::Export(args) => run_export(args, &locate(config, &args.place)?),
     }
 }
 
-fn place(config: &Config, place: &Place) -> Result<(PathBuf, VerifyingKey)> {
-    let state = StateDir::new(&config.state);
-    let key = place.device_key.clone().unwrap_or_else(|| state.device_public());
-    Ok((place.dir.clone().unwrap_or_else(|| state.journal()), read_device_public(&OsVfs, &key)?))
+struct Located {
+    dir: PathBuf,
+    device: VerifyingKey,
+}
+
+/// Where the journal is, and whose. A copy away from the box, both told, needs no configuration.
+fn locate(config: impl Fn() -> Result<Config, ConfigError>, place: &Place) -> Result<Located> {
+    let (dir, key) = match (&place.dir, &place.device_key) {
+        (Some(dir), Some(key)) => (dir.clone(), key.clone()),
+        (dir, key) => {
+            let config =
+                config().context("a journal without a configuration needs both --dir and --device-key")?;
+            let state = StateDir::new(&config.state);
+            (
+                dir.clone().unwrap_or_else(|| state.journal()),
+                key.clone().unwrap_or_else(|| state.device_public()),
+            )
+        }
+    };
+    Ok(Located { dir, device: read_device_public(&OsVfs, &key)? })
 }
 
 fn lines<T>(path: Option<&Path>, read: impl Fn(&str) -> Result<T>) -> Result<Vec<T>> {
@@ -109,15 +125,14 @@ fn receipt(line: &str) -> Result<Receipt> {
     serde_json::from_value(receipt).context("expected a receipt, or an answer with one")
 }
 
-fn run_verify(config: &Config, args: &VerifyArgs) -> Result<ExitCode> {
-    let (dir, device) = place(config, &args.place)?;
+fn run_verify(args: &VerifyArgs, Located { dir, device }: &Located) -> Result<ExitCode> {
     let witnesses = Witnesses {
         receipts: lines(args.receipts.as_deref(), receipt)?,
         checkpoints: lines(args.checkpoints.as_deref(), |line| {
             Ok(serde_json::from_str::<Checkpoint>(line)?)
         })?,
     };
-    let report = verify(&OsVfs, &dir, &device, &witnesses)?;
+    let report = verify(&OsVfs, dir, device, &witnesses)?;
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
@@ -134,6 +149,9 @@ fn run_verify(config: &Config, args: &VerifyArgs) -> Result<ExitCode> {
             witnesses.receipts.len(),
             witnesses.checkpoints.len()
         );
+        for line in remarks(&report) {
+            println!("{line}");
+        }
         for finding in &report.findings {
             println!("{finding}");
         }
@@ -141,9 +159,36 @@ fn run_verify(config: &Config, args: &VerifyArgs) -> Result<ExitCode> {
     Ok(if report.intact() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run_export(config: &Config, args: &ExportArgs) -> Result<ExitCode> {
+/// What is not damage, and what an auditor asks for all the same.
+fn remarks(report: &Report) -> Vec<String> {
+    let mut lines = vec![if report.closed {
+        "closed properly".to_owned()
+    } else {
+        "not closed: the box writes it, or was cut off".to_owned()
+    }];
+    if report.torn_bytes > 0 {
+        lines.push(format!(
+            "{} bytes behind the last commit: a batch being written, or torn and never answered for",
+            report.torn_bytes
+        ));
+    }
+    if report.recovered_losses > 0 {
+        lines.push(format!(
+            "{} records lost at power cuts before anybody was answered, as the box wrote down",
+            report.recovered_losses
+        ));
+    }
+    if report.shredded > 0 {
+        lines.push(format!("{} records unreadable, because their subject was shredded", report.shredded));
+    }
+    if report.clock_steps_back > 0 {
+        lines.push(format!("the clock went backwards {} times between records", report.clock_steps_back));
+    }
+    lines
+}
+
+fn run_export(args: &ExportArgs, Located { dir, device }: &Located) -> Result<ExitCode> {
     use std::os::unix::fs::OpenOptionsExt;
-    let (dir, device) = place(config, &args.place)?;
     let identity = Identity::read(&OsVfs, &args.identity)?;
     let mut out: Box<dyn Write> = match &args.out {
         Some(path) => {
@@ -153,7 +198,7 @@ fn run_export(config: &Config, args: &ExportArgs) -> Result<ExitCode> {
         None => Box::new(std::io::stdout().lock()),
     };
     let (mut records, mut damaged) = (0_u64, 0_u64);
-    for record in export(&OsVfs, &dir, &device, &identity)? {
+    for record in export(&OsVfs, dir, device, &identity)? {
         match record {
             Ok(record) => {
                 let Format::Jsonl = args.format;
@@ -169,4 +214,25 @@ fn run_export(config: &Config, args: &ExportArgs) -> Result<ExitCode> {
     out.flush()?;
     eprintln!("{records} records exported, {damaged} places damaged");
     Ok(if damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_verification_counted_is_told_to_people_too() {
+        let report = Report {
+            torn_bytes: 11,
+            recovered_losses: 12,
+            shredded: 13,
+            clock_steps_back: 14,
+            ..Report::default()
+        };
+        let text = remarks(&report).join("\n");
+        for told in ["not closed", "11 bytes", "12 records lost", "13 records unreadable", "14 times"] {
+            assert!(text.contains(told), "{told}: {text}");
+        }
+        assert_eq!(remarks(&Report { closed: true, ..Report::default() }), ["closed properly"]);
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     config::Config,
     control::{Order, order},
-    flashing::Flasher,
+    flashing::{Flasher, damaged_notices},
     slots::FileSlotStore,
     state::StateDir,
     vfs::OsVfs,
@@ -36,13 +36,17 @@ fn told(config: &Config, what: &Order) -> Result<Option<Value>> {
     order(&StateDir::new(&config.state), what).map_err(|reason| anyhow!(reason))
 }
 
-fn print_report(report: &Value, json: bool) {
+fn print_report(report: &Value, running: bool, json: bool) {
     if json {
         println!("{report}");
         return;
     }
     let text = |key: &str| report[key].as_str().unwrap_or("-").to_owned();
-    let serves = if report["unchanged"] == json!(true) { "serves already" } else { "serves now" };
+    let serves = match running {
+        true if report["unchanged"] == json!(true) => "serves already",
+        true => "serves now",
+        false => "is active and serves once locusd runs",
+    };
     println!("{} {} {serves} ({})", text("name"), text("version"), text("digest"));
     if let Some(golden) = report["golden"].as_object() {
         match golden["skipped"].as_str() {
@@ -66,11 +70,11 @@ fn print_report(report: &Value, json: bool) {
 pub fn flash(config: &Config, args: &FlashArgs) -> Result<ExitCode> {
     let path =
         args.bundle.canonicalize().with_context(|| format!("cannot find {}", args.bundle.display()))?;
-    let report = match told(config, &Order::Flash(path.clone()))? {
-        Some(report) => report,
-        None => serde_json::to_value(Flasher::open(config)?.flash(&path, None)?)?,
+    let (report, running) = match told(config, &Order::Flash(path.clone()))? {
+        Some(report) => (report, true),
+        None => (serde_json::to_value(Flasher::open(config)?.flash(&path, None)?)?, false),
     };
-    print_report(&report, args.json);
+    print_report(&report, running, args.json);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -79,11 +83,11 @@ pub fn flash(config: &Config, args: &FlashArgs) -> Result<ExitCode> {
 /// # Errors
 /// Why it is refused; the active model serves on.
 pub fn roll_back(config: &Config, args: &SlotsArgs) -> Result<ExitCode> {
-    let report = match told(config, &Order::Rollback)? {
-        Some(report) => report,
-        None => serde_json::to_value(Flasher::open(config)?.roll_back(None)?)?,
+    let (report, running) = match told(config, &Order::Rollback)? {
+        Some(report) => (report, true),
+        None => (serde_json::to_value(Flasher::open(config)?.roll_back(None)?)?, false),
     };
-    print_report(&report, args.json);
+    print_report(&report, running, args.json);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -92,7 +96,11 @@ pub fn roll_back(config: &Config, args: &SlotsArgs) -> Result<ExitCode> {
 /// # Errors
 /// The record cannot be read.
 pub fn show(config: &Config, args: &SlotsArgs) -> Result<ExitCode> {
-    let record = FileSlotStore::peek(&OsVfs, &StateDir::new(&config.state).slots())?;
+    let dir = StateDir::new(&config.state).slots();
+    let record = FileSlotStore::peek(&OsVfs, &dir)?;
+    for notice in damaged_notices(&FileSlotStore::damaged_copies(&OsVfs, &dir)?) {
+        eprintln!("locusctl: {notice}");
+    }
     if args.json {
         println!("{}", serde_json::to_string(&record)?);
         return Ok(ExitCode::SUCCESS);

@@ -30,9 +30,25 @@ pub enum JournalError {
     /// There is nobody to seal to.
     #[error("the journal has no recipient: name the public key of at least one who may read results")]
     NoRecipients,
+    /// The head of a segment would not hold them.
+    #[error("the journal has {got} recipients, expected at most {limit}: seal to fewer")]
+    TooManyRecipients {
+        /// How many there are.
+        got: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// What is on the disk was not written by this device, or was changed since.
-    #[error("the journal in {dir} is damaged ({}): keep a copy, run `locusctl journal verify`, then accept the damage by hand", .findings.join("; "))]
+    #[error("the journal in {dir} is damaged ({}): keep a copy, run `locusctl journal verify`, then start once with `locusd --accept-journal-damage`", .findings.join("; "))]
     Damaged {
+        /// The folder.
+        dir: PathBuf,
+        /// What was found.
+        findings: Vec<String>,
+    },
+    /// Nothing on the disk says where the journal goes on.
+    #[error("the journal in {dir} cannot be continued ({}), and `--accept-journal-damage` does not help: keep the folder elsewhere, as evidence, and the box begins a new journal", .findings.join("; "))]
+    Lost {
         /// The folder.
         dir: PathBuf,
         /// What was found.

@@ -20,10 +20,14 @@ pub(super) const FRAME: usize = 5;
 pub const MAX_ENTRY: usize = 16 << 20;
 /// Longest segment that is read or written, in bytes.
 pub(super) const MAX_SEGMENT: u64 = 1 << 30;
-/// Longest header frame, in bytes: some two hundred recipients.
+/// Longest header frame, in bytes: [`MAX_RECIPIENTS`] take half of it.
 pub(super) const MAX_HEADER: u64 = 64 << 10;
+/// Most recipients of a segment.
+pub(super) const MAX_RECIPIENTS: usize = 128;
 const SIGNATURE: usize = 64;
-const HEAD: usize = 157;
+/// Bytes of a body's hash that are kept: enough to tell a reused id, too few to tell what was asked.
+pub(super) const BODY: usize = 2;
+const HEAD: usize = 125 + BODY;
 /// Data key and tag.
 pub(super) const WRAPPED: usize = 48;
 const TAG: usize = 16;
@@ -165,8 +169,8 @@ pub(super) fn root_of_leaf(root: &Hash, leaf: &Hash) -> Hash {
 pub(super) struct Head {
     pub(super) index: u64,
     pub(super) unix_ms: u64,
-    pub(super) id: Hash,
-    pub(super) body: Hash,
+    /// Hashes of the id and of the body; none where the request had no id.
+    pub(super) request: Option<(Hash, [u8; BODY])>,
     pub(super) bundle: Hash,
     pub(super) repeat_of: Option<u64>,
     /// Entry of the subject table that holds the key, and its hash.
@@ -177,30 +181,32 @@ impl Head {
     pub(super) fn encode(&self) -> [u8; HEAD] {
         let mut out = [0; HEAD];
         let (slot, slot_hash) = self.slot.unwrap_or((0, [0; 32]));
+        let (id, body) = self.request.unwrap_or(([0; 32], [0; BODY]));
         out[..8].copy_from_slice(&self.index.to_le_bytes());
         out[8..16].copy_from_slice(&self.unix_ms.to_le_bytes());
-        out[16] = u8::from(self.repeat_of.is_some()) | u8::from(self.slot.is_some()) << 1;
-        out[17..49].copy_from_slice(&self.id);
-        out[49..81].copy_from_slice(&self.body);
-        out[81..113].copy_from_slice(&self.bundle);
-        out[113..121].copy_from_slice(&self.repeat_of.unwrap_or(0).to_le_bytes());
-        out[121..125].copy_from_slice(&slot.to_le_bytes());
-        out[125..].copy_from_slice(&slot_hash);
+        out[16] = u8::from(self.repeat_of.is_some())
+            | u8::from(self.slot.is_some()) << 1
+            | u8::from(self.request.is_some()) << 2;
+        out[17..49].copy_from_slice(&id);
+        out[49..51].copy_from_slice(&body);
+        out[51..83].copy_from_slice(&self.bundle);
+        out[83..91].copy_from_slice(&self.repeat_of.unwrap_or(0).to_le_bytes());
+        out[91..95].copy_from_slice(&slot.to_le_bytes());
+        out[95..].copy_from_slice(&slot_hash);
         out
     }
 
     fn decode(bytes: &[u8; HEAD]) -> Self {
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         let hash = |at: usize| -> Hash { bytes[at..at + 32].try_into().expect("32 bytes") };
-        let slot = u32::from_le_bytes(bytes[121..125].try_into().expect("four bytes"));
+        let slot = u32::from_le_bytes(bytes[91..95].try_into().expect("four bytes"));
         Self {
             index: word(0),
             unix_ms: word(8),
-            id: hash(17),
-            body: hash(49),
-            bundle: hash(81),
-            repeat_of: (bytes[16] & 1 != 0).then(|| word(113)),
-            slot: (bytes[16] & 2 != 0).then(|| (slot, hash(125))),
+            request: (bytes[16] & 4 != 0).then(|| (hash(17), [bytes[49], bytes[50]])),
+            bundle: hash(51),
+            repeat_of: (bytes[16] & 1 != 0).then(|| word(83)),
+            slot: (bytes[16] & 2 != 0).then(|| (slot, hash(95))),
         }
     }
 }
@@ -380,16 +386,15 @@ mod tests {
         let head = Head {
             index: 1,
             unix_ms: 2,
-            id: [3; 32],
-            body: [4; 32],
+            request: Some(([3; 32], [4; BODY])),
             bundle: [5; 32],
             repeat_of: Some(6),
             slot: Some((7, [8; 32])),
         };
         assert_eq!(Head::decode(&head.encode()), head);
-        let plain = Head { repeat_of: None, slot: None, ..head };
+        let plain = Head { request: None, repeat_of: None, slot: None, ..head };
         assert_eq!(Head::decode(&plain.encode()), plain);
-        assert!(head.encode().iter().filter(|byte| **byte != 0).count() > 125);
+        assert!(head.encode().iter().filter(|byte| **byte != 0).count() > 95);
     }
 
     #[test]

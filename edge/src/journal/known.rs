@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::RequestHash;
+use super::{RequestHash, format::BODY};
 
 /// What is known of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub enum Seen {
 
 #[derive(Debug)]
 struct Known {
-    body: [u8; 32],
+    body: [u8; BODY],
     index: u64,
     bundle: [u8; 32],
 }
@@ -56,7 +56,7 @@ impl KnownRequests {
     pub fn find(&self, request: &RequestHash) -> Seen {
         match self.table.read().unwrap_or_else(PoisonError::into_inner).by_id.get(&request.id) {
             None => Seen::New,
-            Some(known) if known.body == request.body => {
+            Some(known) if known.body == request.kept().1 => {
                 Seen::Repeat { index: known.index, bundle: known.bundle }
             }
             Some(known) => Seen::Reused { index: known.index },
@@ -74,9 +74,9 @@ impl KnownRequests {
     }
 
     /// The first record of an id stays: a repeat points at it.
-    pub(crate) fn insert(&self, request: RequestHash, index: u64, bundle: [u8; 32]) {
+    pub(super) fn insert(&self, (id, body): ([u8; 32], [u8; BODY]), index: u64, bundle: [u8; 32]) {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        if self.most == 0 || table.by_id.contains_key(&request.id) {
+        if self.most == 0 || table.by_id.contains_key(&id) {
             return;
         }
         if table.order.len() == self.most
@@ -84,8 +84,8 @@ impl KnownRequests {
         {
             table.by_id.remove(&oldest);
         }
-        table.order.push_back(request.id);
-        table.by_id.insert(request.id, Known { body: request.body, index, bundle });
+        table.order.push_back(id);
+        table.by_id.insert(id, Known { body, index, bundle });
     }
 }
 
@@ -98,12 +98,12 @@ mod tests {
         let known = KnownRequests::new(2);
         let request = |id, body| RequestHash { id: [id; 32], body: [body; 32] };
         assert_eq!(known.find(&request(1, 1)), Seen::New);
-        known.insert(request(1, 1), 7, [9; 32]);
-        known.insert(request(1, 1), 8, [9; 32]);
+        known.insert(request(1, 1).kept(), 7, [9; 32]);
+        known.insert(request(1, 1).kept(), 8, [9; 32]);
         assert_eq!(known.find(&request(1, 1)), Seen::Repeat { index: 7, bundle: [9; 32] });
         assert_eq!(known.find(&request(1, 2)), Seen::Reused { index: 7 });
-        known.insert(request(2, 1), 9, [9; 32]);
-        known.insert(request(3, 1), 10, [9; 32]);
+        known.insert(request(2, 1).kept(), 9, [9; 32]);
+        known.insert(request(3, 1).kept(), 10, [9; 32]);
         assert_eq!((known.len(), known.find(&request(1, 1))), (2, Seen::New), "the oldest is forgotten");
     }
 }

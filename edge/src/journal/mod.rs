@@ -33,7 +33,7 @@ use crate::{
     keys::{IndexKey, Recipient, random},
     vfs::{Vfs, VfsLock},
 };
-use format::MAX_SEGMENT;
+use format::{BODY, MAX_RECIPIENTS, MAX_SEGMENT};
 use recover::resume;
 use segment::{OpenSegment, Position, io_at};
 use subjects::Table;
@@ -84,8 +84,8 @@ pub struct JournalConfig {
 pub struct Entry {
     /// JSON of the request and its outcome.
     pub plaintext: Zeroizing<Vec<u8>>,
-    /// Who asked, hashed.
-    pub request: RequestHash,
+    /// Who asked what, hashed; none for a request without an id, which nobody can repeat.
+    pub request: Option<RequestHash>,
     /// Whose sample it is: the record becomes unreadable when this subject is shredded.
     pub subject: Option<String>,
     /// SHA-256 of the manifest of the bundle that answered; zeros where none did.
@@ -99,8 +99,15 @@ pub struct Entry {
 pub struct RequestHash {
     /// Of terminal and id.
     pub id: [u8; 32],
-    /// Of the body.
+    /// Of the body. The journal keeps the first bytes of it only.
     pub body: [u8; 32],
+}
+
+impl RequestHash {
+    /// What the journal keeps of it.
+    fn kept(&self) -> ([u8; 32], [u8; BODY]) {
+        (self.id, [self.body[0], self.body[1]])
+    }
 }
 
 /// What was found when a journal was opened.
@@ -140,6 +147,10 @@ impl Journal {
     pub fn open(dir: &Path, config: JournalConfig) -> Result<(Self, Recovery), JournalError> {
         if config.recipients.is_empty() {
             return Err(JournalError::NoRecipients);
+        }
+        if config.recipients.len() > MAX_RECIPIENTS {
+            let (got, limit) = (config.recipients.len(), MAX_RECIPIENTS);
+            return Err(JournalError::TooManyRecipients { got, limit });
         }
         config.vfs.create_dir_all(dir).map_err(io_at("create", dir))?;
         let path = dir.join(LOCK);
@@ -196,7 +207,9 @@ impl Journal {
         })?;
         let mut receipts = Vec::with_capacity(entries.len());
         for ((index, entry), (leaf, root)) in (first..).zip(entries).zip(hashes) {
-            self.known.insert(entry.request, entry.repeat_of.unwrap_or(index), entry.bundle);
+            if let Some(request) = &entry.request {
+                self.known.insert(request.kept(), entry.repeat_of.unwrap_or(index), entry.bundle);
+            }
             receipts.push(receipt(&self.id_text, index, &leaf, &root));
         }
         Ok(receipts)

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    JournalConfig, JournalError, KnownRequests, Recovery, RequestHash,
+    JournalConfig, JournalError, KnownRequests, Recovery,
     format::{Commit, Header, JournalId, MAX_HEADER, MAX_SEGMENT, Previous, file_name, segment_of},
     scan::{Depth, End, Segment, Walk},
     segment::{Position, io_at},
@@ -47,7 +47,7 @@ pub(super) fn resume(
     let numbers = segments(&names);
     if numbers.is_empty() && names.iter().any(|name| name.ends_with(subjects::END)) {
         let findings = vec!["subject tables without segments".to_owned()];
-        return Err(JournalError::Damaged { dir: dir.to_owned(), findings });
+        return Err(JournalError::Lost { dir: dir.to_owned(), findings });
     }
     let Some(&last) = numbers.last() else { return Ok(None) };
     let window = window(dir, config, &numbers)?;
@@ -68,7 +68,7 @@ pub(super) fn resume(
                     // A power cut came between the header that owns up to a torn tail and the cut.
                     found.cuts.push(Cut { name: file_name(end.segment), len: end.bytes });
                 }
-                if number + 1 >= last {
+                if segment.end.damage().is_none() {
                     found.cuts.extend(unused_subjects(dir, config, &segment)?);
                 }
                 found.take(&segment, known);
@@ -86,7 +86,8 @@ pub(super) fn resume(
         (Some(journal), Some(end)) if damage.is_empty() || config.accept_damage => {
             Ok(Some(found.resume(journal, end, last, damage)))
         }
-        _ => Err(JournalError::Damaged { dir: dir.to_owned(), findings: damage }),
+        (Some(_), Some(_)) => Err(JournalError::Damaged { dir: dir.to_owned(), findings: damage }),
+        _ => Err(JournalError::Lost { dir: dir.to_owned(), findings: damage }),
     }
 }
 
@@ -101,7 +102,8 @@ fn window(dir: &Path, config: &JournalConfig, numbers: &[u64]) -> Result<Vec<u64
         // Not proved here: a wrong number makes the window wider or narrower, and the walk looks at it closely.
         let Some(header) = Header::peek(&start) else { continue };
         let newest = *newest.get_or_insert(header.first_index);
-        if window.len() > 1 && newest.saturating_sub(header.first_index) >= config.remember as u64 {
+        // Segments without records, which one start after another left behind, never fill it.
+        if window.len() > 1 && newest.saturating_sub(header.first_index) >= config.remember.max(1) as u64 {
             break;
         }
     }
@@ -109,7 +111,8 @@ fn window(dir: &Path, config: &JournalConfig, numbers: &[u64]) -> Result<Vec<u64
     Ok(window)
 }
 
-/// Entries of the subject table that no record names: their batch never became durable.
+/// Entries of the subject table that no record names: their batch never became durable. In every segment that is
+/// read, because the power may have gone again before the last start came to it.
 fn unused_subjects(
     dir: &Path,
     config: &JournalConfig,
@@ -134,8 +137,9 @@ struct Found {
 impl Found {
     fn take(&mut self, segment: &Segment<'_>, known: &KnownRequests) {
         for head in segment.records.iter().map(|placed| &placed.record.head) {
-            let first = head.repeat_of.unwrap_or(head.index);
-            known.insert(RequestHash { id: head.id, body: head.body }, first, head.bundle);
+            if let Some(request) = head.request {
+                known.insert(request, head.repeat_of.unwrap_or(head.index), head.bundle);
+            }
         }
         self.journal = Some(segment.journal);
         self.free_index = self.free_index.max(segment.end.free_index());

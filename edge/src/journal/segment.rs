@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Entry, JournalConfig, JournalError,
+    Entry, JournalConfig, JournalError, RequestHash,
     format::{
         COMMIT, Checkpoint, Commit, HEADER, Hash, Head, Header, JournalId, Previous, RECORD, associated_data,
         file_name, leaf_of, put_frame, root_of_header, root_of_leaf,
@@ -135,8 +135,7 @@ impl OpenSegment {
             let head = Head {
                 index: position.next_index,
                 unix_ms,
-                id: entry.request.id,
-                body: entry.request.body,
+                request: entry.request.as_ref().map(RequestHash::kept),
                 bundle: entry.bundle,
                 repeat_of: entry.repeat_of,
                 slot: subject.map(|subject| (subject.slot, subject.hash)),

@@ -119,7 +119,7 @@ fn keep(
         .iter()
         .map(|kept| Entry {
             plaintext: answer::record(&kept.job, &kept.answer),
-            request: kept.job.hash,
+            request: kept.job.request.id.is_some().then_some(kept.job.hash),
             subject: kept.job.request.subject.clone(),
             bundle: kept.bundle,
             repeat_of: kept.job.repeat_of,

@@ -359,7 +359,7 @@ impl Pipeline {
         let mut body = request.clone();
         body.id = None;
         let body = zeroize::Zeroizing::new(serde_json::to_vec(&body).unwrap_or_default());
-        Ok(RequestHash { id: key.request(terminal, id), body: key.body(&body) })
+        Ok(RequestHash { id: key.request(terminal, id), body: key.body(terminal, id, &body) })
     }
 
     /// What serves.

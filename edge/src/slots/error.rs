@@ -78,6 +78,16 @@ pub enum SlotError {
         /// Why.
         reason: BoxError,
     },
+    /// The record names it, it serves, and the disk reported an error all the same.
+    #[error(
+        "{digest} serves and the slot record names it, but the disk did not keep the record for certain ({source}): after a power cut the model before may serve; look at the disk"
+    )]
+    Unsettled {
+        /// The digest that the record names.
+        digest: String,
+        /// What the disk said.
+        source: Box<SlotError>,
+    },
     /// There is nothing to confirm or revert.
     #[error("no bundle is on trial")]
     NoTrial,

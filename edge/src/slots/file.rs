@@ -52,20 +52,42 @@ impl FileSlotStore {
     /// # Errors
     /// As [`SlotStore::state`].
     pub fn peek(vfs: &dyn Vfs, dir: &Path) -> Result<SlotRecord, SlotError> {
-        let mut copies = [None, None];
-        for (copy, name) in copies.iter_mut().zip(COPIES) {
-            let path = dir.join(name);
-            match vfs.read(&path, MAX_RECORD) {
-                Ok(bytes) => *copy = Some(bytes),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(io_at("read", &path)(error)),
-            }
-        }
+        let copies = copies(vfs, dir)?;
         if copies.iter().all(Option::is_none) {
             return Ok(SlotRecord::default());
         }
         SlotRecord::newest([copies[0].as_deref(), copies[1].as_deref()])
             .ok_or_else(|| SlotError::Record { dir: dir.to_owned() })
+    }
+
+    /// Files of a folder's record that cannot be read; the other copy counts.
+    ///
+    /// # Errors
+    /// [`SlotError::Io`].
+    pub fn damaged_copies(vfs: &dyn Vfs, dir: &Path) -> Result<Vec<PathBuf>, SlotError> {
+        let copies = copies(vfs, dir)?;
+        let damaged =
+            |copy: &Option<Vec<u8>>| copy.as_ref().is_some_and(|bytes| SlotRecord::decode(bytes).is_none());
+        Ok(COPIES
+            .iter()
+            .zip(&copies)
+            .filter(|(_, copy)| damaged(copy))
+            .map(|(name, _)| dir.join(name))
+            .collect())
+    }
+
+    /// Writes a record that changes what the box runs over both copies: one that is damaged later loses nothing,
+    /// and where the first write failed after it took effect, the second one proves that it lasts.
+    fn write_both(&mut self, record: SlotRecord) -> Result<(), SlotError> {
+        let first = self.write(record.clone());
+        let Some(now) = self.state().ok().filter(|now| now.sequence == record.sequence + 1) else {
+            return first;
+        };
+        let second = self.write(now);
+        if let (Ok(()), Err(error)) = (&first, &second) {
+            tracing::warn!(%error, "the slot record is written, its second copy is not");
+        }
+        first.or(second)
     }
 
     /// Writes the next record over the older copy.
@@ -94,6 +116,19 @@ impl FileSlotStore {
         }
         Ok(())
     }
+}
+
+fn copies(vfs: &dyn Vfs, dir: &Path) -> Result<[Option<Vec<u8>>; 2], SlotError> {
+    let mut copies = [None, None];
+    for (copy, name) in copies.iter_mut().zip(COPIES) {
+        let path = dir.join(name);
+        match vfs.read(&path, MAX_RECORD) {
+            Ok(bytes) => *copy = Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io_at("read", &path)(error)),
+        }
+    }
+    Ok(copies)
 }
 
 impl SlotStore for FileSlotStore {
@@ -128,9 +163,9 @@ impl SlotStore for FileSlotStore {
         self.write(SlotRecord { trial: Some(digest.to_owned()), ..record })
     }
 
-    fn confirm(&mut self, security_counter: u64) -> Result<(), SlotError> {
-        let record = confirmed(self.state()?, security_counter)?;
-        self.write(record)
+    fn confirm(&mut self, security_counter: u64, previous: Option<&str>) -> Result<(), SlotError> {
+        let record = confirmed(self.state()?, security_counter, previous)?;
+        self.write_both(record)
     }
 
     fn revert(&mut self) -> Result<(), SlotError> {
@@ -138,12 +173,12 @@ impl SlotStore for FileSlotStore {
         if record.trial.is_none() {
             return Err(SlotError::NoTrial);
         }
-        self.write(SlotRecord { trial: None, ..record })
+        self.write_both(SlotRecord { trial: None, ..record })
     }
 
     fn swap_back(&mut self) -> Result<(), SlotError> {
         let record = swapped(self.state()?)?;
-        self.write(record)
+        self.write_both(record)
     }
 }
 
@@ -169,7 +204,8 @@ mod tests {
         for (n, counter) in [(1, 5), (2, 4)] {
             store.write_standby(&digest(n), &[n]).unwrap();
             store.stage(&digest(n)).unwrap();
-            store.confirm(counter).unwrap();
+            let previous = store.state().unwrap().active;
+            store.confirm(counter, previous.as_deref()).unwrap();
         }
         let state = store.state().unwrap();
         assert_eq!((state.active, state.previous, state.trial), (Some(digest(2)), Some(digest(1)), None));
@@ -181,7 +217,7 @@ mod tests {
         store.stage(&digest(3)).unwrap();
         store.revert().unwrap();
         assert!(matches!(store.revert(), Err(SlotError::NoTrial)));
-        assert!(matches!(store.confirm(9), Err(SlotError::NoTrial)));
+        assert!(matches!(store.confirm(9, None), Err(SlotError::NoTrial)));
         store.write_standby(&digest(4), &[4]).unwrap();
         assert!(matches!(store.read(&digest(3)), Err(SlotError::Missing { .. })), "nobody refers to it");
         assert!(store.read(&digest(1)).is_ok() && store.read(&digest(2)).is_ok());
@@ -205,16 +241,29 @@ mod tests {
         for n in 1..=2 {
             store.write_standby(&digest(n), &[n]).unwrap();
             store.stage(&digest(n)).unwrap();
-            store.confirm(1).unwrap();
+            store.confirm(1, None).unwrap();
         }
-        vfs.tamper(Path::new("/slots/record.0"), |bytes| bytes[9] ^= 1).unwrap();
-        let state = store.state().unwrap();
-        assert_eq!(
-            (state.active, state.trial),
-            (Some(digest(1)), Some(digest(2))),
-            "as before the confirmation"
-        );
-        vfs.tamper(Path::new("/slots/record.1"), |bytes| bytes.clear()).unwrap();
+        let confirmed = store.state().unwrap();
+        let dir = Path::new("/slots");
+        assert!(FileSlotStore::damaged_copies(&vfs, dir).unwrap().is_empty());
+        for name in COPIES {
+            let one = vfs.fork();
+            one.tamper(&dir.join(name), |bytes| bytes[9] ^= 1).unwrap();
+            let state = FileSlotStore::peek(&one, dir).unwrap();
+            assert_eq!(
+                (&state.active, state.trial),
+                (&confirmed.active, None),
+                "both hold what was confirmed"
+            );
+            assert_eq!(FileSlotStore::damaged_copies(&one, dir).unwrap(), [dir.join(name)]);
+            let mut store = FileSlotStore::open(Arc::new(one.clone()), dir).unwrap();
+            store.stage(&digest(1)).unwrap();
+            store.revert().unwrap();
+            assert!(FileSlotStore::damaged_copies(&one, dir).unwrap().is_empty(), "and is written again");
+        }
+        for name in COPIES {
+            vfs.tamper(&dir.join(name), |bytes| bytes.clear()).unwrap();
+        }
         assert!(matches!(store.state(), Err(SlotError::Record { .. })));
         assert!(matches!(store.write_standby(&digest(3), b"x"), Err(SlotError::Record { .. })));
     }

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use locus_engine::{Bundle, Limits, Trust};
 
-use super::{Boot, Flashed, Proving, SlotError, SlotStore};
+use super::{Boot, BoxError, Flashed, Proving, SlotError, SlotRecord, SlotStore};
 use crate::vfs::{OsVfs, Vfs};
 
-/// Verifies, stores, proves, tries and confirms a bundle file. After any failure the old model is active.
+/// Verifies, stores, proves, tries and confirms a bundle file. After any failure what serves is what the record
+/// names: the old model, but for [`SlotError::Unsettled`].
 ///
 /// # Errors
 /// [`SlotError`] with what was refused.
@@ -44,29 +45,58 @@ pub fn flash_bytes(
         record = store.state()?;
     }
     let digest = offered.digest();
-    let unchanged = record.active.as_deref() == Some(digest);
+    let unchanged = record.active.as_deref() == Some(digest) && proving.serves(digest);
     if unchanged && stored(store, digest, trust, record.floor).is_ok() {
         return Ok(flashed(&offered, true, record.previous, record.floor));
     }
-    drop(record);
     store.write_standby(digest, bytes)?;
     // From here on only what came back from the disk counts.
-    let bundle = stored(store, offered.digest(), trust, store.state()?.floor)?;
+    let bundle = stored(store, digest, trust, record.floor)?;
     proving.self_test(&bundle).map_err(|reason| SlotError::SelfTest { reason })?;
-    store.stage(bundle.digest())?;
+    let previous = to_go_back_to(store, &record, digest, trust, proving);
+    store.stage(digest)?;
     if let Err(reason) = proving.trial(&bundle) {
         proving.revert();
-        store.revert()?;
+        if let Err(error) = store.revert() {
+            tracing::error!(%error, "the end of the trial is not recorded; the next start or flash records it");
+        }
         return Err(SlotError::Trial { reason });
     }
-    if let Err(error) = store.confirm(bundle.manifest().security_counter) {
-        proving.revert();
-        // The box may already count the new one as active: it was proved, so either is right after a restart.
-        let _ = store.revert();
-        return Err(error);
+    let counter = bundle.manifest().security_counter;
+    if let Err(error) = store.confirm(counter, previous.as_deref()) {
+        return Err(agree(store, digest, proving, error));
     }
-    let record = store.state()?;
-    Ok(flashed(&bundle, unchanged, record.previous, record.floor))
+    proving.confirm();
+    Ok(flashed(&bundle, unchanged, previous, record.floor.max(counter)))
+}
+
+/// What serves now, or could: a bundle that is damaged, or that does not run here, is nothing to go back to.
+fn to_go_back_to(
+    store: &dyn SlotStore,
+    record: &SlotRecord,
+    digest: &str,
+    trust: &Trust,
+    proving: &dyn Proving,
+) -> Option<String> {
+    let others = || [&record.active, &record.previous].into_iter().flatten().filter(|other| *other != digest);
+    let whole = |other: &&String| stored(store, other, trust, record.floor).is_ok();
+    let served = others().find(|other| proving.serves(other) && whole(other));
+    served.or_else(|| others().find(whole)).cloned()
+}
+
+/// After an error of the disk the change may have taken effect or not. What serves follows what the record says.
+fn agree(store: &mut dyn SlotStore, digest: &str, proving: &mut dyn Proving, error: SlotError) -> SlotError {
+    match store.state() {
+        Ok(now) if now.active.as_deref() == Some(digest) && now.trial.is_none() => {
+            proving.confirm();
+            SlotError::Unsettled { digest: digest.to_owned(), source: Box::new(error) }
+        }
+        _ => {
+            proving.revert();
+            let _ = store.revert();
+            error
+        }
+    }
 }
 
 /// Goes back to the previous bundle, which must be at or above the floor and pass the proving again.
@@ -91,18 +121,22 @@ pub fn roll_back(
         return Err(SlotError::Trial { reason });
     }
     if let Err(error) = store.swap_back() {
-        proving.revert();
-        return Err(error);
+        return Err(agree(store, &digest, proving, error));
     }
+    proving.confirm();
     Ok(flashed(&bundle, false, record.active, record.floor))
 }
 
-/// Finds what to serve when the box starts: ends a trial, opens and verifies the active bundle. Where that one is
-/// damaged, the previous one serves, and the reason is told.
+/// Finds what to serve when the box starts: ends a trial, verifies the active bundle and starts it. Where that one is
+/// damaged or does not `start` on this device, the previous one serves, and the reason is told.
 ///
 /// # Errors
 /// [`SlotError`] where the record cannot be read or written.
-pub fn boot(store: &mut dyn SlotStore, trust: &Trust) -> Result<Boot, SlotError> {
+pub fn boot(
+    store: &mut dyn SlotStore,
+    trust: &Trust,
+    start: &mut dyn FnMut(&Bundle) -> Result<(), BoxError>,
+) -> Result<Boot, SlotError> {
     let mut record = store.state()?;
     let reverted = record.trial.take();
     if reverted.is_some() {
@@ -111,7 +145,10 @@ pub fn boot(store: &mut dyn SlotStore, trust: &Trust) -> Result<Boot, SlotError>
     }
     let mut boot = Boot { bundle: None, reverted, fallback: None, record };
     for digest in [boot.record.active.clone(), boot.record.previous.clone()].into_iter().flatten() {
-        match stored(store, &digest, trust, boot.record.floor) {
+        let started = stored(store, &digest, trust, boot.record.floor).and_then(|bundle| {
+            start(&bundle).map(|()| bundle).map_err(|reason| SlotError::SelfTest { reason })
+        });
+        match started {
             Ok(bundle) => {
                 boot.bundle = Some(bundle);
                 break;

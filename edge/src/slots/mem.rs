@@ -85,9 +85,9 @@ impl SlotStore for MemSlotStore {
         })
     }
 
-    fn confirm(&mut self, security_counter: u64) -> Result<(), SlotError> {
+    fn confirm(&mut self, security_counter: u64, previous: Option<&str>) -> Result<(), SlotError> {
         self.change(|store| {
-            store.next(confirmed(store.record.clone(), security_counter)?);
+            store.next(confirmed(store.record.clone(), security_counter, previous)?);
             Ok(())
         })
     }

@@ -3,6 +3,7 @@
 mod error;
 mod file;
 mod flow;
+#[cfg(test)]
 mod mem;
 
 use locus_engine::Bundle;
@@ -12,6 +13,7 @@ use serde::Serialize;
 pub use error::{BoxError, SlotError};
 pub use file::FileSlotStore;
 pub use flow::{boot, flash, flash_bytes, roll_back};
+#[cfg(test)]
 pub use mem::MemSlotStore;
 
 /// Where bundles and the slot record live.
@@ -40,11 +42,12 @@ pub trait SlotStore: Send {
     /// [`SlotError`].
     fn stage(&mut self, digest: &str) -> Result<(), SlotError>;
 
-    /// Makes the bundle on trial the active one and raises the floor to its counter, in one step.
+    /// Makes the bundle on trial the active one, `previous` the one to go back to, and raises the floor to the
+    /// counter, in one step.
     ///
     /// # Errors
-    /// [`SlotError`].
-    fn confirm(&mut self, security_counter: u64) -> Result<(), SlotError>;
+    /// [`SlotError`]; whether it took effect is for [`SlotStore::state`] to say.
+    fn confirm(&mut self, security_counter: u64, previous: Option<&str>) -> Result<(), SlotError>;
 
     /// Ends the trial; the active bundle stays.
     ///
@@ -55,7 +58,7 @@ pub trait SlotStore: Send {
     /// Makes the previous bundle the active one again, and the active one the previous.
     ///
     /// # Errors
-    /// [`SlotError`].
+    /// As [`SlotStore::confirm`].
     fn swap_back(&mut self) -> Result<(), SlotError>;
 }
 
@@ -78,6 +81,15 @@ pub trait Proving {
 
     /// Goes back to what served before the trial.
     fn revert(&mut self) {}
+
+    /// Ends the trial: what is tried is what the record names now.
+    fn confirm(&mut self) {}
+
+    /// Whether requests are answered by this model now; else what the record names is proved again.
+    fn serves(&self, digest: &str) -> bool {
+        let _ = digest;
+        true
+    }
 }
 
 impl<F: FnMut(&Bundle) -> Result<(), BoxError>> Proving for F {
@@ -106,13 +118,13 @@ pub struct Flashed {
 /// What a box starts with.
 #[derive(Debug)]
 pub struct Boot {
-    /// The model to serve, verified; none on a box that was never flashed or has lost all.
+    /// The model that serves; none on a box that was never flashed or has lost all.
     pub bundle: Option<Bundle>,
     /// The record.
     pub record: SlotRecord,
     /// A trial that a restart ended.
     pub reverted: Option<String>,
-    /// Why not the active one: it was damaged, and the previous serves, or nothing.
+    /// Why not the active one: it is damaged or fails on this device, and the previous serves, or nothing.
     pub fallback: Option<String>,
 }
 
@@ -125,11 +137,14 @@ fn check_digest(digest: &str) -> Result<(), SlotError> {
 }
 
 /// The record once the trial is confirmed. The floor is only ever raised, and never before.
-fn confirmed(record: SlotRecord, security_counter: u64) -> Result<SlotRecord, SlotError> {
+fn confirmed(
+    record: SlotRecord,
+    security_counter: u64,
+    previous: Option<&str>,
+) -> Result<SlotRecord, SlotError> {
     let trial = record.trial.ok_or(SlotError::NoTrial)?;
-    let same = record.active.as_ref() == Some(&trial);
     Ok(SlotRecord {
-        previous: if same { record.previous } else { record.active },
+        previous: previous.map(str::to_owned),
         active: Some(trial),
         trial: None,
         floor: record.floor.max(security_counter),

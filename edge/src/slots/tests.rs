@@ -77,12 +77,20 @@ fn good(_: &Bundle) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Notes what the daemon is told, and fails where it is asked to.
+/// Notes what the daemon is told, serves what it is told to, and fails where it is asked to.
 #[derive(Default)]
 struct Daemon {
     told: Vec<String>,
+    serving: Option<String>,
+    before: Option<Option<String>>,
     fail_self_test: bool,
     fail_trial: bool,
+}
+
+impl Daemon {
+    fn serving(digest: Option<&String>) -> Self {
+        Self { serving: digest.cloned(), ..Self::default() }
+    }
 }
 
 impl Proving for Daemon {
@@ -93,16 +101,26 @@ impl Proving for Daemon {
 
     fn trial(&mut self, bundle: &Bundle) -> Result<(), BoxError> {
         self.told.push(format!("try {}", bundle.manifest().name));
+        self.before = Some(self.serving.replace(bundle.digest().to_owned()));
         if self.fail_trial { Err("no answer in 5 s".into()) } else { Ok(()) }
     }
 
     fn revert(&mut self) {
         self.told.push("back".to_owned());
+        self.serving = self.before.take().unwrap();
+    }
+
+    fn confirm(&mut self) {
+        assert!(self.before.take().is_some(), "there was a trial");
+    }
+
+    fn serves(&self, digest: &str) -> bool {
+        self.serving.as_deref() == Some(digest)
     }
 }
 
 fn serving(store: &mut dyn SlotStore) -> Option<String> {
-    let boot = boot(store, &trust()).unwrap();
+    let boot = boot(store, &trust(), &mut good).unwrap();
     assert!(boot.fallback.is_none(), "{:?}", boot.fallback);
     boot.bundle.map(|bundle| bundle.manifest().name.clone())
 }
@@ -217,12 +235,13 @@ fn power_cut_at_every_file_operation_leaves_one_valid_model() {
         for seed in 0..5 {
             let vfs = base.fork();
             let mut store = open(&vfs);
-            vfs.fail_at(vfs.operations() + at, Fault::PowerCut);
+            let before = vfs.operations();
+            vfs.fail_at(before + at, Fault::PowerCut);
             let ok = flash_bytes(&mut store, &new, &trust(), &mut good).is_ok();
+            finished &= vfs.operations() - before < at;
             drop(store);
             vfs.restart(seed * 100 + at);
             check(&mut open(&vfs), ok, &format!("operation {at}, seed {seed}"));
-            finished &= ok;
             cuts += 1;
         }
         if finished {
@@ -242,14 +261,40 @@ fn power_cut_at_every_file_operation_of_going_back_leaves_one_valid_model() {
     for at in 1.. {
         let vfs = base.fork();
         let mut store = open(&vfs);
-        vfs.fail_at(vfs.operations() + at, Fault::PowerCut);
+        let before = vfs.operations();
+        vfs.fail_at(before + at, Fault::PowerCut);
         let ok = roll_back(&mut store, &trust(), &mut good).is_ok();
+        let reached = vfs.operations() - before >= at;
         drop(store);
         vfs.restart(at);
         let name = serving(&mut open(&vfs)).unwrap();
         assert!(name == "old" || name == "new" && !ok, "operation {at}: {name}");
-        if ok {
+        if !reached {
             break;
+        }
+    }
+}
+
+#[test]
+fn an_error_of_the_disk_while_going_back_leaves_what_serves_and_what_is_recorded_the_same() {
+    let open = |vfs: &FaultyVfs| FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
+    let base = FaultyVfs::new();
+    for name in ["old", "new"] {
+        flash_bytes(&mut open(&base), &signed(name, 2), &trust(), &mut good).unwrap();
+    }
+    for lasting in [false, true] {
+        for at in 1.. {
+            let vfs = base.fork();
+            let mut store = open(&vfs);
+            let (before, kind) = (vfs.operations(), std::io::ErrorKind::StorageFull);
+            let fault = if lasting { Fault::Lasting(kind) } else { Fault::Error(kind) };
+            vfs.fail_at(before + at, fault);
+            let mut daemon = Daemon::serving(store.state().unwrap().active.as_ref());
+            let back = roll_back(&mut store, &trust(), &mut daemon);
+            assert_eq!(daemon.serving, store.state().unwrap().active, "operation {at}: {back:?}");
+            if vfs.operations() - before < at {
+                break;
+            }
         }
     }
 }
@@ -260,25 +305,35 @@ fn a_full_disk_at_every_file_operation_leaves_the_old_model_or_the_new_one() {
     let open = |vfs: &FaultyVfs| FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
     let base = FaultyVfs::new();
     flash_bytes(&mut open(&base), &old, &trust(), &mut good).unwrap();
+    let mut unsettled = 0;
     for lasting in [false, true] {
         for at in 1.. {
             let vfs = base.fork();
             let mut store = open(&vfs);
             let kind = std::io::ErrorKind::StorageFull;
             let fault = if lasting { Fault::Lasting(kind) } else { Fault::Error(kind) };
-            vfs.fail_at(vfs.operations() + at, fault);
-            let mut daemon = Daemon::default();
-            let ok = flash_bytes(&mut store, &new, &trust(), &mut daemon).is_ok();
-            let told = |word: &str| daemon.told.iter().any(|told| told.starts_with(word));
-            assert_eq!(told("back"), told("try") && !ok, "operation {at}: {:?}", daemon.told);
+            let before = vfs.operations();
+            vfs.fail_at(before + at, fault);
+            let mut daemon = Daemon::serving(store.state().unwrap().active.as_ref());
+            let flashed = flash_bytes(&mut store, &new, &trust(), &mut daemon);
+            let ok = flashed.is_ok();
+            let now = store.state().unwrap();
+            assert_eq!(daemon.serving, now.active, "operation {at}: {flashed:?}, {:?}", daemon.told);
+            assert!(daemon.before.is_none(), "operation {at}: the trial has an end");
+            let settled = !matches!(flashed, Err(SlotError::Unsettled { .. }));
+            unsettled += u32::from(!settled);
+            assert_eq!(now.floor == 2, ok || !settled, "operation {at}: {flashed:?}");
+            let reached = vfs.operations() - before >= at;
             drop(store);
             vfs.restart(at);
             check(&mut open(&vfs), ok, &format!("operation {at}, lasting {lasting}"));
-            if ok {
+            if !reached {
+                assert!(ok);
                 break;
             }
         }
     }
+    assert!(unsettled > 0, "an error came after the rename");
 }
 
 #[test]
@@ -288,12 +343,12 @@ fn a_damaged_active_bundle_falls_back_and_a_trial_does_not_outlive_a_restart() {
     flash_bytes(&mut store, &signed("one", 1), &trust(), &mut good).unwrap();
     let two = flash_bytes(&mut store, &signed("two", 1), &trust(), &mut good).unwrap();
     store.stage(&two.digest).unwrap();
-    let restarted = boot(&mut store, &trust()).unwrap();
+    let restarted = boot(&mut store, &trust(), &mut good).unwrap();
     assert_eq!(restarted.reverted.as_ref(), Some(&two.digest));
-    assert!(boot(&mut store, &trust()).unwrap().reverted.is_none());
+    assert!(boot(&mut store, &trust(), &mut good).unwrap().reverted.is_none());
     let path = format!("/slots/bundles/{}.locus", two.digest);
     vfs.tamper(Path::new(&path), |bytes| bytes[3000] ^= 1).unwrap();
-    let fallen = boot(&mut store, &trust()).unwrap();
+    let fallen = boot(&mut store, &trust(), &mut good).unwrap();
     assert_eq!(fallen.bundle.unwrap().manifest().name, "one");
     assert!(fallen.fallback.is_some());
     let repaired = flash_bytes(&mut store, &signed("two", 1), &trust(), &mut good).unwrap();
@@ -302,7 +357,75 @@ fn a_damaged_active_bundle_falls_back_and_a_trial_does_not_outlive_a_restart() {
     // Another bundle under the active one's name is not taken for it.
     let other = signed("two-b", 1);
     vfs.tamper(Path::new(&path), |bytes| *bytes = other).unwrap();
-    let swapped = boot(&mut store, &trust()).unwrap();
+    let swapped = boot(&mut store, &trust(), &mut good).unwrap();
     assert_eq!(swapped.bundle.unwrap().manifest().name, "one");
     assert!(swapped.fallback.unwrap().contains(&two.digest));
+}
+
+#[test]
+fn what_the_record_names_is_proved_again_where_it_does_not_serve() {
+    let mut store = MemSlotStore::new();
+    flash_bytes(&mut store, &signed("zero", 1), &trust(), &mut good).unwrap();
+    let one = flash_bytes(&mut store, &signed("one", 1), &trust(), &mut good).unwrap();
+    let mut idle = Daemon { fail_self_test: true, ..Daemon::default() };
+    let error = flash_bytes(&mut store, &signed("one", 1), &trust(), &mut idle).unwrap_err();
+    assert!(matches!(error, SlotError::SelfTest { .. }), "it does not say that it serves: {error}");
+    idle.fail_self_test = false;
+    let again = flash_bytes(&mut store, &signed("one", 1), &trust(), &mut idle).unwrap();
+    assert!(!again.unchanged && again.previous == one.previous, "{again:?}");
+    assert_eq!(idle.serving, Some(one.digest));
+}
+
+#[test]
+fn a_model_that_does_not_start_on_this_device_falls_back_and_the_good_one_stays_to_go_back_to() {
+    for damaged in [false, true] {
+        let vfs = FaultyVfs::new();
+        let mut store = FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
+        let one = flash_bytes(&mut store, &signed("one", 1), &trust(), &mut good).unwrap();
+        let two = flash_bytes(&mut store, &signed("two", 1), &trust(), &mut good).unwrap();
+        if damaged {
+            let path = format!("/slots/bundles/{}.locus", two.digest);
+            vfs.tamper(Path::new(&path), |bytes| bytes[3000] ^= 1).unwrap();
+        }
+        let mut daemon = Daemon::default();
+        let fallen = boot(&mut store, &trust(), &mut |bundle| match bundle.manifest().name.as_str() {
+            "one" => {
+                daemon.serving = Some(bundle.digest().to_owned());
+                Ok(())
+            }
+            _ => Err("golden vector 3 is off by 0.2".into()),
+        });
+        let fallen = fallen.unwrap();
+        assert_eq!(fallen.bundle.unwrap().digest(), one.digest);
+        let reason = fallen.fallback.unwrap();
+        assert_eq!(reason.contains("golden vector 3"), !damaged, "{reason}");
+        assert_eq!(fallen.record.active, Some(two.digest), "the next start tries it again");
+        let three = flash_bytes(&mut store, &signed("three", 1), &trust(), &mut daemon).unwrap();
+        assert_eq!(three.previous, Some(one.digest.clone()), "damaged {damaged}");
+        let back = roll_back(&mut store, &trust(), &mut daemon).unwrap();
+        assert_eq!(back.digest, one.digest);
+    }
+}
+
+#[test]
+fn the_reason_of_a_failed_trial_is_told_even_where_its_end_cannot_be_recorded() {
+    let vfs = FaultyVfs::new();
+    let mut store = FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
+    flash_bytes(&mut store, &signed("one", 1), &trust(), &mut good).unwrap();
+    struct FullDisk(FaultyVfs);
+    impl Proving for FullDisk {
+        fn self_test(&mut self, _: &Bundle) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn trial(&mut self, _: &Bundle) -> Result<(), BoxError> {
+            self.0.fail_at(self.0.operations() + 1, Fault::Lasting(std::io::ErrorKind::StorageFull));
+            Err("no answer in 5 s".into())
+        }
+    }
+    let error = flash_bytes(&mut store, &signed("two", 1), &trust(), &mut FullDisk(vfs.clone())).unwrap_err();
+    assert!(error.to_string().contains("no answer in 5 s"), "{error}");
+    assert!(store.state().unwrap().trial.is_some());
+    vfs.restart(1);
+    assert_eq!(serving(&mut store).as_deref(), Some("one"));
 }

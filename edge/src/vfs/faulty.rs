@@ -411,6 +411,13 @@ impl Vfs for FaultyVfs {
         disk.done()
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        if self.disk().names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.rename(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let disk = &mut *self.disk();
         disk.inode(path)?;

@@ -75,7 +75,7 @@ fn power_cut_at_every_operation_loses_nothing_that_was_answered() {
 }
 
 #[test]
-fn a_second_power_cut_during_recovery_loses_nothing_either() {
+fn power_cuts_during_recovery_lose_nothing_either() {
     let hospital = Arc::new(Identity::generate().unwrap());
     for at in 1.. {
         let mut finished = true;
@@ -91,9 +91,12 @@ fn a_second_power_cut_during_recovery_loses_nothing_either() {
             drop(journal);
             answered.tried.push(vec![6, 7]);
             rig.vfs.restart(seed);
-            rig.vfs.fail_at(rig.vfs.operations() + at, Fault::PowerCut);
-            finished &= rig.open().is_ok();
-            rig.vfs.restart(seed + 77);
+            // Three in a row, so that the torn segment is not among the last two any more.
+            for again in 0..3 {
+                rig.vfs.fail_at(rig.vfs.operations() + at, Fault::PowerCut);
+                finished &= rig.open().is_ok();
+                rig.vfs.restart(seed + 77 * again);
+            }
             check(&rig, &answered, &format!("seed {seed}, operation {at} of recovery"));
         }
         if finished {
@@ -181,7 +184,7 @@ fn a_tail_cut_at_every_byte_gives_back_every_whole_batch() {
         let vfs = rig.vfs.fork();
         vfs.tamper(&path, |bytes| bytes.truncate(len)).unwrap();
         let config = JournalConfig { vfs: Arc::new(vfs), ..rig.config.clone() };
-        assert!(matches!(Journal::open(Path::new(DIR), config), Err(JournalError::Damaged { .. })));
+        assert!(matches!(Journal::open(Path::new(DIR), config), Err(JournalError::Lost { .. })));
     }
 }
 

@@ -70,13 +70,14 @@ impl Rig {
         self.export().into_iter().map(text).collect()
     }
 
+    fn request(&self, n: u64) -> RequestHash {
+        let (key, id) = (&self.config.index_key, n.to_string());
+        RequestHash { id: key.request("bed-3", &id), body: key.body("bed-3", &id, &n.to_le_bytes()) }
+    }
+
     pub(super) fn entry(&self, n: u64) -> Entry {
-        let request = RequestHash {
-            id: self.config.index_key.request("bed-3", &n.to_string()),
-            body: self.config.index_key.body(&n.to_le_bytes()),
-        };
         let plaintext = Zeroizing::new(format!(r#"{{"n":{n}}}"#).into_bytes());
-        Entry { plaintext, request, subject: None, bundle: [7; 32], repeat_of: None }
+        Entry { plaintext, request: Some(self.request(n)), subject: None, bundle: [7; 32], repeat_of: None }
     }
 
     pub(super) fn entry_of(&self, n: u64, subject: &str) -> Entry {
@@ -164,6 +165,13 @@ fn each_recipient_reads_and_nobody_else() {
     assert!(matches!(records[..], [Content::SealedToOthers, Content::Open(_)]));
     rig.config.recipients.clear();
     assert!(matches!(rig.open(), Err(JournalError::NoRecipients)));
+    // As many as there may be are found again in the head of a segment; one more is refused before it is written.
+    rig.config.recipients = vec![escrow.recipient(); format::MAX_RECIPIENTS - 1];
+    rig.config.recipients.push(stranger.recipient());
+    rig.open().unwrap().0.close().unwrap();
+    assert!(rig.export_for(&stranger).is_ok());
+    rig.config.recipients.push(stranger.recipient());
+    assert!(matches!(rig.open(), Err(JournalError::TooManyRecipients { got: 129, limit: 128 })));
 }
 
 #[test]
@@ -207,16 +215,40 @@ fn requests_are_recognised_after_a_restart_without_their_ids_on_the_disk() {
     assert_eq!((recovery.clean, recovery.records, recovery.torn_bytes), (false, 5, 0));
     let known = journal.known();
     for n in 0..4 {
-        assert_eq!(known.find(&rig.entry(n).request), Seen::Repeat { index: n, bundle: [7; 32] });
+        assert_eq!(known.find(&rig.request(n)), Seen::Repeat { index: n, bundle: [7; 32] });
     }
-    let other_body = RequestHash { body: [0; 32], ..rig.entry(2).request };
-    assert_eq!(known.find(&other_body), Seen::Reused { index: 2 });
-    assert_eq!(known.find(&rig.entry(9).request), Seen::New);
+    let mut other = rig.request(2);
+    other.body[0] ^= 1;
+    assert_eq!(known.find(&other), Seen::Reused { index: 2 });
+    assert_eq!(known.find(&rig.request(9)), Seen::New);
+    for (path, bytes) in rig.vfs.files() {
+        let body = &rig.request(2).body[..4];
+        assert!(!bytes.windows(4).any(|window| window == body), "enough of a body to test a guess: {path:?}");
+    }
     assert_eq!(rig.export()[4].as_ref().unwrap().repeat_of, Some(1));
     drop(journal);
     let few = JournalConfig { remember: 1, ..rig.config.clone() };
     let (journal, _) = Journal::open(Path::new(DIR), few).unwrap();
     assert_eq!(journal.known().len(), 1);
+}
+
+#[test]
+fn requests_without_an_id_push_nothing_out_of_what_is_remembered() {
+    let mut rig = Rig::new();
+    rig.config.remember = 2;
+    let (mut journal, _) = rig.open().unwrap();
+    journal.append(&[rig.entry(0)]).unwrap();
+    for n in 1..9 {
+        journal.append(&[Entry { request: None, ..rig.entry(n) }]).unwrap();
+        assert_eq!((journal.known().len(), journal.next_index()), (1, n + 1));
+    }
+    journal.append(&[rig.entry(9)]).unwrap();
+    journal.close().unwrap();
+    rig.config.remember = 100;
+    let (journal, _) = rig.open().unwrap();
+    assert_eq!(journal.known().len(), 2);
+    assert_eq!(journal.known().find(&rig.request(0)), Seen::Repeat { index: 0, bundle: [7; 32] });
+    assert_eq!(rig.texts().len(), 10);
 }
 
 #[test]

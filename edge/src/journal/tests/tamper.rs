@@ -158,7 +158,7 @@ fn another_device_cannot_reseal_a_segment() {
             Path::new(DIR),
             JournalConfig { vfs: Arc::new(forger.vfs.clone()), ..rig.config.clone() }
         ),
-        Err(JournalError::Damaged { .. })
+        Err(JournalError::Lost { .. })
     ));
     // The device's own key rewrites history; whoever was answered sees it.
     let mut thief = Rig::on(FaultyVfs::new(), rig.hospital.clone());
@@ -232,6 +232,52 @@ fn a_damaged_header_of_the_last_segment_can_be_accepted_too() {
     journal.close().unwrap();
     rig.open().unwrap().0.close().unwrap();
     assert!(!rig.verify(&[]).unwrap().intact());
+}
+
+#[test]
+fn what_cannot_be_accepted_says_so_and_the_error_that_can_names_the_flag() {
+    let (rig, _) = small();
+    for change in [0, 1] {
+        let vfs = rig.vfs.fork();
+        for (path, _) in rig.vfs.files() {
+            if path.extension().is_some_and(|end| end == "seg") {
+                if change == 0 {
+                    vfs.tamper(&path, |bytes| bytes[20] ^= 1).unwrap()
+                } else {
+                    vfs.remove(&path).unwrap()
+                }
+            }
+        }
+        for accept_damage in [false, true] {
+            let config = JournalConfig { vfs: Arc::new(vfs.clone()), accept_damage, ..rig.config.clone() };
+            let error = Journal::open(Path::new(DIR), config).unwrap_err();
+            assert!(matches!(error, JournalError::Lost { .. }), "{error}");
+            assert!(error.to_string().contains("--accept-journal-damage` does not help"), "{error}");
+        }
+    }
+    rig.vfs.tamper(&Path::new(DIR).join("00000002.seg"), |bytes| bytes[20] ^= 1).unwrap();
+    let error = rig.open().unwrap_err().to_string();
+    assert!(error.contains("start once with `locusd --accept-journal-damage`"), "{error}");
+}
+
+#[test]
+fn the_subject_table_of_accepted_damage_is_kept_as_evidence() {
+    let rig = Rig::new();
+    let (mut journal, _) = rig.open().unwrap();
+    for n in 0..2 {
+        journal.append(&[rig.entry_of(n, "s")]).unwrap();
+    }
+    journal.close().unwrap();
+    let (segment, table) = (Path::new(DIR).join("00000001.seg"), Path::new(DIR).join("00000001.sub"));
+    let at = frames(&rig.vfs.read(&segment, 1 << 20).unwrap());
+    rig.vfs.tamper(&segment, |bytes| bytes[at[1] + 100] ^= 1).unwrap();
+    let before = rig.vfs.read(&table, 1 << 20).unwrap();
+    let accepting = JournalConfig { accept_damage: true, ..rig.config.clone() };
+    Journal::open(Path::new(DIR), accepting).unwrap().0.close().unwrap();
+    for _ in 0..3 {
+        rig.open().unwrap().0.close().unwrap();
+        assert_eq!(rig.vfs.read(&table, 1 << 20).unwrap(), before);
+    }
 }
 
 #[test]
