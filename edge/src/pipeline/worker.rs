@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
 use locus_engine::{Error, Logits, Score, Scorer, TokenBatch};
 use locus_firmware_config::message::{Fault, FaultCode};
 
-use super::{ActiveModel, Job, Shared, answer, keeper::Kept, prepare};
+use super::{ActiveModel, Job, Shared, Watched, answer, keeper::Kept, prepare};
 
 /// Rows of the batch lane in one run, so that someone at a bedside never waits for many.
 const BATCH_ROWS: usize = 8;
@@ -42,10 +42,12 @@ struct Worker {
     shared: Arc<Shared>,
     kept: Sender<Kept>,
     serving: Option<Serving>,
-    before: Option<Serving>,
+    /// While a model is on trial: what served before it, which may be nothing.
+    trial: Option<Option<Serving>>,
     generation: u64,
     bedside_runs: u32,
-    dirty: bool,
+    /// Rows of the largest run since the engine's memory was written over.
+    dirty_rows: usize,
 }
 
 /// Starts the thread. The lanes have no bound of their own: admission is theirs.
@@ -53,11 +55,13 @@ pub(super) fn start(shared: Arc<Shared>, kept: Sender<Kept>) -> std::io::Result<
     let (bedside, from_bedside) = unbounded();
     let (batch, from_batch) = unbounded();
     let (control, orders) = unbounded();
+    let watched = Watched { shared: Arc::clone(&shared), code: FaultCode::EngineFailed };
     let worker =
-        Worker { shared, kept, serving: None, before: None, generation: 0, bedside_runs: 0, dirty: false };
-    let thread = std::thread::Builder::new()
-        .name("inference".into())
-        .spawn(move || worker.run(&orders, &from_bedside, &from_batch))?;
+        Worker { shared, kept, serving: None, trial: None, generation: 0, bedside_runs: 0, dirty_rows: 0 };
+    let thread = std::thread::Builder::new().name("inference".into()).spawn(move || {
+        let _watched = watched;
+        worker.run(&orders, &from_bedside, &from_batch);
+    })?;
     Ok((thread, Channels { bedside, batch, control }))
 }
 
@@ -70,7 +74,8 @@ impl Worker {
                     self.serve(take(job, batch, BATCH_ROWS));
                 }
             }
-            let idle = if self.dirty { crossbeam_channel::after(IDLE) } else { crossbeam_channel::never() };
+            let idle =
+                if self.dirty_rows > 0 { crossbeam_channel::after(IDLE) } else { crossbeam_channel::never() };
             select_biased! {
                 recv(orders) -> order => match order {
                     Ok(Control::Stop) | Err(_) => break,
@@ -92,6 +97,7 @@ impl Worker {
         for job in bedside.try_iter().chain(batch.try_iter()) {
             job.fail(Fault::new(FaultCode::ShuttingDown, "the box stopped; ask again once it is back"));
         }
+        self.write_over();
     }
 
     fn max_batch(&self) -> usize {
@@ -103,34 +109,35 @@ impl Worker {
             Control::Swap { mut scorer, done } => {
                 let proved = scorer.golden_self_test().map(drop).map_err(|error| error.to_string());
                 if proved.is_ok() {
-                    self.generation += 1;
-                    let view = Arc::new(ActiveModel::of(&scorer, self.generation));
-                    let before = self.serving.replace(Serving { scorer, view });
-                    // A trial that follows a trial keeps the model that was confirmed last.
-                    self.before = self.before.take().or(before);
-                    self.publish();
+                    let before = self.serve_with(Some(scorer));
+                    // A trial that follows a trial keeps what was confirmed last.
+                    self.trial.get_or_insert(before);
                 }
                 let _ = done.send(proved);
             }
             Control::Back { done } => {
-                if let Some(before) = self.before.take() {
-                    self.generation += 1;
-                    let view = Arc::new(ActiveModel::of(&before.scorer, self.generation));
-                    self.serving = Some(Serving { view, ..before });
-                } else {
-                    self.serving = None;
+                // A model that failed its proof never served: there is nothing to go back from.
+                if let Some(before) = self.trial.take() {
+                    self.serve_with(before.map(|before| before.scorer));
                 }
-                self.publish();
                 let _ = done.send(());
             }
-            Control::Confirm => self.before = None,
+            Control::Confirm => self.trial = None,
             Control::Stop => {}
         }
     }
 
-    fn publish(&self) {
-        let view = self.serving.as_ref().map(|serving| Arc::clone(&serving.view));
+    /// Changes over; gives what served before, with nothing of anybody left in it.
+    fn serve_with(&mut self, scorer: Option<Box<Scorer>>) -> Option<Serving> {
+        self.write_over();
+        let serving = scorer.map(|scorer| {
+            self.generation += 1;
+            let view = Arc::new(ActiveModel::of(&scorer, self.generation));
+            Serving { scorer, view }
+        });
+        let view = serving.as_ref().map(|serving| Arc::clone(&serving.view));
         *self.shared.active.write().unwrap_or_else(PoisonError::into_inner) = view;
+        std::mem::replace(&mut self.serving, serving)
     }
 
     fn serve(&mut self, jobs: Vec<Job>) {
@@ -154,7 +161,11 @@ impl Worker {
                 continue;
             }
             if job.generation != view.generation {
-                match prepare::encode(&view.encoder, self.shared.genome.as_deref(), &job.request) {
+                // It was taken for another model: it may have asked for that one, and only for that one.
+                let genome = self.shared.genome.as_deref();
+                let again = prepare::check_model(view, genome, &job.request)
+                    .and_then(|()| prepare::encode(&view.encoder, genome, &job.request));
+                match again {
                     Ok(again) => job.encoded = again,
                     Err(fault) => {
                         job.fail(fault);
@@ -169,7 +180,7 @@ impl Worker {
             return;
         }
         let scores = each_score(scorer, &encoded);
-        self.dirty = true;
+        self.dirty_rows = self.dirty_rows.max(ready.len());
         let infer = started.elapsed();
         metrics::histogram!("locus_batch_rows").record(ready.len() as f64);
         metrics::histogram!("locus_stage_seconds", "stage" => "infer").record(infer.as_secs_f64());
@@ -204,12 +215,17 @@ impl Worker {
 
     /// The engine keeps its buffers, and the last token ids in them. A blank run of every shape writes over them.
     fn write_over(&mut self) {
-        self.dirty = false;
+        let rows = std::mem::take(&mut self.dirty_rows);
         let Some(Serving { scorer, .. }) = &mut self.serving else { return };
-        let (buckets, features) = (scorer.spec().buckets.clone(), scorer.spec().n_features as usize);
+        let spec = scorer.spec();
+        let (buckets, features) = (spec.buckets.clone(), spec.n_features as usize);
+        let rows = rows.min(spec.max_batch as usize);
+        if rows == 0 {
+            return;
+        }
         let mut logits = Logits::default();
         for bucket in buckets {
-            if let Err(error) = scorer.run(&TokenBatch::blank(1, bucket as usize, features), &mut logits) {
+            if let Err(error) = scorer.run(&TokenBatch::blank(rows, bucket as usize, features), &mut logits) {
                 tracing::warn!(%error, "the engine's buffers could not be written over");
             }
         }
