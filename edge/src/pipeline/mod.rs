@@ -8,6 +8,7 @@ mod answer;
 mod keeper;
 mod prepare;
 mod replay;
+mod shared;
 mod worker;
 
 use std::{
@@ -20,157 +21,26 @@ use std::{
 };
 
 use crossbeam_channel::Sender;
-use locus_engine::{Scorer, Skipped};
-use locus_firmware_config::message::{Fault, FaultCode, Lane, ModelInfo, Outcome, Request};
-use locus_genome::{EncodedVariant, VariantEncoder};
+use locus_engine::Scorer;
+use locus_firmware_config::message::{Fault, FaultCode, Lane, Outcome, Request};
+use locus_genome::EncodedVariant;
 
 pub use keeper::JournalState;
 pub use prepare::{Genome, encode};
+pub use shared::ActiveModel;
 
 use crate::{
     config::Limits,
-    journal::{Journal, KnownRequests, RequestHash, Seen},
+    journal::{Journal, RequestHash, Seen},
     keys::{IndexKey, random},
 };
 use admission::{Admission, Units};
-use replay::{Entry, Replay, Ticket};
+use replay::{Entry, Replay};
+use shared::{Fatal, Job, Shared, Watched};
 use worker::Control;
 
 /// Shortest and longest hint when to ask again, in milliseconds.
 const RETRY_MS: (u64, u64) = (20, 5_000);
-
-/// What serves, as other threads see it.
-#[derive(Debug)]
-pub struct ActiveModel {
-    /// Grows with every change of the model.
-    pub(crate) generation: u64,
-    /// Makes its input.
-    pub(crate) encoder: VariantEncoder,
-    /// Name, version, digest.
-    pub info: ModelInfo,
-    /// Digest as bytes.
-    pub(crate) digest: [u8; 32],
-    /// Assembly that it was trained on.
-    pub assembly: String,
-    /// Engine and provider really in use.
-    pub provider: String,
-    /// Library and version.
-    pub runtime: String,
-    /// Precision really in use.
-    pub precision: String,
-    /// Why the precision is not the one hoped for.
-    pub note: Option<String>,
-    /// Engines that came first and do not serve.
-    pub skipped: Vec<Skipped>,
-}
-
-impl ActiveModel {
-    fn of(scorer: &Scorer, generation: u64) -> Self {
-        let (manifest, spec) = (scorer.manifest(), scorer.spec());
-        let mut digest = [0; 32];
-        // A digest that came from a bundle is always hexadecimal.
-        let _ = hex::decode_to_slice(scorer.digest(), &mut digest);
-        Self {
-            generation,
-            encoder: *scorer.encoder(),
-            info: ModelInfo {
-                name: manifest.name.clone(),
-                version: manifest.version.to_string(),
-                digest: scorer.digest().to_owned(),
-            },
-            digest,
-            assembly: manifest.scope.assembly.clone(),
-            provider: spec.provider.clone(),
-            runtime: spec.runtime.clone(),
-            precision: spec.precision.to_string(),
-            note: spec.note.clone(),
-            skipped: scorer.skipped().to_vec(),
-        }
-    }
-}
-
-/// A request on its way. It holds its share of the admission until it is dropped.
-#[derive(Debug)]
-struct Job {
-    request: Request,
-    terminal: String,
-    transport: &'static str,
-    hash: RequestHash,
-    repeat_of: Option<u64>,
-    encoded: EncodedVariant,
-    generation: u64,
-    received: Instant,
-    deadline: Instant,
-    tokenize: Duration,
-    ticket: Ticket,
-    units: Units,
-}
-
-impl Job {
-    /// Answers. Its share of the admission is given back first: who has an answer may ask again at once.
-    fn finish(self, outcome: Outcome) {
-        drop(self.units);
-        self.ticket.finish(outcome);
-    }
-
-    fn fail(self, fault: Fault) {
-        let id = self.request.id.clone();
-        self.finish(Outcome::Fault(fault.for_id(id)));
-    }
-}
-
-type Fatal = Box<dyn Fn(String) + Send + Sync>;
-
-/// What every part of the pipeline sees.
-struct Shared {
-    box_name: String,
-    limits: Limits,
-    genome: Option<Arc<Genome>>,
-    index_key: IndexKey,
-    known: KnownRequests,
-    replay: Replay,
-    admission: Admission,
-    active: RwLock<Option<Arc<ActiveModel>>>,
-    stopping: AtomicBool,
-    /// Why the box answers no more.
-    failed: OnceLock<FaultCode>,
-    on_fatal: Fatal,
-    /// Moving mean of what one request costs, in microseconds.
-    unit_us: AtomicU64,
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("box_name", &self.box_name).finish_non_exhaustive()
-    }
-}
-
-impl Shared {
-    /// From here on nothing is taken and nothing is answered; the process is told to end, once.
-    fn fail(&self, code: FaultCode, reason: String) {
-        if self.failed.set(code).is_ok() {
-            tracing::error!(reason, "the box stops");
-            (self.on_fatal)(reason);
-        }
-    }
-}
-
-/// Stands in a thread of the pipeline: where it ends by a panic, the box stops and is started anew. One that went on
-/// would answer nobody and look alive.
-struct Watched {
-    shared: Arc<Shared>,
-    code: FaultCode,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let thread = std::thread::current();
-            let name = thread.name().unwrap_or("a");
-            self.shared.fail(self.code, format!("the {name} thread ended by a defect"));
-        }
-    }
-}
 
 /// What a pipeline is made of.
 pub struct PipelineConfig {

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use locus_engine::{Bundle, EngineKind, LoadOptions, Trust};
 use locus_firmware_config::{
     manifest::Manifest,
-    message::{Answer, Band, EngineInfo, Timing},
+    message::{Answer, Band, EngineInfo, ModelInfo, Timing},
     profile::DeviceProfile,
 };
 
