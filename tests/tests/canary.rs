@@ -151,7 +151,7 @@ async fn a_patients_sequence_is_found_nowhere_but_in_the_sealed_journal() {
         }),
         ..Request::default()
     };
-    // All at once: the engine runs several rows, in larger buffers than one of them alone needs.
+    // All at once, so that the engine takes several rows in one run, in larger buffers than one of them needs.
     let mut terminals = vec![Terminal::Serial(Box::new(rig.serial().unwrap()))];
     for n in 0..ASKERS {
         terminals.push(Terminal::Http(daemon.http(&format!("http-{n}")).unwrap()));
