@@ -1,8 +1,9 @@
 //! The ONNX graphs of one model and the contract that sessions hold them to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use locus_firmware_config::manifest::AccuracyContract;
+use locus_firmware_config::manifest::{AccuracyContract, TensorSpec};
 use sha2::{Digest, Sha256};
 
 use crate::session::{ActivePrecision, EngineKind, SessionError, SessionSpec};
@@ -14,6 +15,22 @@ pub const FEATURES_INPUT: &str = "features";
 pub const LOGITS_OUTPUT: &str = "logits";
 /// Names of the int64 inputs `[rows, tokens]`.
 pub const TOKEN_INPUTS: [&str; 6] = ["ref_ids", "alt_ids", "ref_track", "alt_track", "ref_mask", "alt_mask"];
+
+/// The outputs of a variant-effect model. Its one logit is read as evidence for this label, so that no other
+/// label, and no other order, can be answered.
+pub const LABELS: [&str; 1] = ["pathogenic"];
+
+/// Inputs and outputs of a variant-effect graph: what the engine feeds and reads, as a manifest lists it.
+pub fn tensors(n_features: usize) -> (Vec<TensorSpec>, Vec<TensorSpec>) {
+    let tensor = |name: &str, dtype: &str, last: String| TensorSpec {
+        name: name.into(),
+        dtype: dtype.into(),
+        shape: vec!["batch".into(), last],
+    };
+    let tokens = TOKEN_INPUTS.iter().map(|name| tensor(name, "int64", "tokens".into()));
+    let inputs = tokens.chain([tensor(FEATURES_INPUT, "float32", n_features.to_string())]).collect();
+    (inputs, vec![tensor(LOGITS_OUTPUT, "float32", LABELS.len().to_string())])
+}
 
 /// Graphs and contract of a model, from a bundle or, before there is one, from an exporter.
 #[derive(Debug, Clone)]
@@ -128,9 +145,17 @@ impl Graphs {
     }
 }
 
-/// INT8 less FP32 of a metric where more is better: a gain costs nothing.
+/// FP32 less INT8 of a metric where more is better: a gain costs nothing. What was not measured is not within
+/// the budget, and the difference that the contract states is not asked: it follows from the two figures.
 fn over_budget(contract: &AccuracyContract) -> Option<String> {
-    let loss = -contract.difference.get(&contract.metric)?;
+    let figure = |of: &BTreeMap<String, f64>| of.get(&contract.metric).copied();
+    let (Some(fp32), Some(int8)) = (figure(&contract.fp32), figure(&contract.int8)) else {
+        return Some(format!(
+            "the accuracy contract lacks {} of FP32 or of INT8, so what INT8 loses is not known",
+            contract.metric
+        ));
+    };
+    let loss = fp32 - int8;
     (loss.is_nan() || loss > contract.budget).then(|| {
         format!(
             "INT8 loses {loss:.4} {} against FP32, over the budget of {:.4}",
@@ -142,7 +167,6 @@ fn over_budget(contract: &AccuracyContract) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     #[test]
     fn inputs_are_the_seven_of_the_contract() {
@@ -165,19 +189,32 @@ mod tests {
         assert_eq!(digest(b"ab", None), digest(b"ab", None));
     }
 
-    #[test]
-    fn int8_is_refused_beyond_the_budget() {
-        let contract = |difference: f64| AccuracyContract {
+    fn contract(fp32: &[(&str, f64)], int8: &[(&str, f64)]) -> AccuracyContract {
+        let map = |figures: &[(&str, f64)]| figures.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
+        AccuracyContract {
             data: "validation".into(),
             metric: "auroc".into(),
-            fp32: BTreeMap::new(),
-            int8: BTreeMap::new(),
-            difference: [("auroc".to_owned(), difference)].into(),
+            fp32: map(fp32),
+            int8: map(int8),
+            difference: map(&[("auroc", 0.0)]),
             budget: 0.005,
-        };
-        assert!(over_budget(&contract(-0.005)).is_none());
-        assert!(over_budget(&contract(0.02)).is_none());
-        assert!(over_budget(&contract(-0.0051)).is_some());
-        assert!(over_budget(&contract(f64::NAN)).is_some());
+        }
+    }
+
+    #[test]
+    fn int8_is_refused_beyond_the_budget_whatever_difference_is_stated() {
+        let of = |int8: f64| over_budget(&contract(&[("auroc", 0.9)], &[("auroc", int8)]));
+        assert!(of(0.8951).is_none());
+        assert!(of(0.92).is_none());
+        assert!(of(0.8949).is_some_and(|reason| reason.contains("0.0051")));
+        assert!(of(f64::NAN).is_some());
+    }
+
+    #[test]
+    fn int8_is_refused_where_its_loss_was_not_measured() {
+        let other = [("missense_auroc", 0.9)];
+        for (fp32, int8) in [(&[("auroc", 0.9)], &other), (&other, &[("auroc", 0.9)]), (&other, &other)] {
+            assert!(over_budget(&contract(fp32, int8)).is_some_and(|reason| reason.contains("lacks auroc")));
+        }
     }
 }

@@ -24,7 +24,7 @@ mod tract;
 pub use batch::{BatchError, Row, TokenBatch};
 pub use bundle::{Bundle, BundleError, Limits, Trust, TrustError, TrustedKey};
 pub use fake::{FAKE_PROVIDER, FakeEngine};
-pub use graphs::{FEATURES_INPUT, Graphs, LOGITS_OUTPUT, TOKEN_INPUTS};
+pub use graphs::{FEATURES_INPUT, Graphs, LABELS, LOGITS_OUTPUT, TOKEN_INPUTS, tensors};
 pub use precision::Cpu;
 pub use probability::{MIN_ANSWERED_ACCURACY, Verdict};
 pub use rewrite::RewriteError;
@@ -50,9 +50,6 @@ pub enum Error {
     /// An engine or its session.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// A graph that is not rewritten.
-    #[error(transparent)]
-    Rewrite(#[from] RewriteError),
     /// Logits that become no answer.
     #[error(transparent)]
     Score(#[from] ScoreError),

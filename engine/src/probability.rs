@@ -64,11 +64,16 @@ pub fn judge(model: &ProbabilityModel, mode: InputMode, logit: f32) -> Result<Ve
     let Some(calibration) = model.modes.get(mode.as_str()) else {
         return Ok(Verdict::abstain(format!("the model has no calibration for input mode {mode}"), None));
     };
+    if calibration.answered_share == 0.0 {
+        let reason = format!("in input mode {mode} no thresholds were sure enough on validation");
+        return Ok(Verdict::abstain(reason, Some(calibration.prior)));
+    }
     let accuracy = calibration.answered_accuracy;
     if accuracy.is_nan() || accuracy < MIN_ANSWERED_ACCURACY {
+        // Rounded down: 89.96 % must not read as the 90 % that are needed.
         let reason = format!(
-            "in input mode {mode} the model's answers were right in {:.0} % of validation, under the {:.0} % needed",
-            accuracy * 100.0,
+            "in input mode {mode} the model's answers were right in {:.1} % of validation, under the {:.0} % needed",
+            (accuracy * 1000.0).floor() / 10.0,
             MIN_ANSWERED_ACCURACY * 100.0
         );
         return Ok(Verdict::abstain(reason, Some(calibration.prior)));
@@ -100,6 +105,7 @@ pub(crate) fn problem(model: &ProbabilityModel) -> Option<(String, String)> {
                 share(c.pathogenic_above) && c.pathogenic_above >= c.benign_below,
             ),
             ("answered_accuracy", c.answered_accuracy, share(c.answered_accuracy)),
+            ("answered_share", c.answered_share, share(c.answered_share)),
         ];
         let (field, value, _) = checks.into_iter().find(|(_, _, good)| !good)?;
         Some((format!("{mode}.{field}"), value.to_string()))
@@ -159,10 +165,26 @@ mod tests {
             assert_eq!((verdict.probability, verdict.band), (None, Band::None));
             assert!(verdict.abstained.is_some());
         }
+        let never = ModeCalibration { answered_share: 0.0, answered_accuracy: 1.0, ..calibration() };
+        let verdict = judge(&model(never), InputMode::Transcript, 9.0).unwrap();
+        assert!(
+            verdict.probability.is_none() && verdict.abstained.is_some_and(|why| why.contains("thresholds"))
+        );
         let verdict = judge(&model(calibration()), InputMode::SequenceOnly, 9.0).unwrap();
         assert!(verdict.probability.is_none() && verdict.abstained.is_some());
         let verdict = judge(&model(calibration()), InputMode::Transcript, 9.0).unwrap();
         assert_eq!((verdict.band, verdict.abstained), (Band::Pathogenic, None));
+    }
+
+    #[test]
+    fn an_accuracy_just_under_the_one_needed_does_not_read_as_if_it_were_enough() {
+        for (accuracy, shown) in
+            [(0.895_487, "89.5 %"), (0.899_99, "89.9 %"), (0.9_f64.next_down(), "89.9 %")]
+        {
+            let weak = ModeCalibration { answered_accuracy: accuracy, ..calibration() };
+            let reason = judge(&model(weak), InputMode::Transcript, 0.0).unwrap().abstained.unwrap();
+            assert!(reason.contains(&format!("right in {shown}")), "{reason}");
+        }
     }
 
     #[test]

@@ -53,14 +53,6 @@ impl ModelConfig {
         Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
     }
 
-    /// Writes `config.json`.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
-        fs::write(path, serde_json::to_string_pretty(self)? + "\n")
-    }
-
     /// Width of one attention head.
     pub fn head_width(&self) -> usize {
         self.hidden_size / self.num_attention_heads

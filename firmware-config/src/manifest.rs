@@ -9,6 +9,10 @@ use sha2::{Digest, Sha256};
 pub const FORMAT: u32 = 1;
 /// Largest manifest that is read, in bytes.
 pub const MAX_MANIFEST_BYTES: usize = 1 << 20;
+/// Largest bundle, in bytes.
+pub const MAX_BUNDLE_BYTES: u64 = 2 << 30;
+/// Most signatures in one bundle.
+pub const MAX_SIGNATURES: usize = 16;
 /// What a signature covers is this, then the 32 bytes of the digest.
 pub const SIGNING_CONTEXT: &[u8] = b"locus-bundle-v1\0";
 
@@ -266,7 +270,7 @@ pub struct Provenance {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signatures {
-    /// Any number of them.
+    /// 1 to [`MAX_SIGNATURES`], one by each key.
     pub signatures: Vec<Signature>,
 }
 
@@ -285,6 +289,11 @@ pub struct Signature {
 /// The digest of a bundle: SHA-256 of the bytes of `manifest.json`, in hex.
 pub fn digest(manifest_bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(manifest_bytes))
+}
+
+/// Whether a text is `digits` hex digits in lower case, the only form that is written and compared.
+pub fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// What a signature covers.
@@ -353,8 +362,8 @@ impl Manifest {
             if part.name == "manifest.json" || part.name == "signatures.json" || !names.insert(&part.name) {
                 return wrong("parts[].name", &part.name, "each other part once");
             }
-            if part.sha256.len() != 64 || hex::decode(&part.sha256).is_err() {
-                return wrong("parts[].sha256", &part.sha256, "64 hex digits");
+            if !is_hex(&part.sha256, 64) {
+                return wrong("parts[].sha256", &part.sha256, "64 hex digits in lower case");
             }
         }
         let numbers = self.probability.modes.values().flat_map(|m| {
@@ -464,6 +473,11 @@ pub(crate) mod tests {
             let mut m = manifest();
             m.parts.push(Part { name: name.into(), size: 0, sha256: "a".repeat(64) });
             assert!(m.to_json().is_err(), "{name}");
+        }
+        for digest in ["A".repeat(64), "a".repeat(63), "g".repeat(64)] {
+            let mut m = manifest();
+            m.parts[0].sha256 = digest;
+            assert!(m.to_json().is_err());
         }
         let mut m = manifest();
         m.contract.budget = f64::NAN;

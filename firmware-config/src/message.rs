@@ -3,6 +3,8 @@
 //! As JSON on MQTT and HTTP, as postcard on serial; postcard does not describe itself, so every field is
 //! always written (absent ones as null).
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Largest message on any transport, in bytes.
@@ -13,7 +15,7 @@ pub const MAX_NAME: usize = 64;
 pub const INTENDED_USE: &str = "Research use and decision support only: a computational prediction, to be read by a qualified person beside other evidence; not a diagnosis.";
 
 /// What a terminal asks. Exactly one form: `sequence` with `mutation`, or `variant`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Request {
     /// The asker's name for this request; a repeat with the same id is the same request.
@@ -42,6 +44,32 @@ pub struct Request {
     pub explain: Option<bool>,
     /// Transcript in the coordinates of `sequence`.
     pub transcript: Option<TranscriptSpec>,
+}
+
+/// Lengths only: what it holds is a patient's.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Request");
+        for (key, value) in [
+            ("id", &self.id),
+            ("sequence", &self.sequence),
+            ("mutation", &self.mutation),
+            ("variant", &self.variant),
+            ("subject", &self.subject),
+            ("model", &self.model),
+            ("assembly", &self.assembly),
+            ("gene", &self.gene),
+            ("transcript_id", &self.transcript_id),
+        ] {
+            shown.field(key, &value.as_ref().map(String::len));
+        }
+        shown
+            .field("lane", &self.lane)
+            .field("deadline_ms", &self.deadline_ms)
+            .field("explain", &self.explain)
+            .field("transcript", &self.transcript.as_ref().map(|t| (t.exons.len(), t.cds.len())))
+            .finish()
+    }
 }
 
 /// A queue.
@@ -261,6 +289,9 @@ faults! {
     JournalFailed, "journal_failed", true, 500;
     /// The reference pack's files cannot be read.
     ReferenceFailed, "reference_failed", false, 500;
+    /// A code of a later version. No box sends it; it stays last, so that new codes are added before it.
+    #[serde(other)]
+    Unknown, "unknown", false, 500;
 }
 
 impl FaultCode {
@@ -360,16 +391,16 @@ impl Request {
     /// A [`Fault`] that says what was got and expected.
     pub fn from_postcard(bytes: &[u8]) -> Result<Self, Fault> {
         check_size(bytes.len())?;
-        let request: Self = postcard::from_bytes(bytes).map_err(|_| {
-            Fault::new(
+        match postcard::take_from_bytes::<Self>(bytes) {
+            Ok((request, [])) => request.check(),
+            _ => Err(Fault::new(
                 FaultCode::BadRequest,
                 format!(
                     "got {} bytes that are no postcard request, expected the layout of protocol version 1",
                     bytes.len()
                 ),
-            )
-        })?;
-        request.check()
+            )),
+        }
     }
 
     fn check(self) -> Result<Self, Fault> {
@@ -385,7 +416,7 @@ impl Request {
         ] {
             if value.as_ref().is_some_and(|v| !name_is_good(v)) {
                 return bad(format!(
-                    "got a {key} that is empty, longer than {MAX_NAME} characters or not printable ASCII, expected 1 to {MAX_NAME} printable characters"
+                    "got a {key} that is empty, longer than {MAX_NAME} characters, not printable ASCII or a sequence of bases, expected 1 to {MAX_NAME} printable characters"
                 ));
             }
         }
@@ -432,7 +463,7 @@ fn check_size(len: usize) -> Result<(), Fault> {
 /// Names a key that is not ours, if it looks like a key.
 fn unknown_field(text: &str) -> String {
     let name = text.split('`').nth(1).unwrap_or_default();
-    if name.len() <= 24 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+    if name.len() <= 24 && !holds_bases(name) && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
         format!("the unknown key {name:?}")
     } else {
         "an unknown key".into()
@@ -440,7 +471,16 @@ fn unknown_field(text: &str) -> String {
 }
 
 fn name_is_good(name: &str) -> bool {
-    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(|b| (0x20..0x7f).contains(&b))
+    (1..=MAX_NAME).contains(&name.len())
+        && name.bytes().all(|b| (0x20..0x7f).contains(&b))
+        && !holds_bases(name)
+}
+
+/// Whether a name holds over 12 letters in a row that are all IUPAC codes of bases: faults and logs quote names, and
+/// must not quote a sequence that stands where a name should.
+fn holds_bases(name: &str) -> bool {
+    let code = |b: u8| b"ACGTURYSWKMBDHVN".contains(&b.to_ascii_uppercase());
+    name.as_bytes().split(|&b| !code(b)).any(|run| run.len() > 12)
 }
 
 #[cfg(test)]
@@ -477,8 +517,43 @@ mod tests {
         assert!(!f.message.contains("ACGT"), "{}", f.message);
         let f = Request::from_json(br#"{"ACGTACGTACGTACGT":1}"#).unwrap_err();
         assert!(!f.message.contains("ACGT"), "{}", f.message);
+        let f = Request::from_json(br#"{"acgtacgtacgtacgt":1}"#).unwrap_err();
+        assert!(!f.message.contains("acgt"), "{}", f.message);
+        for key in ["id", "model", "assembly", "gene", "transcript_id", "subject"] {
+            let json = format!(r#"{{"variant":"chr1-5-A-T","{key}":"x ACGTNACGTNACGTN"}}"#);
+            let f = Request::from_json(json.as_bytes()).unwrap_err();
+            assert!(f.code == FaultCode::BadRequest && !format!("{f:?}").contains("ACGT"), "{f:?}");
+        }
         let f = Request::from_json(br#"{"seqence":"A"}"#).unwrap_err();
         assert!(f.message.contains("seqence"), "{}", f.message);
+    }
+
+    #[test]
+    fn a_request_is_shown_by_lengths() {
+        let json = br#"{"sequence":"ACGTACGT","mutation":"A1C","subject":"p-17","transcript":{"strand":"+","exons":[[4711,4712]],"cds":[]}}"#;
+        let shown = format!("{:?}", Request::from_json(json).unwrap());
+        assert!(shown.contains("sequence: Some(8)"), "{shown}");
+        assert!(["ACGT", "A1C", "p-17", "4711"].iter().all(|held| !shown.contains(held)), "{shown}");
+    }
+
+    #[test]
+    fn bytes_after_a_postcard_request_are_refused() {
+        let request = Request { variant: Some("chr1-5-A-T".into()), ..Request::default() };
+        let mut bytes = postcard::to_stdvec(&request).unwrap();
+        assert!(Request::from_postcard(&bytes).is_ok());
+        bytes.push(0);
+        assert_eq!(Request::from_postcard(&bytes).unwrap_err().code, FaultCode::BadRequest);
+    }
+
+    #[test]
+    fn a_code_of_a_later_version_is_read_as_unknown() {
+        let json =
+            br#"{"id":null,"code":"from_the_future","message":"x","retryable":true,"retry_after_ms":5}"#;
+        let Outcome::Fault(fault) = Outcome::from_json(json).unwrap() else { panic!("an answer") };
+        assert_eq!((fault.code, fault.retryable), (FaultCode::Unknown, true));
+        let last = postcard::to_stdvec(&FaultCode::Unknown).unwrap();
+        assert_eq!(usize::from(last[0]) + 1, FaultCode::ALL.len());
+        assert_eq!(postcard::from_bytes::<FaultCode>(&[last[0] + 1]).unwrap(), FaultCode::Unknown);
     }
 
     #[test]

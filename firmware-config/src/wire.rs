@@ -280,13 +280,16 @@ pub fn fragments<'a>(
 }
 
 /// Puts the fragments of one message together in a caller's buffer. Fragments come in order; one out of
-/// order drops the message, so that two messages are never mixed.
+/// order drops the message, so that two messages are never mixed. What is dropped is written over.
 #[derive(Debug)]
 pub struct Reassembler<'b> {
     buffer: &'b mut [u8],
     len: usize,
-    next: Option<(FrameType, u32, u16, u8)>,
+    next: Option<Part>,
 }
+
+/// Which fragment of which message: kind, session, seq, fragment and fragments.
+type Part = (FrameType, u32, u16, u8, u8);
 
 impl<'b> Reassembler<'b> {
     /// An empty one over `buffer`, which bounds the message.
@@ -306,26 +309,22 @@ impl<'b> Reassembler<'b> {
     /// # Errors
     /// A fragment out of order, or a message larger than the buffer: what was there is dropped.
     pub fn push(&mut self, frame: &Frame<'_>) -> Result<Option<&[u8]>, WireError> {
-        let this = (frame.kind, frame.session, frame.seq, frame.fragment);
+        let part = |fragment| (frame.kind, frame.session, frame.seq, fragment, frame.fragments);
         if frame.fragment == 0 {
-            self.len = 0;
-        } else if self.next != Some(this) {
-            self.next = None;
+            self.wipe();
+        } else if self.next != Some(part(frame.fragment)) {
+            self.wipe();
             return Err(WireError::Fragment { fragment: frame.fragment, fragments: frame.fragments });
         }
         let end = self.len + frame.payload.len();
         if end > self.buffer.len() {
-            self.next = None;
+            self.wipe();
             return Err(WireError::Buffer { got: self.buffer.len(), expected: end });
         }
         self.buffer[self.len..end].copy_from_slice(frame.payload);
         self.len = end;
-        if frame.fragment + 1 == frame.fragments {
-            self.next = None;
-            return Ok(Some(&self.buffer[..end]));
-        }
-        self.next = Some((frame.kind, frame.session, frame.seq, frame.fragment + 1));
-        Ok(None)
+        self.next = frame.fragment.checked_add(1).filter(|&next| next < frame.fragments).map(part);
+        Ok(if self.next.is_none() { Some(&self.buffer[..end]) } else { None })
     }
 }
 
@@ -396,7 +395,36 @@ mod tests {
         };
         let mut out = [0; MAX_FRAME];
         let n = encode(&frame, &mut out).unwrap();
+        let mut damaged = out;
+        let tag = damaged.windows(TAG_BYTES).position(|w| w == [7; 16]).unwrap();
+        damaged[tag + 5] ^= 1;
+        assert!(matches!(decode(&mut damaged[..n - 1]), Err(WireError::Crc { .. })));
         assert_eq!(decode(&mut out[..n - 1]).unwrap(), frame);
+    }
+
+    #[test]
+    fn what_is_dropped_is_written_over() {
+        let part = |seq, fragment, fragments, payload| Frame {
+            kind: FrameType::Request,
+            session: 1,
+            seq,
+            fragment,
+            fragments,
+            payload,
+            tag: None,
+        };
+        let dropped_by = |frame: Frame<'_>| {
+            let mut buffer = [0; 8];
+            let mut reassembler = Reassembler::new(&mut buffer);
+            assert_eq!(reassembler.push(&part(1, 0, 3, b"ACGT")), Ok(None));
+            let refused = reassembler.push(&frame).is_err();
+            (refused, buffer)
+        };
+        assert_eq!(dropped_by(part(1, 2, 3, b"A")), (true, [0; 8]), "one is missing");
+        assert_eq!(dropped_by(part(2, 1, 3, b"A")), (true, [0; 8]), "of another message");
+        assert_eq!(dropped_by(part(1, 1, 2, b"A")), (true, [0; 8]), "of another number of fragments");
+        assert_eq!(dropped_by(part(1, 1, 3, b"ACGTA")), (true, [0; 8]), "more than the buffer holds");
+        assert_eq!(dropped_by(part(2, 0, 2, b"T")), (false, *b"T\0\0\0\0\0\0\0"), "a new message");
     }
 
     proptest! {

@@ -6,20 +6,24 @@ use noodles::bed;
 
 use crate::{Interval, ReadError, text};
 
-/// Reads the first three columns of every line.
+/// Reads the first three columns of every line but comments and empty ones.
 ///
 /// # Errors
 /// A file or line that cannot be read.
 pub fn read(path: &Path) -> Result<Vec<(String, Interval)>, ReadError> {
-    let mut reader = bed::io::Reader::<3, _>::new(text::open(path)?);
+    let mut file = text::open(path)?;
     let mut record = bed::Record::default();
-    let mut intervals = Vec::new();
+    let (mut intervals, mut bytes, mut line) = (Vec::new(), Vec::new(), 0);
     loop {
-        let line = intervals.len() as u64 + 1;
-        let bad = |e: std::io::Error| ReadError::Line { path: path.to_owned(), line, reason: e.to_string() };
-        if reader.read_record(&mut record).map_err(bad)? == 0 {
+        line += 1;
+        if !text::read_line(&mut *file, &mut bytes).map_err(|e| text::io_error(path, e))? {
             return Ok(intervals);
         }
+        if bytes.is_empty() || bytes.starts_with(b"#") {
+            continue;
+        }
+        let bad = |e: std::io::Error| ReadError::Line { path: path.to_owned(), line, reason: e.to_string() };
+        bed::io::Reader::<3, _>::new(bytes.as_slice()).read_record(&mut record).map_err(bad)?;
         let start = record.feature_start().map_err(bad)?;
         let end = record.feature_end().transpose().map_err(bad)?;
         // noodles hands out the start as a 1-based position.
@@ -49,5 +53,15 @@ mod tests {
         f.write_all(b"chr1\t0\t5\nchr2\t7\t9\n").unwrap();
         let got = read(f.path()).unwrap();
         assert_eq!((got.len(), got[0].1.len(), got[1].1.start()), (2, 5, 7));
+    }
+
+    #[test]
+    fn a_bad_line_is_named_by_its_number_in_the_file() {
+        let mut f = tempfile::NamedTempFile::new().unwrap();
+        f.write_all(b"# regions\nchr1\t0\t5\n\nchr2\t9\t7\n").unwrap();
+        assert!(matches!(read(f.path()), Err(ReadError::Line { line: 4, .. })));
+        let mut f = tempfile::NamedTempFile::new().unwrap();
+        f.write_all(b"# regions\nchr1\tx\t5\n").unwrap();
+        assert!(matches!(read(f.path()), Err(ReadError::Line { line: 2, .. })));
     }
 }

@@ -21,6 +21,11 @@ pub const fn translate(codon: [u8; 3]) -> Option<u8> {
     }
 }
 
+/// Whether genes on this contig are read by the vertebrate mitochondrial code.
+pub fn is_mitochondrial(contig: &str) -> bool {
+    ["M", "MT", "chrM", "chrMT", "NC_012920.1"].iter().any(|name| name.eq_ignore_ascii_case(contig))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

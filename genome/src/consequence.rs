@@ -62,7 +62,7 @@ consequences! {
     SynonymousSpliceRegion = "splice_region_variant&synonymous_variant",
     /// The same amino acid.
     Synonymous = "synonymous_variant",
-    /// Coding, but the codon is not wholly known.
+    /// Coding; the change of protein is not known.
     Coding = "coding_sequence_variant",
     /// Exonic, before the coding sequence.
     FivePrimeUtr = "5_prime_UTR_variant",
@@ -116,15 +116,13 @@ pub(crate) fn sense_base(bases: &dyn Bases, transcript: &Transcript, position: i
 
 /// Three bases of the coding sequence from `index` on, in sense.
 pub(crate) fn codon_at(bases: &dyn Bases, transcript: &Transcript, index: i64) -> Option<[u8; 3]> {
-    let mut codon = [0; 3];
-    for (i, b) in codon.iter_mut().enumerate() {
-        *b = sense_base(bases, transcript, transcript.cds_position(index + i as i64)?)?;
-    }
-    Some(codon)
+    let [a, b, c] = transcript.codon_positions(index)?.map(|p| sense_base(bases, transcript, p));
+    Some([a?, b?, c?])
 }
 
 /// The amino-acid change of a single-base replacement at `position` (`alt` written on the forward
-/// strand), `None` outside the coding sequence or where the codon is not wholly known.
+/// strand), `None` outside the coding sequence, where the codon is not wholly known, and where another genetic code
+/// reads it.
 pub fn codon_change(
     bases: &dyn Bases,
     transcript: &Transcript,
@@ -134,6 +132,9 @@ pub fn codon_change(
     let Site::Exon { part: ExonPart::Coding { index, codon_base }, .. } = transcript.site(position) else {
         return None;
     };
+    if !transcript.standard_code() {
+        return None;
+    }
     let start = index - i64::from(codon_base);
     let before = codon_at(bases, transcript, start)?;
     let mut after = before;
@@ -176,42 +177,12 @@ pub fn of_snv(bases: &dyn Bases, transcript: &Transcript, position: i64, alt: u8
     }
 }
 
-fn intronic(from_donor: i64, from_acceptor: i64) -> Consequence {
+pub(crate) fn intronic(from_donor: i64, from_acceptor: i64) -> Consequence {
     match (from_donor, from_acceptor) {
         (1..=2, _) => Consequence::SpliceDonor,
         (_, 1..=2) => Consequence::SpliceAcceptor,
         (3..=8, _) | (_, 3..=8) => Consequence::SpliceRegionIntron,
         _ => Consequence::Intron,
-    }
-}
-
-/// Consequence of a small insertion or deletion that replaces `ref_len` bases from `position` on by
-/// `alt_len`: the most severe of what the touched bases are.
-pub fn of_indel(transcript: &Transcript, position: i64, ref_len: i64, alt_len: i64) -> Consequence {
-    // VCF anchors an indel on the base before it, which does not change.
-    let anchored = i64::from(ref_len != alt_len && ref_len > 0 && alt_len > 0);
-    let first = position + anchored.min(ref_len.min(alt_len));
-    let last = (position + ref_len - 1).max(first);
-    (first..=last.min(first + 10_000))
-        .map(|p| touched(transcript, p, ref_len, alt_len))
-        .min()
-        .unwrap_or(Consequence::Intron)
-}
-
-fn touched(transcript: &Transcript, position: i64, ref_len: i64, alt_len: i64) -> Consequence {
-    match transcript.site(position) {
-        Site::Upstream => Consequence::Upstream,
-        Site::Downstream => Consequence::Downstream,
-        Site::Intron { from_donor, from_acceptor } => intronic(from_donor, from_acceptor),
-        Site::Exon { part: ExonPart::FivePrimeUtr, .. } => Consequence::FivePrimeUtr,
-        Site::Exon { part: ExonPart::ThreePrimeUtr, .. } => Consequence::ThreePrimeUtr,
-        Site::Exon { part: ExonPart::NonCoding, .. } => Consequence::NonCodingExon,
-        Site::Exon { part: ExonPart::Coding { .. }, .. } => match alt_len - ref_len {
-            d if d % 3 != 0 => Consequence::Frameshift,
-            0 => Consequence::Coding,
-            d if d > 0 => Consequence::InframeInsertion,
-            _ => Consequence::InframeDeletion,
-        },
     }
 }
 
@@ -259,15 +230,5 @@ mod tests {
     #[test]
     fn a_codon_beyond_the_known_bases_is_not_guessed() {
         assert_eq!(of_snv(&Text(&GENE[..4]), &gene(), 4, b'C'), Consequence::Coding);
-    }
-
-    #[test]
-    fn indels_keep_or_shift_the_frame() {
-        let t = gene();
-        assert_eq!(of_indel(&t, 6, 2, 1), Consequence::Frameshift);
-        assert_eq!(of_indel(&t, 6, 1, 4), Consequence::InframeInsertion);
-        assert_eq!(of_indel(&t, 6, 4, 1), Consequence::InframeDeletion);
-        assert_eq!(of_indel(&t, 9, 6, 1), Consequence::SpliceDonor);
-        assert_eq!(of_indel(&t, 20, 2, 1), Consequence::Intron);
     }
 }

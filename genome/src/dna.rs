@@ -10,15 +10,16 @@ pub const MAX_SEQUENCE_BASES: usize = 50_000;
 /// Upper-cases, reads U as T, and drops line ends and blanks at the edges.
 ///
 /// # Errors
-/// `Empty`, `TooLong` beyond `max_bases`, or `BadBase` with its 1-based position where a byte is no
+/// `Empty`, `TooLong` beyond `max_bases` without line ends, or `BadBase` with its 1-based position where a byte is no
 /// IUPAC nucleotide code.
 pub fn normalise(text: &str, max_bases: usize) -> Result<Vec<u8>, EncodeError> {
     let text = text.trim();
     if text.is_empty() {
         return Err(EncodeError::Empty);
     }
-    if text.len() > max_bases {
-        return Err(EncodeError::TooLong { got: text.len(), max: max_bases });
+    let got = text.bytes().filter(|b| !matches!(b, b'\r' | b'\n')).count();
+    if got > max_bases {
+        return Err(EncodeError::TooLong { got, max: max_bases });
     }
     text.chars()
         .filter(|c| !matches!(c, '\r' | '\n'))
@@ -41,6 +42,11 @@ pub fn normalise_base(c: char) -> Option<u8> {
 /// Whether the code names exactly one base.
 pub const fn is_base(b: u8) -> bool {
     matches!(b, b'A' | b'C' | b'G' | b'T')
+}
+
+/// Whether a text is more likely a sequence than a name: over 12 letters in a row that are all IUPAC codes.
+pub fn reads_as_sequence(text: &str) -> bool {
+    text.split(|c| normalise_base(c).is_none()).any(|run| run.len() > 12)
 }
 
 /// The complementary IUPAC code (Cornish-Bowden 1985); any other byte becomes `N`.
@@ -76,6 +82,22 @@ mod tests {
     #[test]
     fn lower_case_uracil_and_line_ends_are_read() {
         assert_eq!(normalise(" acgu\r\nNn\n", 100).unwrap(), b"ACGTNN");
+    }
+
+    #[test]
+    fn line_ends_do_not_make_a_sequence_too_long() {
+        assert_eq!(normalise("ACGT\r\nACGT\r\n", 8).unwrap(), b"ACGTACGT");
+        assert_eq!(normalise("ACGT\nACGTA", 8).unwrap_err(), EncodeError::TooLong { got: 9, max: 8 });
+    }
+
+    #[test]
+    fn names_of_contigs_do_not_read_as_sequences() {
+        for name in
+            ["chr17", "chrUn_KI270742v1_random", "NC_000017.11", "HLA-DRB1*15:01:01:01", "scaffold_12"]
+        {
+            assert!(!reads_as_sequence(name), "{name}");
+        }
+        assert!(reads_as_sequence("chr-ACGTNACGTNACG") && reads_as_sequence("acgtacgtacgta"));
     }
 
     #[test]

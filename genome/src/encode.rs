@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Consequence, EncodeError, KmerTokenizer, Mutation, Strand, Transcript,
     consequence::{self, Bases},
-    dna, features,
-    tokenizer::UNK,
+    dna, features, indel,
     window::Window,
 };
 
@@ -52,10 +51,12 @@ impl fmt::Display for InputMode {
 pub enum ScopeReason {
     /// An insertion, deletion or multi-base change.
     NotSnv,
-    /// Every k-mer that holds the variant also holds an ambiguous base.
+    /// Ambiguous bases next to the variant leave fewer known ones than one k-mer.
     AmbiguousBases,
-    /// Fewer known bases than one k-mer.
+    /// Fewer bases than one k-mer.
     TooShort,
+    /// On the mitochondrion, which has a genetic code of its own.
+    Mitochondrial,
 }
 
 impl fmt::Display for ScopeReason {
@@ -64,6 +65,7 @@ impl fmt::Display for ScopeReason {
             Self::NotSnv => "not a single-base variant",
             Self::AmbiguousBases => "ambiguous bases next to the variant",
             Self::TooShort => "too few bases around the variant",
+            Self::Mitochondrial => "a mitochondrial variant, which another genetic code reads",
         })
     }
 }
@@ -89,6 +91,8 @@ pub struct EncodedVariant {
     pub transcript_id: Option<String>,
     /// Its gene.
     pub gene: Option<String>,
+    /// Whether the phases of its coding parts agree with their lengths; true without a transcript.
+    pub phases_agree: bool,
     /// Known bases in the window.
     pub window_bases: usize,
     /// Whether the model can read it at all.
@@ -170,10 +174,10 @@ impl VariantEncoder {
         let stretch = Stretch { bases: &bases, first: 1 };
         let position = i64::try_from(mutation.position).unwrap_or(i64::MAX);
         if stretch.base(position).is_none() {
-            return Err(EncodeError::OutOfRange { position: mutation.position, len: bases.len() as u64 });
+            return Err(out_of_range(&stretch, mutation.position));
         }
-        let (r, a) = ([mutation.ref_allele], [mutation.alt_allele]);
-        let allele = Allele { position, ref_allele: &r, alt_allele: &a };
+        let allele =
+            Allele { position, ref_allele: &[mutation.ref_allele], alt_allele: &[mutation.alt_allele] };
         self.encode(stretch, &allele, transcript, CONTEXT_BASES, Strand::Forward)
     }
 
@@ -193,7 +197,7 @@ impl VariantEncoder {
         check_reference(&stretch, allele)?;
         let near = stretch.within(allele.position, flank);
         let (&[reference], &[alt]) = (allele.ref_allele, allele.alt_allele) else {
-            return Ok(self.indel(allele, transcript));
+            return Ok(encode_indel(&stretch, allele, transcript));
         };
         let strand = transcript.map_or(strand, |t| t.strand);
         let width = self.tokenizer.bases(self.window_kmers);
@@ -202,14 +206,16 @@ impl VariantEncoder {
         let ref_ids = window.ids(&self.tokenizer);
         let alt_ids = window.with_centre(alt_in_sense).ids(&self.tokenizer);
         let change = |t| consequence::codon_change(&stretch, t, allele.position, alt).map(|c| c.short());
-        let in_scope = if ref_ids.len() <= 2 {
-            Err(ScopeReason::TooShort)
-        } else if ref_ids == alt_ids
-            || ref_ids.iter().zip(&alt_ids).all(|(r, a)| r == a || *r == i64::from(UNK))
-        {
+        let reach = self.tokenizer.k() as i64 - 1;
+        let ambiguous = |d| stretch.base(allele.position + d).is_some_and(|b| !dna::is_base(b));
+        let in_scope = if transcript.is_some_and(|t| !t.standard_code()) {
+            Err(ScopeReason::Mitochondrial)
+        } else if ref_ids.len() > 2 && dna::is_base(reference) {
+            Ok(())
+        } else if (-reach..=reach).any(ambiguous) {
             Err(ScopeReason::AmbiguousBases)
         } else {
-            Ok(())
+            Err(ScopeReason::TooShort)
         };
         Ok(EncodedVariant {
             track: window.token_track(&self.tokenizer),
@@ -226,14 +232,11 @@ impl VariantEncoder {
             ..described(transcript)
         })
     }
+}
 
-    fn indel(&self, allele: &Allele<'_>, transcript: Option<&Transcript>) -> EncodedVariant {
-        let (r, a) = (allele.ref_allele.len() as i64, allele.alt_allele.len() as i64);
-        EncodedVariant {
-            consequence: transcript.map(|t| consequence::of_indel(t, allele.position, r, a)),
-            ..described(transcript)
-        }
-    }
+fn encode_indel(bases: &dyn Bases, allele: &Allele<'_>, transcript: Option<&Transcript>) -> EncodedVariant {
+    let term = |t| indel::of_indel(bases, t, allele.position, allele.ref_allele, allele.alt_allele);
+    EncodedVariant { consequence: transcript.map(term), ..described(transcript) }
 }
 
 fn described(transcript: Option<&Transcript>) -> EncodedVariant {
@@ -248,9 +251,16 @@ fn described(transcript: Option<&Transcript>) -> EncodedVariant {
         amino_acid_change: None,
         transcript_id: transcript.and_then(|t| text(&t.id)),
         gene: transcript.and_then(|t| text(&t.gene)),
+        phases_agree: transcript.is_none_or(Transcript::phases_agree),
         window_bases: 0,
         in_scope: Err(ScopeReason::NotSnv),
     }
+}
+
+fn out_of_range(stretch: &Stretch<'_>, position: u64) -> EncodeError {
+    let ends = [stretch.first, stretch.first + stretch.bases.len() as i64 - 1];
+    let [first, last] = ends.map(|p| u64::try_from(p).unwrap_or(0));
+    EncodeError::OutOfRange { position, first, last }
 }
 
 fn check_reference(stretch: &Stretch<'_>, allele: &Allele<'_>) -> Result<(), EncodeError> {
@@ -260,10 +270,7 @@ fn check_reference(stretch: &Stretch<'_>, allele: &Allele<'_>) -> Result<(), Enc
     for (i, &stated) in allele.ref_allele.iter().enumerate() {
         let position = allele.position + i as i64;
         let shown = u64::try_from(position).unwrap_or(0);
-        let held = stretch.base(position).ok_or(EncodeError::OutOfRange {
-            position: shown,
-            len: (stretch.first + stretch.bases.len() as i64 - 1).max(0) as u64,
-        })?;
+        let held = stretch.base(position).ok_or_else(|| out_of_range(stretch, shown))?;
         if held != stated {
             let text = |b: u8| String::from(char::from(b));
             return Err(EncodeError::RefMismatch {
@@ -355,7 +362,7 @@ mod tests {
         m.position = 202;
         assert!(matches!(
             encoder().encode_sequence(&s, &m, None),
-            Err(EncodeError::OutOfRange { position: 202, len: 201 })
+            Err(EncodeError::OutOfRange { position: 202, first: 1, last: 201 })
         ));
         m.position = u64::MAX;
         assert!(encoder().encode_sequence(&s, &m, None).is_err());
@@ -372,6 +379,14 @@ mod tests {
             encoder().encode_sequence("NNANN", &m("A3C"), None).unwrap().in_scope,
             Err(ScopeReason::AmbiguousBases)
         );
+    }
+
+    #[test]
+    fn an_ambiguous_base_nearby_leaves_a_smaller_window_of_known_bases() {
+        let s = sequence();
+        let near = format!("{}N{}", &s[..90], &s[91..]);
+        let e = encoder().encode_sequence(&near, &mutation_at(&s, 101), None).unwrap();
+        assert_eq!((e.window_bases, e.in_scope), (19, Ok(())));
     }
 
     #[test]

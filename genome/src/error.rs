@@ -1,7 +1,8 @@
 use alloc::string::String;
 
 /// Why a request could not be turned into tokens. The message says what was got, what was expected
-/// and what to do; it never quotes more of a sequence than one base.
+/// and what to do; it never quotes more of a sequence than one base. A name that it quotes has at most 64
+/// characters, and [`crate::Variant`] takes none that reads as a sequence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
@@ -44,13 +45,15 @@ pub enum EncodeError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Position 0, or beyond the sequence.
-    #[error("got position {position}, expected 1 to {len}; positions count from 1 in the given sequence")]
+    /// Beyond the sequence, or beyond the region of the reference.
+    #[error("got position {position}, expected {first} to {last}; positions count from 1")]
     OutOfRange {
         /// The position asked for.
         position: u64,
+        /// First position there is.
+        first: u64,
         /// Last position there is.
-        len: u64,
+        last: u64,
     },
     /// The stated reference allele is not what the sequence holds.
     #[error(
@@ -90,12 +93,15 @@ pub enum EncodeError {
         position: u64,
     },
     /// The reference pack's own file cannot be read.
+    #[cfg(feature = "std")]
     #[error(
         "the reference pack's bases of {contig:?} cannot be read; check the FASTA file and make its index again"
     )]
     Unreadable {
         /// The contig.
         contig: String,
+        /// The cause.
+        source: ReadFailure,
     },
     /// No such transcript over the position.
     #[error(
@@ -129,6 +135,7 @@ impl EncodeError {
             Self::RefMismatch { .. } => "ref_mismatch",
             Self::RefEqualsAlt => "ref_equals_alt",
             Self::UnknownContig { .. } => "unknown_contig",
+            #[cfg(feature = "std")]
             Self::Unreadable { .. } => "reference_failed",
             Self::UnknownTranscript { .. } => "unknown_transcript",
             Self::BadTranscript { .. } => "bad_transcript",
@@ -148,6 +155,14 @@ pub enum ReadError {
         path: std::path::PathBuf,
         /// The cause.
         source: std::io::Error,
+    },
+    /// A file that does not go with the others.
+    #[error("{path}: {reason}")]
+    Beside {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What was got and expected, and what to do.
+        reason: String,
     },
     /// A line that is not what the format wants.
     #[error("{path}, line {line}: {reason}")]
@@ -176,3 +191,27 @@ pub enum ReadError {
         expected: &'static str,
     },
 }
+
+/// A [`ReadError`] as the cause of an [`EncodeError`], shared so that it can be cloned. Two are equal where they are
+/// one.
+#[cfg(feature = "std")]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct ReadFailure(std::sync::Arc<ReadError>);
+
+#[cfg(feature = "std")]
+impl From<ReadError> for ReadFailure {
+    fn from(error: ReadError) -> Self {
+        Self(std::sync::Arc::new(error))
+    }
+}
+
+#[cfg(feature = "std")]
+impl PartialEq for ReadFailure {
+    fn eq(&self, other: &Self) -> bool {
+        std::sync::Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+#[cfg(feature = "std")]
+impl Eq for ReadFailure {}

@@ -1,15 +1,20 @@
-//! FASTA: plain, gzip or bgzip; records named as contigs or as regions of them; read at once, or record by record
-//! where an index (`.fai`) lies beside the file.
+//! FASTA: plain, gzip or bgzip; records named as contigs or as regions of them; read at once, or only what is asked
+//! for where an index (`.fai`) lies beside the file.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     fmt,
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
     sync::{Mutex, OnceLock, PoisonError},
 };
 
-use noodles::{core::Region, fasta};
+use noodles::{
+    core::{Position, Region},
+    fasta,
+};
 
 use crate::{EncodeError, ReadError, dna, text};
 
@@ -27,7 +32,7 @@ pub struct Record {
     /// Number of bases.
     pub len: i64,
     name: String,
-    /// Upper-case IUPAC codes; empty until they are asked for where there is an index.
+    /// Upper-case IUPAC codes; empty until all of them are asked for where there is an index.
     bases: OnceLock<Vec<u8>>,
 }
 
@@ -59,7 +64,8 @@ pub fn parse_region(name: &str) -> Option<(&str, i64, i64)> {
     let (contig, range) = name.rsplit_once(':')?;
     let (first, last) = range.split_once('-')?;
     let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-    (!contig.is_empty() && 1 <= first && first <= last).then_some((contig, first, last))
+    (!contig.is_empty() && 1 <= first && first <= last && last <= i64::MAX / 4)
+        .then_some((contig, first, last))
 }
 
 fn normalised(path: &Path, name: &str, mut bases: Vec<u8>, line: u64) -> Result<Vec<u8>, ReadError> {
@@ -92,29 +98,60 @@ fn read(path: &Path) -> Result<Vec<Record>, ReadError> {
     Ok(records)
 }
 
-fn index_of(path: &Path) -> PathBuf {
+fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".fai");
+    name.push(extension);
     PathBuf::from(name)
+}
+
+fn index_of(path: &Path) -> PathBuf {
+    beside(path, ".fai")
+}
+
+/// The index's line of a record, where the file is long enough for what it says.
+fn checked(index: &Path, listed: &fasta::fai::Record, line: u64, size: u64) -> Result<Record, ReadError> {
+    let name = String::from_utf8_lossy(listed.name()).into_owned();
+    let (width, bases) = (listed.line_width().get(), listed.line_base_count().get());
+    let end = (listed.length() / bases)
+        .checked_mul(width)
+        .and_then(|whole| whole.checked_add(listed.length() % bases)?.checked_add(listed.position()));
+    let fits = end.is_some_and(|end| end <= size.saturating_add(width - bases.min(width)));
+    let len = i64::try_from(listed.length()).ok().filter(|_| fits && bases <= width).ok_or_else(|| {
+        let reason = format!(
+            "record {name:?}: got {} bases from byte {} in lines of {bases} bases and {width} bytes, expected a stretch of the file; make the index again with `samtools faidx`",
+            listed.length(),
+            listed.position(),
+        );
+        ReadError::Line { path: index.to_owned(), line, reason }
+    })?;
+    Record::new(index, name, len, line)
 }
 
 /// Opens a file with its index; the bases come when they are asked for.
 fn open_indexed(path: &Path) -> Result<(Vec<Record>, Indexed), ReadError> {
     let index = index_of(path);
-    let changed =
-        |path: &Path| fs::metadata(path).and_then(|m| m.modified()).map_err(|e| text::io_error(path, e));
+    let about = |path: &Path| fs::metadata(path).map_err(|e| text::io_error(path, e));
+    let changed = |path: &Path| about(path)?.modified().map_err(|e| text::io_error(path, e));
     if changed(&index)? < changed(path)? {
         let reason = format!("it is older than {}; make it again with `samtools faidx`", path.display());
-        return Err(ReadError::Line { path: index, line: 1, reason });
+        return Err(ReadError::Beside { path: index, reason });
+    }
+    // As noodles tells them apart.
+    let compressed = path.extension().is_some_and(|e| e == "gz" || e == "bgz");
+    let blocks = beside(path, ".gzi");
+    if compressed && !blocks.is_file() {
+        let reason = format!(
+            "got no such file, expected the index of the blocks of {}; make it with `bgzip --reindex`, or remove the .fai to have the file read whole",
+            path.display()
+        );
+        return Err(ReadError::Beside { path: blocks, reason });
     }
     let reader = fasta::io::indexed_reader::Builder::default()
         .build_from_path(path)
         .map_err(|e| text::io_error(&index, e))?;
+    let size = if compressed { 1 << 60 } else { about(path)?.len() };
     let listed: &[fasta::fai::Record] = reader.index().as_ref();
-    let records = (1..).zip(listed).map(|(line, listed)| {
-        let name = String::from_utf8_lossy(listed.name()).into_owned();
-        Record::new(&index, name, i64::try_from(listed.length()).unwrap_or(i64::MAX), line)
-    });
+    let records = (1..).zip(listed).map(|(line, listed)| checked(&index, listed, line, size));
     let records = records.collect::<Result<_, _>>()?;
     Ok((records, reader))
 }
@@ -184,7 +221,7 @@ impl Store {
         self.by_contig.get(contig)?.iter().filter_map(over).max_by_key(room)
     }
 
-    /// The bases of a record; read now where there is an index and they were not asked for before.
+    /// All bases of a record; where there is an index they are read now and kept.
     ///
     /// # Errors
     /// [`EncodeError::Unreadable`]: the file is gone, or not what its index says.
@@ -192,16 +229,43 @@ impl Store {
         if let Some(bases) = record.bases.get() {
             return Ok(bases);
         }
-        let unreadable = || EncodeError::Unreadable { contig: record.contig.clone() };
-        let reader = self.indexed.as_ref().ok_or_else(unreadable)?;
-        let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = reader.query(&Region::new(record.name.as_bytes(), ..)).map_err(|_| unreadable())?;
-        let bases = read.sequence().as_ref().to_vec();
-        let bases = normalised(&self.path, &record.name, bases, 1).map_err(|_| unreadable())?;
-        if bases.len() as i64 != record.len {
-            return Err(unreadable());
-        }
+        let bases = self.query(record, record.first, record.last())?;
         Ok(record.bases.get_or_init(|| bases))
+    }
+
+    /// The bases of a record from one position to another, both inside it; where there is an index, they alone are
+    /// read.
+    ///
+    /// # Errors
+    /// As [`Store::bases`].
+    pub(crate) fn interval<'a>(
+        &self,
+        record: &'a Record,
+        from: i64,
+        to: i64,
+    ) -> Result<Cow<'a, [u8]>, EncodeError> {
+        let Some(bases) = record.bases.get() else { return self.query(record, from, to).map(Cow::Owned) };
+        Ok(Cow::Borrowed(&bases[(from - record.first) as usize..=(to - record.first) as usize]))
+    }
+
+    fn query(&self, record: &Record, from: i64, to: i64) -> Result<Vec<u8>, EncodeError> {
+        let read = || {
+            let failed = |e| text::io_error(&self.path, e);
+            let gone = || failed(io::ErrorKind::UnexpectedEof.into());
+            let at = |position: i64| {
+                usize::try_from(position - record.first + 1).ok().and_then(Position::new).ok_or_else(gone)
+            };
+            let region = Region::new(record.name.as_bytes(), at(from)?..=at(to)?);
+            let reader = self.indexed.as_ref().ok_or_else(gone)?;
+            let read =
+                reader.lock().unwrap_or_else(PoisonError::into_inner).query(&region).map_err(failed)?;
+            let bases = normalised(&self.path, &record.name, read.sequence().as_ref().to_vec(), 1)?;
+            if bases.len() as i64 == to - from + 1 { Ok(bases) } else { Err(gone()) }
+        };
+        read().map_err(|error: ReadError| EncodeError::Unreadable {
+            contig: record.contig.clone(),
+            source: error.into(),
+        })
     }
 }
 
@@ -261,13 +325,55 @@ mod tests {
         assert_eq!(all(&indexed), all(&whole));
         fs::write(index_of(&path), index.replace("plain\t4\t36", "plain\t4\t17")).unwrap();
         let wrong = Store::open(&path).unwrap();
-        assert!(matches!(wrong.bases(&wrong.records()[1]), Err(EncodeError::Unreadable { .. })));
+        let error = wrong.bases(&wrong.records()[1]).unwrap_err();
+        assert!(matches!(error, EncodeError::Unreadable { .. }));
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("r.fa"), "{cause}");
         fs::write(index_of(&path), "chr1:11-16\t7\t12\t4\t5\n").unwrap();
         assert!(matches!(Store::open(&path), Err(ReadError::Line { .. })));
         let earlier = std::time::SystemTime::now() - std::time::Duration::from_secs(3_600);
         File::open(index_of(&path)).unwrap().set_modified(earlier).unwrap();
         let error = Store::open(&path).unwrap_err().to_string();
         assert!(error.contains("older"), "{error}");
+    }
+
+    #[test]
+    fn an_index_reads_what_is_asked_for_and_keeps_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.fa");
+        fs::write(&path, TEXT).unwrap();
+        fs::write(index_of(&path), "chr1:11-16\t6\t12\t4\t5\nplain\t4\t36\t4\t6\n").unwrap();
+        let store = Store::open(&path).unwrap();
+        let record = &store.records()[0];
+        assert_eq!(&*store.interval(record, 13, 15).unwrap(), b"GTN");
+        assert!(record.bases.get().is_none());
+        store.bases(record).unwrap();
+        assert_eq!(&*store.interval(record, 13, 15).unwrap(), b"GTN");
+    }
+
+    #[test]
+    fn an_index_that_points_outside_the_file_or_lacks_its_blocks_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.fa");
+        fs::write(&path, TEXT).unwrap();
+        let most = u64::MAX;
+        for line in [
+            format!("plain\t{most}\t36\t4\t6\n"),
+            format!("plain\t4\t{most}\t4\t6\n"),
+            format!("plain\t{}\t36\t1\t{most}\n", most / 2),
+            "plain\t400\t36\t4\t6\n".into(),
+            "plain\t4\t36\t6\t4\n".into(),
+            format!("chr1:1-{}\t{}\t36\t4\t6\n", i64::MAX, i64::MAX),
+        ] {
+            fs::write(index_of(&path), &line).unwrap();
+            let error = Store::open(&path).unwrap_err().to_string();
+            assert!(error.contains("samtools faidx"), "{line}: {error}");
+        }
+        let compressed = folder.path().join("r.fa.gz");
+        fs::write(&compressed, gzip(TEXT)).unwrap();
+        fs::write(index_of(&compressed), "plain\t4\t36\t4\t6\n").unwrap();
+        let error = Store::open(&compressed).unwrap_err().to_string();
+        assert!(error.contains(".gzi") && error.contains("bgzip"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What the annotation says about a variant, as numbers for the head: consequence, residues and their
-//! neighbours, and distances. All zero where there is no transcript.
+//! neighbours, distances, and the kind of base change. All zero where there is no transcript.
 
 use alloc::{format, string::String, vec, vec::Vec};
 
@@ -50,15 +50,15 @@ pub fn feature_names() -> Vec<String> {
     names
 }
 
-/// Distance on a logarithmic scale, 0 at an edge and 1 at 300 bases or more.
+/// Distance from 1 base (0.11) to 300 or more (1), rising fastest at the edge.
 fn near(distance: i64) -> f32 {
     let d = distance.clamp(1, FAR) as f32;
-    // ln by std or libm alike is not in core; a rational curve with the same use.
+    // A rational curve, because core has no logarithm.
     d / (d + 8.0) * ((FAR as f32 + 8.0) / FAR as f32)
 }
 
 /// The features of a single-base replacement at `position` (`reference`, `alt` on the forward strand).
-/// Only `bases` is looked at: what it does not know stays zero.
+/// Of the sequence only `bases` is looked at: what it does not know stays zero.
 pub fn of_snv(bases: &dyn Bases, transcript: &Transcript, position: i64, reference: u8, alt: u8) -> Vec<f32> {
     let mut features = vec![0.0; N_FEATURES];
     let class = consequence::of_snv(bases, transcript, position, alt);
@@ -116,8 +116,8 @@ pub fn of_snv(bases: &dyn Bases, transcript: &Transcript, position: i64, referen
     features
 }
 
-/// Coding index of the first base after the last junction: a stop 50 bases or more before it is
-/// expected to trigger nonsense-mediated decay (Nagy & Maquat 1998).
+/// Coding index of the first base after the last junction within the coding sequence: a stop more than 50 bases
+/// before it is expected to trigger nonsense-mediated decay (Nagy & Maquat 1998).
 fn last_junction(transcript: &Transcript) -> i64 {
     let cds = transcript.cds();
     let last = match transcript.strand {

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::Path};
 
 use noodles::gff::{self, record::attributes::field::Value};
 
-use crate::{CdsPart, EncodeError, Exon, ReadError, Strand, Transcript, text};
+use crate::{CdsPart, Exon, ReadError, Strand, Transcript, text};
 
 /// A transcript with the contig it lies on, in the contig's coordinates.
 #[derive(Clone, Debug)]
@@ -13,6 +13,15 @@ pub struct Placed {
     pub contig: String,
     /// The transcript.
     pub transcript: Transcript,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug)]
+pub struct Transcripts {
+    /// Every transcript that can be, in the file's order.
+    pub placed: Vec<Placed>,
+    /// Why the others were left out, one line each.
+    pub skipped: Vec<String>,
 }
 
 #[derive(Default)]
@@ -25,15 +34,39 @@ struct Draft {
     cds: Vec<CdsPart>,
 }
 
-/// Reads every transcript (any feature that exons name as their parent), in the file's order.
+#[derive(Default)]
+struct Drafts {
+    all: Vec<Draft>,
+    index: HashMap<(String, String, Option<Strand>), usize>,
+}
+
+impl Drafts {
+    fn of(&mut self, id: &str, (contig, strand): &(String, Option<Strand>)) -> &mut Draft {
+        let next = self.all.len();
+        let i = *self.index.entry((id.to_owned(), contig.clone(), *strand)).or_insert(next);
+        if i == next {
+            let draft = Draft {
+                id: bare(id).to_owned(),
+                contig: contig.clone(),
+                strand: *strand,
+                ..Draft::default()
+            };
+            self.all.push(draft);
+        }
+        &mut self.all[i]
+    }
+}
+
+/// Reads every transcript (any feature that exons name as their parent), in the file's order. One that contradicts
+/// itself is left out and reported. An ID that is used on two contigs or strands (as in the pseudoautosomal regions)
+/// names two transcripts.
 ///
 /// # Errors
-/// A line that is no GFF3, a transcript that contradicts itself, no transcript at all.
-pub fn read(path: &Path) -> Result<Vec<Placed>, ReadError> {
+/// A line that is no GFF3, a CDS without phase, no transcript at all.
+pub fn read(path: &Path) -> Result<Transcripts, ReadError> {
     let mut reader = gff::io::Reader::new(text::open(path)?);
     let mut genes: HashMap<String, String> = HashMap::new();
-    let mut drafts: Vec<Draft> = Vec::new();
-    let mut index: HashMap<String, usize> = HashMap::new();
+    let mut drafts = Drafts::default();
     let mut line = gff::Line::default();
     let mut number = 0;
     loop {
@@ -49,18 +82,11 @@ pub fn read(path: &Path) -> Result<Vec<Placed>, ReadError> {
         };
         let (start, end) = (at(record.start())?, at(record.end())?);
         let attribute = |tag: &str| attribute(&record, tag);
+        let place = (record.reference_sequence_name().to_string(), strand(&record));
         match record.ty().to_string().as_str() {
             "exon" | "CDS" => {
                 for parent in attribute("Parent") {
-                    let i = *index.entry(parent.clone()).or_insert_with(|| {
-                        drafts.push(Draft { id: bare(&parent).to_owned(), ..Draft::default() });
-                        drafts.len() - 1
-                    });
-                    let draft = &mut drafts[i];
-                    if draft.strand.is_none() {
-                        draft.contig = record.reference_sequence_name().to_string();
-                        draft.strand = strand(&record);
-                    }
+                    let draft = drafts.of(&parent, &place);
                     if *record.ty() == *"exon" {
                         draft.exons.push(Exon { start, end });
                     } else {
@@ -86,33 +112,31 @@ pub fn read(path: &Path) -> Result<Vec<Placed>, ReadError> {
                 let (Some(id), Some(parent)) = (attribute("ID").pop(), attribute("Parent").pop()) else {
                     continue;
                 };
-                let i = *index.entry(id.clone()).or_insert_with(|| {
-                    drafts.push(Draft::default());
-                    drafts.len() - 1
-                });
-                let draft = &mut drafts[i];
-                draft.id = bare(&id).to_owned();
-                draft.contig = record.reference_sequence_name().to_string();
-                draft.strand = strand(&record);
-                draft.gene = parent;
+                drafts.of(&id, &place).gene = parent;
             }
         }
     }
-    let mut placed = Vec::new();
-    for draft in drafts.into_iter().filter(|d| !d.exons.is_empty()) {
-        let id = draft.id;
-        let bad = |reason: String| ReadError::Line { path: path.to_owned(), line: number, reason };
-        let strand =
-            draft.strand.ok_or_else(|| bad(format!("transcript {id:?}: got no strand, expected + or -")))?;
+    let (mut placed, mut skipped) = (Vec::new(), Vec::new());
+    for draft in drafts.all.into_iter().filter(|d| !d.exons.is_empty()) {
+        let Draft { contig, id, .. } = draft;
+        let left_out = format!("{}: transcript {id:?} on {contig:?} is left out", path.display());
+        let Some(strand) = draft.strand else {
+            skipped.push(format!("{left_out}: got no strand, expected + or -"));
+            continue;
+        };
         let gene = genes.get(&draft.gene).cloned().unwrap_or_else(|| bare(&draft.gene).to_owned());
-        let transcript = Transcript::new(id.clone(), gene, strand, draft.exons, draft.cds)
-            .map_err(|e: EncodeError| bad(format!("transcript {id:?}: {e}")))?;
-        placed.push(Placed { contig: draft.contig, transcript });
+        match Transcript::new(id, gene, strand, draft.exons, draft.cds) {
+            Ok(transcript) => placed.push(Placed { transcript: transcript.on_contig(&contig), contig }),
+            Err(error) => skipped.push(format!("{left_out}: {error}")),
+        }
     }
     if placed.is_empty() {
-        return Err(ReadError::Nothing { path: path.to_owned(), expected: "transcript with exons" });
+        return Err(match skipped.into_iter().next() {
+            Some(reason) => ReadError::Beside { path: path.to_owned(), reason },
+            None => ReadError::Nothing { path: path.to_owned(), expected: "transcript with exons" },
+        });
     }
-    Ok(placed)
+    Ok(Transcripts { placed, skipped })
 }
 
 fn attribute(record: &gff::Record<'_>, tag: &str) -> Vec<String> {
@@ -161,13 +185,32 @@ mod tests {
             chr1\tX\tCDS\t10\t20\t.\t-\t1\tParent=transcript:T1\n";
         let mut f = tempfile::NamedTempFile::new().unwrap();
         f.write_all(text.as_bytes()).unwrap();
-        let placed = read(f.path()).unwrap();
+        let placed = read(f.path()).unwrap().placed;
         let t = &placed[0].transcript;
         assert_eq!(
             (t.id.as_str(), t.gene.as_str(), t.strand, t.span()),
             ("T1", "GENE", Strand::Reverse, (1, 90))
         );
         assert_eq!((t.cds()[0].phase, t.exons().len()), (1, 2));
+    }
+
+    #[test]
+    fn one_id_on_two_contigs_is_two_transcripts_and_an_impossible_one_is_reported() {
+        let text = "##gff-version 3\n\
+            chrX\tX\tmRNA\t10\t90\t.\t+\t.\tID=T1;Parent=G\n\
+            chrX\tX\texon\t10\t90\t.\t+\t.\tParent=T1\n\
+            chrY\tX\tmRNA\t20\t80\t.\t+\t.\tID=T1;Parent=G\n\
+            chrY\tX\texon\t20\t80\t.\t+\t.\tParent=T1\n\
+            chrM\tX\texon\t1\t9\t.\t+\t.\tParent=T2\n\
+            chr1\tX\texon\t1\t50\t.\t+\t.\tParent=bad\n\
+            chr1\tX\texon\t40\t90\t.\t+\t.\tParent=bad\n";
+        let mut f = tempfile::NamedTempFile::new().unwrap();
+        f.write_all(text.as_bytes()).unwrap();
+        let Transcripts { placed, skipped } = read(f.path()).unwrap();
+        let spans: Vec<_> = placed.iter().map(|p| (p.contig.as_str(), p.transcript.span())).collect();
+        assert_eq!(spans, [("chrX", (10, 90)), ("chrY", (20, 80)), ("chrM", (1, 9))]);
+        assert!(placed[0].transcript.standard_code() && !placed[2].transcript.standard_code());
+        assert!(skipped.len() == 1 && skipped[0].contains("\"bad\"") && skipped[0].contains("overlap"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod dna;
 pub mod encode;
 mod error;
 pub mod features;
+pub mod indel;
 pub mod position;
 pub mod tokenizer;
 pub mod transcript;
@@ -46,6 +47,6 @@ pub use transcript::{CdsPart, Exon, Strand, Transcript};
 pub use variant::{Mutation, Variant};
 
 #[cfg(feature = "std")]
-pub use error::ReadError;
+pub use error::{ReadError, ReadFailure};
 #[cfg(feature = "std")]
 pub use reference::ReferencePack;

@@ -1,35 +1,95 @@
 //! A reference pack: the bases of a genome or of regions of it, with the transcripts over them.
 
-use std::{collections::HashMap, path::Path};
+use std::{borrow::Cow, collections::HashMap, path::Path};
 
 use crate::{
     EncodeError, EncodedVariant, ReadError, Strand, Transcript, Variant, VariantEncoder,
-    encode::{Allele, CONTEXT_BASES, Stretch},
+    codon::is_mitochondrial,
+    consequence::Bases,
+    encode::{Allele, CONTEXT_BASES, ScopeReason, Stretch},
     fasta::{Record, Store},
     gff,
+    transcript::{ExonPart, Site},
 };
 
 /// On whole contigs a variant farther than this from every transcript has none (Ensembl's distance).
 const NEAREST_BASES: i64 = 5_000;
+
+/// Bases of the coding sequence on each side of a variant that its consequence may depend on.
+const CODON_REACH: i64 = 5;
 
 /// Bases and transcripts, found by contig and position.
 #[derive(Debug)]
 pub struct ReferencePack {
     store: Store,
     by_contig: HashMap<String, Vec<Transcript>>,
+    skipped: Vec<String>,
+}
+
+/// Known bases around a position.
+#[derive(Clone, Debug)]
+pub struct Around<'a> {
+    /// Upper-case IUPAC codes on the forward strand.
+    pub bases: Cow<'a, [u8]>,
+    /// Position of `bases[0]`.
+    pub first: i64,
+}
+
+impl Around<'_> {
+    /// The same as a stretch.
+    pub fn stretch(&self) -> Stretch<'_> {
+        Stretch { bases: &self.bases, first: self.first }
+    }
+}
+
+impl Bases for Around<'_> {
+    fn base(&self, position: i64) -> Option<u8> {
+        self.stretch().base(position)
+    }
 }
 
 impl ReferencePack {
     /// Opens a FASTA file, by its `.fai` index where one lies beside it, and reads a GFF3 file.
     ///
     /// # Errors
-    /// [`ReadError`]: a file that cannot be read, contradicts itself or is not what its index says.
+    /// [`ReadError`]: a file that cannot be read, contradicts itself or is not what its index says; no transcript
+    /// near any of the bases.
     pub fn open(fasta: &Path, gff3: &Path) -> Result<Self, ReadError> {
+        let transcripts = gff::read(gff3)?;
+        let store = Store::open(fasta)?;
         let mut by_contig: HashMap<String, Vec<Transcript>> = HashMap::new();
-        for placed in gff::read(gff3)? {
-            by_contig.entry(placed.contig).or_default().push(placed.transcript);
+        let mut near_bases = false;
+        let mut example = String::new();
+        for gff::Placed { contig, transcript } in transcripts.placed {
+            let (first, last) = transcript.span();
+            near_bases = near_bases
+                || spelling(&store, &contig).is_some_and(|contig| {
+                    let over = |r: &&Record| r.contig == contig && first <= r.last() && r.first <= last;
+                    store.records().iter().any(|r| over(&r))
+                });
+            if example.is_empty() {
+                example = format!("{contig}:{first}-{last}");
+            }
+            let contig = spelling(&store, &contig).map_or(contig.clone(), Cow::into_owned);
+            by_contig.entry(contig).or_default().push(transcript);
         }
-        Ok(Self { store: Store::open(fasta)?, by_contig })
+        if !near_bases {
+            let held = store
+                .records()
+                .first()
+                .map_or_else(String::new, |r| format!("{}:{}-{}", r.contig, r.first, r.last()));
+            let reason = format!(
+                "got transcripts (such as over {example}) of which none lies on a record of {} (such as {held}), expected both of one assembly with one naming of contigs",
+                fasta.display()
+            );
+            return Err(ReadError::Beside { path: gff3.to_owned(), reason });
+        }
+        Ok(Self { store, by_contig, skipped: transcripts.skipped })
+    }
+
+    /// Why transcripts of the GFF3 file were left out, one line each.
+    pub fn skipped(&self) -> &[String] {
+        &self.skipped
     }
 
     /// The records of the FASTA file.
@@ -51,16 +111,11 @@ impl ReferencePack {
     }
 
     /// The pack's own spelling of a contig: `chr17` and `17` are one.
-    fn contig<'a>(&self, asked: &'a str) -> Result<std::borrow::Cow<'a, str>, EncodeError> {
-        if self.store.has_contig(asked) {
-            return Ok(asked.into());
-        }
-        let other = asked.strip_prefix("chr").map_or_else(|| format!("chr{asked}"), str::to_owned);
-        if self.store.has_contig(&other) {
-            return Ok(other.into());
-        }
-        let example = self.records().first().map_or_else(String::new, |r| r.contig.clone());
-        Err(EncodeError::UnknownContig { contig: asked.to_owned(), example })
+    fn contig<'a>(&self, asked: &'a str) -> Result<Cow<'a, str>, EncodeError> {
+        spelling(&self.store, asked).ok_or_else(|| {
+            let example = self.records().first().map_or_else(String::new, |r| r.contig.clone());
+            EncodeError::UnknownContig { contig: asked.to_owned(), example }
+        })
     }
 
     fn record(&self, contig: &str, position: u64) -> Result<&Record, EncodeError> {
@@ -71,18 +126,19 @@ impl ReferencePack {
             .ok_or_else(|| EncodeError::NotCovered { contig: contig.to_owned(), position })
     }
 
-    /// Known bases around a position, at most `flank` on each side, with the position of the first.
+    /// Known bases around a position, at most `flank` on each side.
     ///
     /// # Errors
     /// An unknown contig, or a position that is not covered.
-    pub fn bases_around(&self, contig: &str, position: u64, flank: i64) -> Result<Stretch<'_>, EncodeError> {
-        let record = self.record(contig, position)?;
-        let whole = self.stretch(record)?;
+    pub fn bases_around(&self, contig: &str, position: u64, flank: i64) -> Result<Around<'_>, EncodeError> {
         let p = position as i64;
-        let from = (p - flank).max(record.first);
-        let to = (p + flank).min(record.last());
-        let range = (from - record.first) as usize..=(to - record.first) as usize;
-        Ok(Stretch { bases: &whole.bases[range], first: from })
+        self.interval(self.record(contig, position)?, p - flank, p + flank)
+    }
+
+    /// The part of a record from one position to another; one of them lies inside it.
+    fn interval<'a>(&self, record: &'a Record, from: i64, to: i64) -> Result<Around<'a>, EncodeError> {
+        let (first, last) = (from.max(record.first), to.min(record.last()));
+        Ok(Around { bases: self.store.interval(record, first, last)?, first })
     }
 
     /// The transcript that answers for a variant: the one asked for, else the first over the position,
@@ -151,6 +207,141 @@ impl VariantEncoder {
             ref_allele: variant.ref_allele.as_bytes(),
             alt_allele: variant.alt_allele.as_bytes(),
         };
-        self.encode(reference.stretch(record)?, &allele, transcript, flank, strand)
+        let (from, to) = reach(&allele, transcript, flank);
+        let around = reference.interval(record, from, to)?;
+        let mut encoded = self.encode(around.stretch(), &allele, transcript, flank, strand).map_err(|e| {
+            // The record's ends are meant, not those of the part that was read.
+            let [first, last] = [record.first, record.last()].map(|p| p.unsigned_abs());
+            match e {
+                EncodeError::OutOfRange { position, .. } => EncodeError::OutOfRange { position, first, last },
+                other => other,
+            }
+        })?;
+        if is_mitochondrial(&record.contig) {
+            encoded.in_scope = Err(ScopeReason::Mitochondrial);
+        }
+        Ok(encoded)
+    }
+}
+
+/// The store's own spelling of a contig: with or without `chr`, and `MT` for `chrM`.
+fn spelling<'a>(store: &Store, contig: &'a str) -> Option<Cow<'a, str>> {
+    let bare = contig.strip_prefix("chr").unwrap_or(contig);
+    let bare = if bare == "MT" { "M" } else { bare };
+    let others = [Some(bare.to_owned()), Some(format!("chr{bare}")), (bare == "M").then(|| "MT".to_owned())];
+    if store.has_contig(contig) {
+        return Some(contig.into());
+    }
+    others.into_iter().flatten().find(|name| store.has_contig(name)).map(Cow::Owned)
+}
+
+/// First and last position that an allele's encoding depends on: the flanks, and the codons that it touches, of which
+/// a part may lie in the next exon.
+fn reach(allele: &Allele<'_>, transcript: Option<&Transcript>, flank: i64) -> (i64, i64) {
+    let (first, last) = (allele.position - 1, allele.position + allele.ref_allele.len() as i64);
+    let flank = flank.max(2 * CODON_REACH);
+    let (mut from, mut to) = (first - flank, last + flank);
+    let Some(transcript) = transcript else { return (from, to) };
+    for position in first..=last {
+        let Site::Exon { part: ExonPart::Coding { index, .. }, .. } = transcript.site(position) else {
+            continue;
+        };
+        for end in [index - CODON_REACH, index + CODON_REACH] {
+            if let Some(p) = transcript.cds_position(end.clamp(0, transcript.cds_len() - 1)) {
+                (from, to) = (from.min(p), to.max(p));
+            }
+        }
+    }
+    (from, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{Consequence, KmerTokenizer};
+
+    const GFF: &str = "##gff-version 3\n\
+        17\t.\tmRNA\t1050\t1900\t.\t+\t.\tID=t1;Parent=g\n\
+        17\t.\texon\t1050\t1100\t.\t+\t.\tParent=t1\n\
+        17\t.\texon\t1800\t1900\t.\t+\t.\tParent=t1\n\
+        17\t.\tCDS\t1060\t1100\t.\t+\t0\tParent=t1\n\
+        17\t.\tCDS\t1800\t1870\t.\t+\t1\tParent=t1\n";
+
+    fn bases() -> String {
+        (0..1000).map(|i| char::from(b"ACGGTCATTGCA"[(i * i + i / 3) % 12])).collect()
+    }
+
+    fn open(folder: &Path, name: &str, gff: &str) -> Result<ReferencePack, ReadError> {
+        let (fasta, gff3) = (folder.join("r.fa"), folder.join("r.gff3"));
+        fs::write(&fasta, format!(">{name}\n{}\n", bases())).unwrap();
+        fs::write(&gff3, gff).unwrap();
+        ReferencePack::open(&fasta, &gff3)
+    }
+
+    fn encode(
+        pack: &ReferencePack,
+        contig: &str,
+        position: u64,
+        n: usize,
+    ) -> Result<EncodedVariant, EncodeError> {
+        let at = (position - 1001) as usize;
+        let reference = bases().get(at..at + n).unwrap_or("AC").to_owned();
+        let alt = if reference.starts_with('A') { "C" } else { "A" };
+        let variant = Variant::new(contig, position, &reference, alt)?;
+        VariantEncoder::new(KmerTokenizer::new(3, 1).unwrap(), 61).encode_reference(pack, &variant, None)
+    }
+
+    #[test]
+    fn a_prefix_on_either_side_and_on_either_file_is_one_contig() {
+        let folder = tempfile::tempdir().unwrap();
+        for (named, asked) in [("chr17", "17"), ("17", "chr17"), ("chr17", "chr17")] {
+            let pack = open(folder.path(), &format!("{named}:1001-2000"), GFF).unwrap();
+            assert_eq!(encode(&pack, asked, 1070, 1).unwrap().transcript_id.as_deref(), Some("t1"));
+        }
+        let pack = open(folder.path(), "chrM:1001-2000", &GFF.replace("17\t", "MT\t")).unwrap();
+        let encoded = encode(&pack, "MT", 1070, 1).unwrap();
+        assert_eq!(encoded.consequence, Some(Consequence::Coding));
+        assert_eq!(encoded.in_scope, Err(ScopeReason::Mitochondrial));
+    }
+
+    #[test]
+    fn transcripts_of_another_genome_are_refused_when_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["chr18:1001-2000", "chr17:9001-10000"] {
+            let error = open(folder.path(), name, GFF).unwrap_err().to_string();
+            assert!(error.contains("17:1050-1900") && error.contains("one assembly"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_allele_that_runs_over_the_end_names_the_region() {
+        let folder = tempfile::tempdir().unwrap();
+        let pack = open(folder.path(), "chr17:1001-2000", GFF).unwrap();
+        let variant = Variant::new("17", 2000, &format!("{}A", &bases()[999..]), "G").unwrap();
+        let encoder = VariantEncoder::new(KmerTokenizer::new(3, 1).unwrap(), 61);
+        assert_eq!(
+            encoder.encode_reference(&pack, &variant, None).unwrap_err(),
+            EncodeError::OutOfRange { position: 2001, first: 1001, last: 2000 }
+        );
+    }
+
+    #[test]
+    fn what_is_read_by_an_index_encodes_as_what_is_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = open(folder.path(), "chr17:1001-2000", GFF).unwrap();
+        fs::write(folder.path().join("r.fa.fai"), "chr17:1001-2000\t1000\t17\t1000\t1001\n").unwrap();
+        let indexed =
+            ReferencePack::open(&folder.path().join("r.fa"), &folder.path().join("r.gff3")).unwrap();
+        let mut codons = 0;
+        for position in 1001..1998 {
+            for n in [1, 3, 4] {
+                let (a, b) = (encode(&whole, "17", position, n), encode(&indexed, "17", position, n));
+                codons += u32::from(a.as_ref().is_ok_and(|e| e.amino_acid_change.is_some()));
+                assert_eq!(a, b, "{position}");
+            }
+        }
+        assert!(codons > 100, "{codons}");
     }
 }

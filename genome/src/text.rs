@@ -14,8 +14,8 @@ pub(crate) fn io_error(path: &Path, source: io::Error) -> ReadError {
     ReadError::Io { path: path.to_owned(), source }
 }
 
-/// Opens a file, decompressing gzip and bgzip by their magic number. A truncated archive is an error
-/// when its end is read.
+/// Opens a file, decompressing gzip and bgzip by their magic number. An archive that is cut off within a member (a
+/// block, in bgzip) is an error when the cut is read; one cut off between two members cannot be told from a whole one.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, ReadError> {
     let file = File::open(path).map_err(|e| io_error(path, e))?;
     let mut reader = BufReader::with_capacity(1 << 16, file);
@@ -26,10 +26,10 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, ReadError> {
     Ok(Box::new(reader))
 }
 
-/// Longest line that is read, in bytes.
+/// A line of so many bytes or more, its end included, is refused.
 const MAX_LINE_BYTES: u64 = 1 << 24;
 
-/// Reads one line without its end into `line`; `false` at the end of the file.
+/// Reads one line without its end, or ends, into `line`; `false` at the end of the file.
 pub(crate) fn read_line(reader: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     let n = reader.take(MAX_LINE_BYTES).read_until(b'\n', line)?;

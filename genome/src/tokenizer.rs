@@ -16,6 +16,7 @@ pub const SEP: u32 = 3;
 pub const MASK: u32 = 4;
 /// Number of special tokens before the first k-mer.
 pub const SPECIAL_TOKENS: u32 = 5;
+#[cfg(feature = "std")]
 const SPECIAL_NAMES: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
 /// Why a tokenizer cannot be.

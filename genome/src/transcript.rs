@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::EncodeError;
+use crate::{EncodeError, codon::is_mitochondrial};
 
 /// The strand a transcript is read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -49,6 +49,7 @@ pub struct Transcript {
     pub strand: Strand,
     exons: Vec<Exon>,
     cds: Vec<CdsPart>,
+    standard_code: bool,
 }
 
 /// What a position is, as the track codes of the graph contract name it.
@@ -96,7 +97,8 @@ pub enum ExonPart {
 pub const MAX_EXONS: usize = 1_000;
 
 impl Transcript {
-    /// Sorts the parts and checks them.
+    /// Sorts the parts and checks them. A gene named as HGNC names those of the mitochondrion (`MT-ND1`) is
+    /// taken for one.
     ///
     /// # Errors
     /// `BadTranscript` where there is no exon or too many, an end before its start, an overlap, a phase
@@ -134,7 +136,33 @@ impl Transcript {
         if cds.iter().any(|c| !exons.iter().any(|e| e.start <= c.start && c.end <= e.end)) {
             return bad("a coding part lies outside every exon");
         }
-        Ok(Self { id: id.into(), gene: gene.into(), strand, exons, cds })
+        let gene = gene.into();
+        let standard_code = !gene.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("MT-"));
+        Ok(Self { id: id.into(), gene, strand, exons, cds, standard_code })
+    }
+
+    /// The same transcript on a contig, whose genetic code is then known.
+    #[must_use]
+    pub fn on_contig(mut self, contig: &str) -> Self {
+        self.standard_code &= !is_mitochondrial(contig);
+        self
+    }
+
+    /// Whether the standard genetic code reads it; no other one is known here.
+    pub const fn standard_code(&self) -> bool {
+        self.standard_code
+    }
+
+    /// Whether each coding part's phase is what the parts before it leave over. Where it is not, codons are still
+    /// read inside the parts, each by its own phase, but not across the contradiction.
+    pub fn phases_agree(&self) -> bool {
+        let mut expected = None;
+        self.cds_in_sense().all(|part| {
+            let len = part.end - part.start + 1;
+            let agrees = expected.is_none_or(|phase| phase == i64::from(part.phase));
+            expected = Some((i64::from(part.phase) - len).rem_euclid(3));
+            agrees
+        })
     }
 
     /// Exons by ascending start.
@@ -196,6 +224,20 @@ impl Transcript {
             left -= len;
         }
         None
+    }
+
+    /// Positions of the codon that starts at `index` of the spliced coding sequence; `None` beyond its ends and
+    /// where the phases do not make these three bases one codon.
+    pub(crate) fn codon_positions(&self, index: i64) -> Option<[i64; 3]> {
+        let mut positions = [0; 3];
+        for (place, position) in (0..).zip(&mut positions) {
+            *position = self.cds_position(index + i64::from(place))?;
+            match self.coding(*position)? {
+                ExonPart::Coding { codon_base, .. } if codon_base == place => {}
+                _ => return None,
+            }
+        }
+        Some(positions)
     }
 
     fn coding(&self, position: i64) -> Option<ExonPart> {
@@ -264,11 +306,8 @@ mod tests {
 
     fn two_exons(strand: Strand) -> Transcript {
         let exons = [Exon { start: 30, end: 40 }, Exon { start: 10, end: 20 }];
-        let phase = |first| if (strand == Strand::Forward) == first { 0 } else { 1 };
-        let cds = [
-            CdsPart { start: 13, end: 20, phase: phase(true) },
-            CdsPart { start: 30, end: 36, phase: phase(false) },
-        ];
+        let (left, right) = if strand == Strand::Forward { (0, 1) } else { (2, 0) };
+        let cds = [CdsPart { start: 13, end: 20, phase: left }, CdsPart { start: 30, end: 36, phase: right }];
         Transcript::new("t", "g", strand, exons.to_vec(), cds.to_vec()).unwrap()
     }
 
@@ -310,6 +349,35 @@ mod tests {
             }
             assert_eq!(t.cds_position(t.cds_len()), None);
         }
+    }
+
+    #[test]
+    fn phases_that_contradict_the_parts_are_seen_and_no_codon_is_read_across() {
+        for strand in [Strand::Forward, Strand::Reverse] {
+            let good = two_exons(strand);
+            assert!(good.phases_agree());
+            assert!((0..15).step_by(3).all(|i| good.codon_positions(i).is_some()));
+            let mut cds = good.cds().to_vec();
+            let (second, first) = if strand == Strand::Forward { (1, 8) } else { (0, 7) };
+            cds[second].phase = 0;
+            let bad = Transcript::new("t", "g", strand, good.exons().to_vec(), cds).unwrap();
+            assert!(!bad.phases_agree());
+            assert_eq!(bad.codon_positions(0), good.codon_positions(0));
+            assert_eq!(bad.codon_positions(6), None, "across the contradiction");
+            assert_eq!(bad.codon_positions(9), None, "in the other part's frame");
+            assert!(bad.codon_positions(first).is_some(), "in its own frame");
+        }
+    }
+
+    #[test]
+    fn mitochondrial_genes_are_known_by_contig_or_name() {
+        let of =
+            |gene: &str| Transcript::new("t", gene, Strand::Forward, vec![Exon { start: 1, end: 9 }], vec![]);
+        for contig in ["M", "MT", "chrM", "chrMT", "NC_012920.1"] {
+            assert!(!of("ND1").unwrap().on_contig(contig).standard_code(), "{contig}");
+        }
+        assert!(!of("MT-ND1").unwrap().standard_code());
+        assert!(of("MT1A").unwrap().on_contig("chr16").standard_code());
     }
 
     #[test]

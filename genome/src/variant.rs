@@ -12,11 +12,11 @@ use crate::{EncodeError, dna};
 
 const MAX_ALLELE_BASES: usize = 1_000;
 
-/// A change on a reference sequence: VCF's CHROM, POS, REF and one ALT.
+/// A change on a reference sequence: VCF's CHROM, POS, REF and one ALT. Written `chr17-43045705-T-A`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Variant {
-    /// Sequence name, as the reference pack writes it.
+    /// Sequence name, as the asker writes it.
     pub contig: String,
     /// 1-based position of the first reference base.
     pub position: u64,
@@ -27,13 +27,16 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// Checks and upper-cases the four parts.
+    /// Checks the four parts; upper-cases the alleles and reads U as T.
     ///
     /// # Errors
-    /// `BadVariant`, `OutOfRange` (position 0) or `RefEqualsAlt`.
+    /// `BadVariant` or `RefEqualsAlt`.
     pub fn new(contig: &str, position: u64, ref_allele: &str, alt_allele: &str) -> Result<Self, EncodeError> {
         if contig.is_empty() || contig.len() > 64 {
             return Err(EncodeError::BadVariant { reason: "the contig has 0 or more than 64 characters" });
+        }
+        if dna::reads_as_sequence(contig) {
+            return Err(EncodeError::BadVariant { reason: "the contig reads as a sequence of bases" });
         }
         if position == 0 {
             return Err(EncodeError::BadVariant { reason: "position 0; positions count from 1" });
@@ -162,7 +165,17 @@ mod tests {
 
     #[test]
     fn variants_that_cannot_be_are_refused() {
-        for bad in ["", "chr1-0-A-T", "chr1-x-A-T", "chr1-5-A", "chr1-5-A-*", "chr1-5--T", "chr1-5-A-N"] {
+        let long = format!("{}-5-A-T", "ACGTN".repeat(12));
+        for bad in [
+            "",
+            "chr1-0-A-T",
+            "chr1-x-A-T",
+            "chr1-5-A",
+            "chr1-5-A-*",
+            "chr1-5--T",
+            "chr1-5-A-N",
+            long.as_str(),
+        ] {
             assert!(matches!(bad.parse::<Variant>(), Err(EncodeError::BadVariant { .. })), "{bad}");
         }
         assert_eq!("chr1-5-A-a".parse::<Variant>(), Err(EncodeError::RefEqualsAlt));

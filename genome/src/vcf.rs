@@ -1,8 +1,8 @@
 //! VCF, one allele at a time. A record that cannot be used is handed out with its reason, so that no
-//! input row is ever lost.
+//! row of a file that can be read to its end is lost.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{BufRead, Read},
     path::{Path, PathBuf},
 };
@@ -11,16 +11,16 @@ use noodles::vcf;
 
 use crate::{ReadError, Variant, text};
 
-/// One alternate allele of one record.
+/// One alternate allele of one record. Of a line that is no record, the first 64 characters of each column.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// CHROM as written.
     pub contig: String,
-    /// POS as written, 0 where it is not a number.
+    /// POS, 0 where it is not a number.
     pub position: u64,
     /// REF as written.
     pub ref_allele: String,
-    /// One ALT as written.
+    /// One ALT as written; all of them where the line is no record.
     pub alt_allele: String,
     /// The variant, or why there is none.
     pub variant: Result<Variant, String>,
@@ -47,10 +47,11 @@ impl Reader {
     /// Opens the file and reads its header.
     ///
     /// # Errors
-    /// The file cannot be read, or has no VCF header.
+    /// The file cannot be read, or has no usable VCF header.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let mut inner = text::open(path)?;
         let mut header = Vec::new();
+        let mut defined = HashSet::new();
         let mut number = 0;
         let mut line = Vec::new();
         loop {
@@ -60,8 +61,11 @@ impl Reader {
             }
             number += 1;
             text::read_line(&mut *inner, &mut line).map_err(|e| text::io_error(path, e))?;
-            header.extend_from_slice(&line);
-            header.push(b'\n');
+            // Merged files define a key twice, which noodles refuses; the first one holds.
+            if definition(&line).is_none_or(|d| defined.insert(d.to_vec())) {
+                header.extend_from_slice(&line);
+                header.push(b'\n');
+            }
         }
         vcf::io::Reader::new(header.as_slice()).read_header().map_err(|e| ReadError::Line {
             path: path.to_owned(),
@@ -79,7 +83,7 @@ impl Reader {
                 .line
                 .split(|&b| b == b'\t')
                 .take(5)
-                .map(|f| String::from_utf8_lossy(f).chars().take(64).collect())
+                .map(|f| String::from_utf8_lossy(f).into_owned())
                 .collect();
             let field = |i: usize| shown.get(i).cloned().unwrap_or_else(|| ".".into());
             vec![Row {
@@ -137,6 +141,13 @@ impl Reader {
     }
 }
 
+/// `##INFO=<ID=X` of a header line that defines X.
+fn definition(line: &[u8]) -> Option<&[u8]> {
+    let id = line.windows(5).position(|w| w == b"=<ID=")?;
+    let end = line[id..].iter().position(|b| matches!(b, b',' | b'>'))?;
+    Some(&line[..id + end])
+}
+
 impl Iterator for Reader {
     type Item = Result<Row, ReadError>;
 
@@ -190,6 +201,23 @@ mod tests {
         assert!(rows[0].variant.is_ok() && rows[5].variant.is_ok());
         assert!([2, 3, 4, 6].iter().all(|&i| rows[i].variant.is_err()));
         assert_eq!((rows[4].contig.as_str(), rows[4].position), ("short", 7));
+    }
+
+    #[test]
+    fn a_key_that_is_defined_twice_is_taken_as_the_first() {
+        let twice = "##fileformat=VCFv4.3\n##contig=<ID=chr1>\n##contig=<ID=chr1,length=9>\n\
+            ##INFO=<ID=X,Number=1,Type=String,Description=\"a\">\n\
+            ##INFO=<ID=X,Number=1,Type=Integer,Description=\"b\">\n\
+            #CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nchr1\t5\t.\tA\tC\t.\t.\tX=1\n";
+        let rows: Vec<Row> = open(twice.as_bytes()).unwrap().map(Result::unwrap).collect();
+        assert!(rows.len() == 1 && rows[0].variant.is_ok());
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_keeps_its_alleles_whole() {
+        let deleted = "ACGT".repeat(50);
+        let row = open(format!("{HEADER}chr1\tx\t.\t{deleted}\tA\t.\t.\t.\n").as_bytes()).unwrap().next();
+        assert_eq!(row.unwrap().unwrap().ref_allele, deleted);
     }
 
     #[test]

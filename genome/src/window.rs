@@ -48,7 +48,7 @@ pub struct Window {
 
 impl Window {
     /// At most `width` bases centred on `position`, cut on both sides alike where bases are not known on one: a
-    /// model that was trained on centred windows must not read a lopsided one.
+    /// model that was trained on centred windows must not read a lopsided one. An ambiguous base is not known.
     pub fn around(
         bases: &dyn Bases,
         position: i64,
@@ -62,14 +62,14 @@ impl Window {
             Strand::Forward => position + sense,
             Strand::Reverse => position - sense,
         };
-        let known = |sense: i64| bases.base(at(sense));
+        let known = |sense: i64| bases.base(at(sense)).filter(|&b| dna::is_base(b));
         let before = (1..=left).take_while(|&d| known(-d).is_some()).count() as i64;
         let after = (1..=right).take_while(|&d| known(d).is_some()).count() as i64;
         let whole = before == left && after == right;
         let shorter = before.min(after);
         let (first, last) = if whole { (-left, right) } else { (-shorter, shorter) };
         let read = |sense: i64| {
-            let b = known(sense).unwrap_or(b'N');
+            let b = bases.base(at(sense)).unwrap_or(b'N');
             if strand == Strand::Forward { b } else { dna::complement(b) }
         };
         Self {
@@ -119,6 +119,14 @@ mod tests {
         assert_eq!((w.bases.as_slice(), w.centre), (b"CGTTG".as_slice(), 2));
         let w = Window::around(&Text(b"ACGTTGCA"), 2, 5, Strand::Forward, None);
         assert_eq!((w.bases.as_slice(), w.centre), (b"ACG".as_slice(), 1), "and stays centred");
+    }
+
+    #[test]
+    fn an_ambiguous_base_ends_a_window_as_the_end_of_the_sequence_does() {
+        let w = Window::around(&Text(b"ACGTTGCANN"), 5, 9, Strand::Forward, None);
+        assert_eq!((w.bases.as_slice(), w.centre), (b"CGTTGCA".as_slice(), 3));
+        let w = Window::around(&Text(b"NNNNTNNNN"), 5, 9, Strand::Reverse, None);
+        assert_eq!((w.bases.as_slice(), w.centre), (b"A".as_slice(), 0));
     }
 
     #[test]

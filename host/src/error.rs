@@ -63,6 +63,24 @@ pub enum Error {
         /// The command that makes it.
         needs: &'static str,
     },
+    /// A stage that starts before one that it rests on is done.
+    #[error(
+        "{stage}: {needs} is not done for this recipe and these files ({reason}); run locus {needs}, or locus run for the whole chain"
+    )]
+    Undone {
+        /// The stage that was asked for.
+        stage: &'static str,
+        /// The one that it rests on.
+        needs: &'static str,
+        /// What is missing or another one.
+        reason: String,
+    },
+    /// An output folder in which another program works.
+    #[error("{}: another locus works in this folder; wait until it ends, or give another one with --out", folder.display())]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Data without what a figure needs.
     #[error("{what}: got {got}, expected {expected}")]
     Data {

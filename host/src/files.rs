@@ -2,32 +2,81 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read, Write},
-    path::Path,
+    io::{BufWriter, Read, Write},
+    path::{Path, PathBuf},
 };
 
 use sha2::{Digest, Sha256};
 
 use crate::{Result, error::io_at};
 
+/// A file written piece by piece beside its target: [`Growing::finish`] puts it there, and where that is never
+/// reached nothing is left behind.
+#[derive(Debug)]
+pub struct Growing {
+    path: PathBuf,
+    part: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl Growing {
+    /// Begins a file, its folder made where it is not there.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn create(path: &Path) -> Result<Self> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".part");
+        let part = path.with_file_name(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(io_at(parent))?;
+        }
+        let file = BufWriter::new(File::create(&part).map_err(io_at(&part))?);
+        Ok(Self { path: path.to_owned(), part, file })
+    }
+
+    /// Adds a piece.
+    ///
+    /// # Errors
+    /// The disk is full, or gone.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(io_at(&self.part))
+    }
+
+    /// Syncs, and renames over the target.
+    ///
+    /// # Errors
+    /// As [`Growing::write`].
+    pub fn finish(mut self) -> Result<()> {
+        self.file.flush().map_err(io_at(&self.part))?;
+        self.file.get_ref().sync_all().map_err(io_at(&self.part))?;
+        fs::rename(&self.part, &self.path).map_err(io_at(&self.path))
+    }
+}
+
+impl Drop for Growing {
+    fn drop(&mut self) {
+        // Renamed away where the file is whole.
+        let _ = fs::remove_file(&self.part);
+    }
+}
+
 /// Writes beside the target, syncs, and renames over it: a kill leaves the old file or the new one.
 ///
 /// # Errors
 /// The folder cannot be written.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let part = path.with_file_name(name);
-    let write = || -> io::Result<()> {
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        let mut file = File::create(&part)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&part, path)
-    };
-    write().map_err(io_at(path))
+    let mut file = Growing::create(path)?;
+    file.write(bytes)?;
+    file.finish()
+}
+
+/// Waits until what was written to a file is on the disk.
+///
+/// # Errors
+/// No such file, or a disk that fails.
+pub fn sync(path: &Path) -> Result<()> {
+    File::open(path).and_then(|f| f.sync_all()).map_err(io_at(path))
 }
 
 /// SHA-256 of a file, in hex.
@@ -62,5 +111,17 @@ mod tests {
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
         assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_not_finished_leaves_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("table.tsv");
+        write_atomically(&path, b"before").unwrap();
+        let mut growing = Growing::create(&path).unwrap();
+        growing.write(b"half").unwrap();
+        drop(growing);
+        assert_eq!(fs::read(&path).unwrap(), b"before");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 }

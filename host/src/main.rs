@@ -28,6 +28,13 @@ struct Training {
     out: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct Proof {
+    /// The ONNX Runtime library [default: LOCUS_ONNXRUNTIME, else the project's .locus folder]
+    #[arg(long)]
+    onnxruntime: Option<PathBuf>,
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Encode every record once
@@ -39,7 +46,12 @@ enum Command {
     /// Fit probability, bands and activation ranges
     Calibrate(Training),
     /// Write ONNX in FP32 and INT8, proved against the checkpoint
-    Export(Training),
+    Export {
+        #[command(flatten)]
+        training: Training,
+        #[command(flatten)]
+        proof: Proof,
+    },
     /// Make, sign and look at bundles
     #[command(subcommand)]
     Bundle(Bundle),
@@ -57,6 +69,8 @@ enum Command {
     Run {
         #[command(flatten)]
         training: Training,
+        #[command(flatten)]
+        proof: Proof,
         /// Date to write into the manifest, YYYY-MM-DD [default: today]
         #[arg(long)]
         date: Option<String>,
@@ -100,7 +114,7 @@ enum Bundle {
         /// The bundle
         bundle: PathBuf,
     },
-    /// Check everything that a box would check
+    /// Check everything that a box checks before it runs the model
     Verify {
         /// Trusted public keys
         #[arg(long, required = true)]
@@ -113,7 +127,7 @@ enum Bundle {
 fn stage(training: &Training) -> anyhow::Result<Stage> {
     let recipe = Recipe::read(&training.recipe)?;
     let folder = training.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
-    Ok(Stage { run: Run::open(&folder)?, recipe })
+    Ok(Stage { run: Run::open(&folder)?, recipe, onnxruntime: None })
 }
 
 fn main() -> anyhow::Result<()> {
@@ -122,7 +136,9 @@ fn main() -> anyhow::Result<()> {
         Command::Pretrain(t) => commands::pretrain::run(&stage(&t)?)?,
         Command::Finetune(t) => commands::finetune::run(&stage(&t)?)?,
         Command::Calibrate(t) => commands::calibrate::run(&stage(&t)?)?,
-        Command::Export(t) => commands::export::run(&stage(&t)?)?,
+        Command::Export { training, proof: Proof { onnxruntime } } => {
+            commands::export::run(&Stage { onnxruntime, ..stage(&training)? })?
+        }
         Command::Bundle(Bundle::Create { training, bundle, date, source }) => {
             commands::bundle::create(&stage(&training)?, &bundle, &date, source)?
         }
@@ -132,8 +148,9 @@ fn main() -> anyhow::Result<()> {
         Command::Keygen { out } => drop(locus_export::generate(&out).map_err(locus_host::Error::from)?),
         Command::Evaluate(args) => drop(commands::evaluate::run(&args)?),
         Command::Score(args) => commands::score::run(&args)?,
-        Command::Run { training, date, source } => {
-            let stage = stage(&training)?;
+        Command::Run { training, proof: Proof { onnxruntime }, date, source } => {
+            let stage = Stage { onnxruntime, ..stage(&training)? };
+            commands::export::ready(&stage)?;
             commands::prepare::run(&stage)?;
             commands::pretrain::run(&stage)?;
             commands::finetune::run(&stage)?;

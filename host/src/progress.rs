@@ -1,8 +1,8 @@
 //! Progress: a bar on a terminal, plain lines otherwise, and one JSON line per step in a file.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{IsTerminal, Write},
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, IsTerminal, Write},
     path::Path,
     time::{Duration, Instant},
 };
@@ -10,10 +10,12 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::{Result, error::io_at};
+use crate::{Result, error::io_at, files};
 
-/// Time between plain lines.
+/// Longest time between plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(15);
+/// Plain lines at least, at even shares of the whole.
+const PLAIN_LINES: u64 = 10;
 
 /// Progress of one stage.
 pub struct Progress {
@@ -23,6 +25,8 @@ pub struct Progress {
     first: u64,
     began: Instant,
     printed: Instant,
+    /// Shares of the whole at the last plain line.
+    shares: u64,
     tokens: u64,
 }
 
@@ -38,12 +42,8 @@ impl Progress {
             bar
         });
         let now = Instant::now();
-        Self { bar, stage, total, first, began: now, printed: now, tokens: 0 }
-    }
-
-    /// Tokens per second so far.
-    pub fn tokens_per_second(&self) -> f64 {
-        self.tokens as f64 / self.began.elapsed().as_secs_f64().max(1e-9)
+        let shares = first * PLAIN_LINES / total.max(1);
+        Self { bar, stage, total, first, began: now, printed: now, shares, tokens: 0 }
     }
 
     /// One more step is done.
@@ -51,7 +51,8 @@ impl Progress {
         self.tokens += tokens;
         let steps = done.saturating_sub(self.first);
         let last = done >= self.total;
-        let due = last || self.printed.elapsed() >= PLAIN_EVERY;
+        let shares = done * PLAIN_LINES / self.total.max(1);
+        let due = last || shares > self.shares || self.printed.elapsed() >= PLAIN_EVERY;
         if self.bar.is_none() && !due {
             return;
         }
@@ -61,7 +62,7 @@ impl Progress {
         let speed = if self.tokens == 0 {
             String::new()
         } else {
-            format!(" {:.0} tokens/s", self.tokens_per_second())
+            format!(" {:.0} tokens/s", self.tokens as f64 / seconds.max(1e-9))
         };
         let line = format!("{message}{speed}, {} left", duration(left));
         match &self.bar {
@@ -75,6 +76,7 @@ impl Progress {
             None => {
                 eprintln!("{} {done}/{} {line}", self.stage, self.total);
                 self.printed = Instant::now();
+                self.shares = shares;
             }
         }
     }
@@ -89,12 +91,27 @@ fn duration(seconds: f64) -> String {
 pub struct JsonLines(File, std::path::PathBuf);
 
 impl JsonLines {
-    /// Opens a file to append to.
+    /// Opens a log of steps to go on after `step`: what a stopped run wrote beyond it, or did not end, is taken
+    /// out, because it will come again.
     ///
     /// # Errors
-    /// The file cannot be opened.
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path).map_err(io_at(path))?;
+    /// The file cannot be read or written.
+    pub fn resume(path: &Path, step: u64) -> Result<Self> {
+        #[derive(serde::Deserialize)]
+        struct Line {
+            step: u64,
+        }
+        let before = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(io_at(path)(e)),
+        };
+        let stays = |line: &&[u8]| {
+            line.ends_with(b"\n") && serde_json::from_slice::<Line>(line).is_ok_and(|l| l.step <= step)
+        };
+        let kept: Vec<&[u8]> = before.split_inclusive(|&b| b == b'\n').filter(stays).collect();
+        files::write_atomically(path, &kept.concat())?;
+        let file = OpenOptions::new().append(true).open(path).map_err(io_at(path))?;
         Ok(Self(file, path.to_owned()))
     }
 
@@ -119,12 +136,22 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_appended() {
+    fn a_log_goes_on_after_the_checkpoint_without_what_came_after_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.jsonl");
-        for step in 0..2 {
-            JsonLines::open(&path).unwrap().write(&serde_json::json!({ "step": step })).unwrap();
+        let mut log = JsonLines::resume(&path, 0).unwrap();
+        for step in 1..=5 {
+            log.write(&serde_json::json!({ "step": step })).unwrap();
         }
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"step\":0}\n{\"step\":1}\n");
+        let mut text = fs::read(&path).unwrap();
+        text.extend(b"{\"step\":2");
+        fs::write(&path, text).unwrap();
+        JsonLines::resume(&path, 3).unwrap().write(&serde_json::json!({ "step": 4, "again": true })).unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"again\":true,\"step\":4}\n"
+        );
+        JsonLines::resume(&path, 0).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
     }
 }

@@ -1,5 +1,7 @@
 //! Recipes: one TOML file says what is trained, on what, how, and what may be shipped.
 
+mod check;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -71,7 +73,7 @@ const fn one() -> usize {
 }
 
 /// `[window]`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WindowPlan {
     /// Bases per token.
@@ -136,7 +138,7 @@ pub struct FinetunePlan {
     pub batch: usize,
     /// Highest learning rate.
     pub learning_rate: f64,
-    /// Steps of warm-up.
+    /// Steps of warm-up; a quarter of the run at most.
     pub warmup: u64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
@@ -164,7 +166,7 @@ pub struct CalibratePlan {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExportPlan {
-    /// Windows per bucket that ONNX and candle are compared on.
+    /// Training records that ONNX and candle are compared on: with transcript, as bare sequences, and cropped.
     pub parity_windows: usize,
     /// Largest difference of a logit.
     pub parity_tolerance: f64,
@@ -181,64 +183,16 @@ impl Recipe {
     /// No such file, unknown keys, or values that cannot be.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(io_at(path))?;
-        let recipe: Self = toml::from_str(&text).map_err(|e| Error::Recipe {
-            key: path.display().to_string(),
-            got: e.message().to_owned(),
-            expected: "the keys of recipes/variant-effect.toml".into(),
+        let recipe: Self = toml::from_str(&text).map_err(|e| {
+            let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            Error::Recipe {
+                key: format!("{} line {line}", path.display()),
+                got: e.message().to_owned(),
+                expected: "the keys of recipes/variant-effect.toml".into(),
+            }
         })?;
         recipe.check()?;
         Ok(recipe)
-    }
-
-    fn check(&self) -> Result<()> {
-        let wrong = |key: &str, got: String, expected: &str| {
-            Err(Error::Recipe { key: key.into(), got, expected: expected.into() })
-        };
-        let m = &self.model;
-        if m.heads == 0 || !m.hidden.is_multiple_of(m.heads) || m.layers == 0 {
-            return wrong(
-                "model",
-                format!("hidden {}, heads {}, layers {}", m.hidden, m.heads, m.layers),
-                "a hidden width that the heads divide, and a layer",
-            );
-        }
-        let w = &self.window;
-        if !w.buckets.is_sorted() || w.buckets.last().is_none_or(|&b| b < w.kmers + 2) {
-            return wrong(
-                "window.buckets",
-                format!("{:?}", w.buckets),
-                "ascending lengths, the last at least window.kmers + 2",
-            );
-        }
-        if w.crop_flank[0] > w.crop_flank[1] {
-            return wrong("window.crop_flank", format!("{:?}", w.crop_flank), "fewest, then most bases");
-        }
-        let share = |v: f64| (0.0..=1.0).contains(&v);
-        let f = &self.finetune;
-        for (key, value) in [
-            ("finetune.augment.track_dropout", f.augment.track_dropout),
-            ("finetune.augment.crop_share", f.augment.crop_share),
-            ("pretrain.track_dropout", self.pretrain.track_dropout),
-            ("pretrain.mask_share", self.pretrain.mask_share),
-            ("calibrate.prior", self.calibrate.prior),
-            ("model.dropout", m.dropout),
-        ] {
-            if !share(value) {
-                return wrong(key, value.to_string(), "a share from 0 to 1");
-            }
-        }
-        if f.batch == 0 || f.epochs == 0 || f.validations == 0 || self.pretrain.batch == 0 {
-            return wrong(
-                "finetune",
-                format!("batch {}, epochs {}, validations {}", f.batch, f.epochs, f.validations),
-                "1 or more of each",
-            );
-        }
-        let span = self.pretrain.span;
-        if span[0] == 0 || span[0] > span[1] {
-            return wrong("pretrain.span", format!("{span:?}"), "shortest (1 or more), then longest");
-        }
-        Ok(())
     }
 
     /// SHA-256 of the recipe's meaning, in hex: comments and order do not change it.

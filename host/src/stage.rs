@@ -3,32 +3,36 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    Result,
+    Error, Result,
     error::io_at,
     files,
     model::{ModelConfig, Params},
     train::AdamW,
 };
 
-/// Places in one output folder.
+/// Places in one output folder, which is this program's alone while one of these lives.
 #[derive(Clone, Debug)]
 pub struct Run {
     folder: PathBuf,
+    _lock: Arc<File>,
 }
 
 /// What a stage was made from and what came out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StageRecord {
-    /// Digest of the recipe's part and of every input.
+    /// Digests of the recipe's part and of every input.
     pub inputs: BTreeMap<String, String>,
+    /// Digests of the files that it left.
+    pub outputs: BTreeMap<String, String>,
     /// Figures of the stage.
     pub figures: BTreeMap<String, f64>,
 }
@@ -37,10 +41,16 @@ impl Run {
     /// Opens an output folder, made where it is not there.
     ///
     /// # Errors
-    /// The folder cannot be made.
+    /// The folder cannot be made, or [`Error::Busy`].
     pub fn open(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).map_err(io_at(folder))?;
-        Ok(Self { folder: folder.to_owned() })
+        let path = folder.join("lock");
+        let lock = File::create(&path).map_err(io_at(&path))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { folder: folder.to_owned(), _lock: Arc::new(lock) }),
+            Err(TryLockError::WouldBlock) => Err(Error::Busy { folder: folder.to_owned() }),
+            Err(TryLockError::Error(e)) => Err(io_at(&path)(e)),
+        }
     }
 
     /// A path below the folder.
@@ -48,23 +58,17 @@ impl Run {
         self.folder.join(name)
     }
 
-    /// The record of a stage that ended, where its inputs are still the same.
-    pub fn done(&self, stage: &str, inputs: &BTreeMap<String, String>) -> Option<StageRecord> {
-        let record: StageRecord = read_json(&self.at(&format!("{stage}.stage.json"))).ok()?;
-        (record.inputs == *inputs).then_some(record)
+    /// What a stage that ended said of itself.
+    pub fn record(&self, stage: &str) -> Option<StageRecord> {
+        read_json(&self.at(&format!("{stage}.stage.json"))).ok()
     }
 
     /// Says that a stage ended.
     ///
     /// # Errors
     /// The record cannot be written.
-    pub fn finish(
-        &self,
-        stage: &str,
-        inputs: BTreeMap<String, String>,
-        figures: BTreeMap<String, f64>,
-    ) -> Result<()> {
-        write_json(&self.at(&format!("{stage}.stage.json")), &StageRecord { inputs, figures })
+    pub fn finish(&self, stage: &str, record: &StageRecord) -> Result<()> {
+        write_json(&self.at(&format!("{stage}.stage.json")), record)
     }
 }
 
@@ -97,8 +101,36 @@ pub struct TrainState {
     pub step: u64,
     /// Best validation score so far, and its step.
     pub best: Option<(f64, u64)>,
+    /// Smoothed loss.
+    pub loss: Option<f64>,
     /// Seconds spent.
     pub seconds: f64,
+}
+
+impl TrainState {
+    /// Before the first step.
+    pub fn new(inputs: BTreeMap<String, String>) -> Self {
+        Self { inputs, ..Self::default() }
+    }
+
+    /// One more step was taken; gives the smoothed loss.
+    pub fn took(&mut self, loss: f32, seconds: f64) -> f64 {
+        let loss = f64::from(loss);
+        let smooth = self.loss.map_or(loss, |s| 0.98 * s + 0.02 * loss);
+        self.loss = Some(smooth);
+        self.step += 1;
+        self.seconds += seconds;
+        smooth
+    }
+}
+
+/// Parameters that training goes on with, and those of the best validation so far.
+#[derive(Debug)]
+pub struct Weights {
+    /// After the last step.
+    pub last: Params,
+    /// At [`TrainState::best`].
+    pub best: Option<Params>,
 }
 
 /// Writes parameters, optimiser and state as one checkpoint: a kill at any time leaves this one or the
@@ -106,17 +138,26 @@ pub struct TrainState {
 ///
 /// # Errors
 /// The folder cannot be written.
-pub fn write_checkpoint(folder: &Path, params: &Params, optimizer: &AdamW, state: &TrainState) -> Result<()> {
+pub fn write_checkpoint(
+    folder: &Path,
+    weights: &Weights,
+    optimizer: &AdamW,
+    state: &TrainState,
+) -> Result<()> {
     let part = folder.with_extension("part");
     let old = folder.with_extension("old");
     let clear = |p: &Path| if p.exists() { fs::remove_dir_all(p).map_err(io_at(p)) } else { Ok(()) };
     clear(&part)?;
     fs::create_dir_all(&part).map_err(io_at(&part))?;
-    params.write(&part.join("model.safetensors"))?;
-    optimizer.write(&part.join("optimizer.safetensors"))?;
-    for name in ["model.safetensors", "optimizer.safetensors"] {
-        let path = part.join(name);
-        fs::File::open(&path).and_then(|f| f.sync_all()).map_err(io_at(&path))?;
+    weights.last.write(&part.join(LAST))?;
+    optimizer.write(&part.join(OPTIMIZER))?;
+    let mut written = vec![LAST, OPTIMIZER];
+    if let Some(best) = &weights.best {
+        best.write(&part.join(BEST))?;
+        written.push(BEST);
+    }
+    for name in written {
+        files::sync(&part.join(name))?;
     }
     write_json(&part.join("state.json"), state)?;
     if folder.exists() {
@@ -127,6 +168,10 @@ pub fn write_checkpoint(folder: &Path, params: &Params, optimizer: &AdamW, state
     clear(&old)
 }
 
+const LAST: &str = "model.safetensors";
+const BEST: &str = "best.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+
 /// Reads the last whole checkpoint made from these inputs.
 ///
 /// # Errors
@@ -136,15 +181,33 @@ pub fn read_checkpoint(
     config: &ModelConfig,
     optimizer: &mut AdamW,
     inputs: &BTreeMap<String, String>,
-) -> Result<Option<(Params, TrainState)>> {
+) -> Result<Option<(Weights, TrainState)>> {
     for place in [folder.to_owned(), folder.with_extension("old")] {
         let Ok(state) = read_json::<TrainState>(&place.join("state.json")) else { continue };
         if state.inputs != *inputs {
             continue;
         }
-        let params = Params::read(&place.join("model.safetensors"), config, 0)?;
-        optimizer.read(&place.join("optimizer.safetensors"))?;
-        return Ok(Some((params, state)));
+        let read = |name: &str| Params::read(&place.join(name), config, 0);
+        let weights = Weights { last: read(LAST)?, best: state.best.map(|_| read(BEST)).transpose()? };
+        optimizer.read(&place.join(OPTIMIZER))?;
+        return Ok(Some((weights, state)));
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_one_programs_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Run::open(folder.path()).unwrap();
+        let other = first.clone();
+        assert!(matches!(Run::open(folder.path()), Err(Error::Busy { .. })));
+        drop(first);
+        assert!(matches!(Run::open(folder.path()), Err(Error::Busy { .. })), "a clone still works in it");
+        drop(other);
+        assert!(Run::open(folder.path()).is_ok());
+    }
 }

@@ -60,6 +60,9 @@ async fn every_bad_request_has_its_defined_answer() {
         ("U for T", sequence(s.replace('T', "U")), Answered),
         ("IUPAC codes far from the variant", sequence(format!("{}N{}", &s[..20], &s[21..])), Answered),
         ("IUPAC codes around the variant", sequence(ambiguous), Abstained("ambiguous")),
+        ("an N ten bases from the variant", sequence(format!("{}N{}", &s[..290], &s[291..])), Answered),
+        ("an N six bases from the variant", sequence(format!("{}N{}", &s[..294], &s[295..])), Abstained("11 bases around")),
+        ("five known bases among N", sequence(format!("{}{}{}", "N".repeat(298), &s[298..303], "N".repeat(298))), Abstained("5 bases around")),
         ("CRLF between lines", sequence(format!("{}\r\n{}\r\n", &s[..300], &s[300..])), Answered),
         ("empty", sequence(String::new()), Fault(422, "empty", &["expected at least one base"])),
         ("one base", json!({ "sequence": "A", "mutation": "A1C" }).to_string().into_bytes(), Abstained("too few")),
@@ -86,6 +89,8 @@ async fn every_bad_request_has_its_defined_answer() {
         ("a sequence alone", json!({ "sequence": "ACGT" }).to_string().into_bytes(), Fault(400, "bad_request", &["mutation"])),
         ("a strand that is none", with("transcript", json!({ "strand": "x", "exons": [[1, 2]], "cds": [] })), Fault(400, "bad_request", &["strand"])),
         ("exons that overlap", with("transcript", json!({ "strand": "+", "exons": [[1, 20], [10, 30]], "cds": [] })), Fault(422, "bad_transcript", &["overlap"])),
+        ("a sequence as contig", variant(&format!("{}-1200-A-C", &s[..40])), Fault(422, "bad_mutation", &["reads as a sequence"])),
+        ("a mitochondrial gene", with("gene", json!("MT-ND1")), Abstained("mitochondrial")),
         ("a phase of 3", with("transcript", json!({ "strand": "+", "exons": [[1, 20]], "cds": [[1, 20, 3]] })), Fault(422, "bad_transcript", &["phase"])),
         ("no exon", with("transcript", json!({ "strand": "+", "exons": [], "cds": [] })), Fault(422, "bad_transcript", &["no exon"])),
         ("a gene of 65 characters", with("gene", json!("x".repeat(65))), Fault(400, "bad_request", &["gene", "64"])),
@@ -133,6 +138,15 @@ async fn every_bad_request_has_its_defined_answer() {
         wrong.push(problem);
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    // Phases that contradict the parts are answered, with a warning.
+    let mut contradicting = whole["transcript"].clone();
+    let phase = &mut contradicting["cds"][0][2];
+    *phase = json!((phase.as_u64().unwrap() + 1) % 3);
+    for (transcript, warned) in [(whole["transcript"].clone(), false), (contradicting, true)] {
+        let (_, bytes) = http.post(&with("transcript", transcript), PATIENCE).unwrap();
+        let Outcome::Answer(answer) = Outcome::from_json(&bytes).unwrap() else { panic!("a fault") };
+        assert_eq!(answer.warnings.iter().any(|w| w.contains("phases")), warned, "{:?}", answer.warnings);
+    }
     assert!(daemon.terminate().unwrap().success());
     let log = fs::read_to_string(rig.path("locusd.log")).unwrap();
     assert!(!log.contains(&s[250..280]) && !log.contains("patient"), "the log holds nothing of a request");

@@ -1,13 +1,13 @@
-//! Gradients: every op against finite differences, every parameter of the whole model, and that a
-//! step moves each of them.
+//! Gradients: every op and the whole encoder against finite differences, every parameter of the whole model,
+//! and that a step moves each of them.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use candle_core::{Device, Result, Tensor, Var};
 use locus_host::{
-    model::{Context, MlmHead, ModelConfig, PairBatch, Params, Rows},
+    model::{Context, Encoder, MlmHead, ModelConfig, PairBatch, Params, Rows},
     nn::{
         Attention, Dropout, attention, bce_with_logits, bias_add, bias_dropout_residual, bias_gelu,
-        cross_entropy, dropout, layer_norm,
+        cross_entropy, dropout, embed, layer_norm,
     },
     train::{AdamW, AdamWOptions, Schedule, mlm_step, pair_loss, pair_step},
 };
@@ -72,6 +72,11 @@ fn every_op_agrees_with_finite_differences() {
         Tensor::from_vec(vec![1.0f32, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0], (2, 5), &Device::Cpu)
             .unwrap();
     check("attention", &[random(&[10, 24], 7), random(&[24], 8)], |t| attention(&t[0], &t[1], &mask, shape));
+    // Ids and codes that come several times, and some that never do.
+    let (ids, track) = ([1, 4, 1, 0, 4, 1], [0, 1, 1, 2, 0, 2]);
+    check("embedding", &[random(&[6, 4], 11), random(&[4, 4], 12), random(&[3, 4], 13)], |t| {
+        embed(&t[0], &t[1], &t[2], &ids, &track, 3)
+    });
     check("cross entropy", &[random(&[4, 7], 9)], |t| cross_entropy(&t[0], &[0, 6, 3, 3]));
     check("bce", &[random(&[4, 1], 10)], |t| {
         bce_with_logits(&t[0], &[0.0, 1.0, 0.5, 1.0], &[1.0, 2.0, 1.0, 0.5])
@@ -98,6 +103,82 @@ fn config() -> ModelConfig {
         n_features: 10,
         track_codes: Vec::new(),
     }
+}
+
+/// Central differences of Σ weight·hidden at every number of the encoder: embeddings, both layers with their
+/// residuals, norms and dropout, and the last norm, with padding in a row.
+fn encoder_agrees_with_finite_differences(norm_position: &str) {
+    const STEP: f32 = 1e-2;
+    let config = ModelConfig {
+        vocab_size: 9,
+        type_vocab_size: 3,
+        hidden_size: 8,
+        intermediate_size: 12,
+        max_position_embeddings: 5,
+        layer_norm_eps: 1e-5,
+        norm_position: norm_position.into(),
+        ..config()
+    };
+    let params = Params::new(&config, 1).unwrap();
+    for (seed, (name, var)) in params.iter().enumerate() {
+        let values = random(var.dims(), 100 + seed as u64);
+        // Wide enough for the step to be small beside them; norms around one, as in use.
+        let values = if name.ends_with("LayerNorm.weight") { values.affine(0.5, 1.0) } else { Ok(values) };
+        var.set(&values.unwrap()).unwrap();
+    }
+    let rows = Rows {
+        rows: 2,
+        tokens: 5,
+        ids: vec![2, 5, 6, 7, 3, 2, 8, 5, 3, 0],
+        track: vec![0, 1, 1, 2, 0, 0, 2, 2, 0, 0],
+        mask: vec![1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
+    };
+    let weight = random(&[10, 8], 99);
+    // The seed places what dropout drops: the same at every evaluation.
+    let weighted = || {
+        let hidden = Encoder::new(&config, &params).forward(&rows, &Context::train(0.2, 7)).unwrap();
+        (hidden * &weight).unwrap()
+    };
+    let value = || -> f64 {
+        weighted().flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f64::from).sum()
+    };
+    let gradients = weighted().sum_all().unwrap().backward().unwrap();
+    let mut checked = 0;
+    for (name, var) in params.iter().filter(|(name, _)| name.starts_with("bert.")) {
+        let analytic = gradients.get(var.as_tensor()).unwrap_or_else(|| panic!("{name} has no gradient"));
+        let analytic = analytic.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let flat = var.as_tensor().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let set = |values: &[f32]| {
+            var.set(&Tensor::from_slice(values, var.dims(), &Device::Cpu).unwrap()).unwrap();
+        };
+        for (j, &a) in analytic.iter().enumerate() {
+            let moved = |by: f32| {
+                let mut values = flat.clone();
+                values[j] += by;
+                set(&values);
+                value()
+            };
+            let numeric = (moved(STEP) - moved(-STEP)) / f64::from(2.0 * STEP);
+            let difference = (f64::from(a) - numeric).abs();
+            assert!(
+                difference < 2e-2 * (1.0 + numeric.abs()),
+                "{norm_position} {name}[{j}]: {a} against {numeric}"
+            );
+            checked += 1;
+        }
+        set(&flat);
+    }
+    assert!(checked > 900, "{checked}");
+}
+
+#[test]
+fn the_encoder_with_norms_before_agrees_with_finite_differences() {
+    encoder_agrees_with_finite_differences("pre");
+}
+
+#[test]
+fn the_encoder_with_norms_after_agrees_with_finite_differences() {
+    encoder_agrees_with_finite_differences("post");
 }
 
 fn batch(seed: u64) -> (PairBatch, Vec<f32>) {
@@ -234,11 +315,7 @@ fn padding_does_not_change_a_hidden_state() {
     long.track.extend([0; 4]);
     long.mask.extend([0.0; 4]);
     let encode = |rows: &Rows| {
-        locus_host::model::Encoder::new(&config, &params)
-            .forward(rows, &Context::eval())
-            .unwrap()
-            .to_vec2::<f32>()
-            .unwrap()
+        Encoder::new(&config, &params).forward(rows, &Context::eval()).unwrap().to_vec2::<f32>().unwrap()
     };
     for (a, b) in encode(&short).iter().flatten().zip(encode(&long)[..8].iter().flatten()) {
         assert!((a - b).abs() < 1e-5, "{a} {b}");

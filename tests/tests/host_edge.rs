@@ -112,6 +112,10 @@ fn compare_inputs(rig: &Rig, drawn: &Drawn, host: &[Value]) {
             (root().join(BUNDLE).display().to_string(), rig.path(form).display().to_string());
         let edge = parsed(&rig.ctl(&["encode", "--bundle", &bundle, "--requests", &path]).unwrap());
         for ((host, edge), asked) in host.iter().zip(&edge).zip(drawn.variants.lines()) {
+            let variant: Value = serde_json::from_str(asked).unwrap();
+            let text = |key: &str| host[key].as_str().unwrap();
+            let name = format!("{}-{}-{}-{}", text("chrom"), host["pos"], text("ref"), text("alt"));
+            assert_eq!(variant["variant"], name.as_str());
             for key in ["ref_ids", "alt_ids", "track", "features", "input_mode"] {
                 assert_eq!(host[key], edge[key], "{key} of {asked} in {form}");
             }

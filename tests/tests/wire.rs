@@ -10,6 +10,7 @@ use locus_firmware_config::{
 };
 use locus_tests::{Rig, facts, root};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_serial::SerialStream;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -24,6 +25,42 @@ fn golden() -> Vec<(String, Vec<u8>)> {
         (path.file_stem().unwrap().to_str().unwrap().to_owned(), hex::decode(digits).unwrap())
     };
     paths.iter().map(read).collect()
+}
+
+/// What the good files say, read off their bytes by hand.
+fn meaning(name: &str) -> Frame<'static> {
+    const ALL: [u8; 240] = {
+        let mut bytes = [0; 240];
+        let mut i = 0;
+        while i < 240 {
+            bytes[i] = i as u8;
+            i += 1;
+        }
+        bytes
+    };
+    let frame =
+        |kind, payload| Frame { kind, session: 7, seq: 9, fragment: 0, fragments: 1, payload, tag: None };
+    match name {
+        "good-hello" => frame(FrameType::Hello, b""),
+        "good-request" => frame(FrameType::Request, b"ACGT"),
+        "good-fragment" => Frame { fragment: 254, fragments: 255, ..frame(FrameType::Request, b"ACGT") },
+        "good-tag" => Frame {
+            tag: Some([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
+            ..frame(FrameType::Request, b"ACGT")
+        },
+        "good-answer" => frame(FrameType::Answer, &ALL),
+        "good-fault" => frame(FrameType::Fault, &[0; 3]),
+        "good-ack" => Frame { session: u32::MAX, seq: u16::MAX, ..frame(FrameType::Ack, b"") },
+        "good-nack" => frame(FrameType::Nack, b""),
+        other => panic!("{other} is not known"),
+    }
+}
+
+/// Reads what has come; a line that is gone ends the test.
+async fn hear(port: &mut SerialStream, input: &mut [u8]) -> usize {
+    let read = tokio::time::timeout(PATIENCE, port.read(input)).await.expect("an answer in time").unwrap();
+    assert_ne!(read, 0, "the line is gone");
+    read
 }
 
 fn kind_of(error: WireError) -> &'static str {
@@ -46,14 +83,15 @@ fn golden_frames_are_read_written_again_byte_for_byte_and_refused_for_their_reas
         let mut seen = Vec::new();
         Decoder::new().push(&bytes, |frame| {
             seen.push(frame.map_err(kind_of).map(|frame| {
+                assert_eq!(frame, meaning(&name));
                 let mut out = [0; MAX_FRAME];
                 let n = encode(&frame, &mut out).unwrap();
-                (frame.kind, out[..n].to_vec())
+                out[..n].to_vec()
             }));
         });
         assert_eq!(seen.len(), 1, "{name}");
         match (name.split('-').next().unwrap(), &seen[0]) {
-            ("good", Ok((_, again))) => {
+            ("good", Ok(again)) => {
                 assert_eq!(*again, bytes, "{name}");
                 good += 1;
             }
@@ -82,7 +120,7 @@ async fn broken_frames_get_no_answer_and_the_next_request_gets_its_own() {
         let (mut decoder, mut input, mut kinds) = (Decoder::new(), [0; 4096], Vec::new());
         let mut answer = Vec::new();
         while !kinds.contains(&FrameType::Answer) || !complete(&answer) {
-            let read = tokio::time::timeout(PATIENCE, port.read(&mut input)).await.expect(&name).unwrap();
+            let read = hear(&mut port, &mut input).await;
             decoder.push(&input[..read], |frame| {
                 let frame: Frame<'_> = frame.unwrap();
                 assert_eq!((frame.session, frame.seq), (77, n as u16), "{name}");
@@ -134,7 +172,7 @@ async fn the_longest_sequence_goes_through_and_a_lost_fragment_is_refused() {
     port.write_all(&whole[third..]).await.unwrap();
     let (mut decoder, mut input, mut nacks) = (Decoder::new(), [0; 256], 0);
     while nacks == 0 {
-        let read = tokio::time::timeout(PATIENCE, port.read(&mut input)).await.unwrap().unwrap();
+        let read = hear(&mut port, &mut input).await;
         decoder.push(&input[..read], |frame| {
             let frame = frame.unwrap();
             assert_eq!((frame.kind, frame.session, frame.seq), (FrameType::Nack, 5, 1));
@@ -153,7 +191,7 @@ async fn bytes_that_are_no_request_get_a_fault() {
     port.write_all(&serial::frames(FrameType::Request, 5, 1, &[0xff; 50]).unwrap()).await.unwrap();
     let (mut decoder, mut input, mut fault) = (Decoder::new(), [0; 4096], None);
     while fault.is_none() {
-        let read = tokio::time::timeout(PATIENCE, port.read(&mut input)).await.unwrap().unwrap();
+        let read = hear(&mut port, &mut input).await;
         decoder.push(&input[..read], |frame| {
             let frame = frame.unwrap();
             if frame.kind == FrameType::Fault {
@@ -166,11 +204,11 @@ async fn bytes_that_are_no_request_get_a_fault() {
     assert_eq!(fault.unwrap().code, FaultCode::BadRequest);
 }
 
-/// One bit in 10,000 is flipped in both directions. Every request has its outcome after some repeats with the same
-/// id, and it is the outcome that a clean line gives.
+/// Three bits in 100,000 are flipped in both directions, so that about every second exchange fails. Every request has
+/// its outcome after some repeats with the same id, and it is the outcome that a clean line gives.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_noisy_line_every_answer_is_late_or_right_and_never_wrong() {
-    let noisy = Rig::with_cable("", &["--bit-errors", "1e-4", "--seed", "20261124"]).unwrap();
+    let noisy = Rig::with_cable("", &["--bit-errors", "3e-5", "--seed", "20261124"]).unwrap();
     noisy.flash().unwrap();
     let daemon = noisy.start().unwrap();
     let clean = daemon.http("ward-1").unwrap();
@@ -182,9 +220,10 @@ async fn on_a_noisy_line_every_answer_is_late_or_right_and_never_wrong() {
         let mut here = 0;
         let got = loop {
             here += 1;
-            assert!(here <= 40, "request {n} never came through");
+            assert!(here <= 200, "request {n} never came through");
             match terminal.ask(&fact.request(&format!("noisy-{n}")), Duration::from_millis(300)).await {
                 Ok(Outcome::Answer(answer)) => break answer,
+                Ok(Outcome::Fault(fault)) if fault.retryable => {}
                 Ok(Outcome::Fault(fault)) => panic!("a damaged request was taken: {}", fault.message),
                 Err(_) => {}
             }
@@ -198,6 +237,6 @@ async fn on_a_noisy_line_every_answer_is_late_or_right_and_never_wrong() {
         );
         assert_eq!(got.id.as_deref(), Some(format!("noisy-{n}").as_str()));
     }
-    println!("48 requests at a bit error rate of 1e-4: {tries} tries, at most {most} for one");
+    println!("48 requests at a bit error rate of 3e-5: {tries} tries, at most {most} for one");
     assert!(tries > 48, "the noise was heard");
 }

@@ -28,7 +28,11 @@ impl Genome {
     /// # Errors
     /// As [`ReferencePack::open`].
     pub fn open(fasta: &Path, gff: &Path, assembly: &str) -> Result<Self, ReadError> {
-        Ok(Self { pack: ReferencePack::open(fasta, gff)?, assembly: assembly.to_owned() })
+        let pack = ReferencePack::open(fasta, gff)?;
+        for reason in pack.skipped() {
+            tracing::warn!("{reason}");
+        }
+        Ok(Self { pack, assembly: assembly.to_owned() })
     }
 }
 
@@ -171,6 +175,12 @@ pub(super) fn warnings(scorer: &Scorer, request: &Request, encoded: &EncodedVari
     }
     if request.variant.is_some() && encoded.transcript_id.is_none() {
         warnings.push("the reference pack has no transcript near this position".into());
+    }
+    if !encoded.phases_agree {
+        warnings.push(
+            "the phases of the transcript's coding parts contradict the parts' lengths: the reading frame, and with it the change of protein, may be wrong"
+                .into(),
+        );
     }
     if request.explain == Some(true) {
         warnings.push("explain was asked for; this version gives no explanation".into());

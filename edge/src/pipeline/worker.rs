@@ -7,7 +7,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
-use locus_engine::{Error, Logits, Score, Scorer, TokenBatch};
+use locus_engine::{Error, Score, Scorer};
 use locus_firmware_config::message::{Fault, FaultCode};
 
 use super::{ActiveModel, Job, Shared, Watched, answer, keeper::Kept, prepare};
@@ -46,8 +46,7 @@ struct Worker {
     trial: Option<Option<Serving>>,
     generation: u64,
     bedside_runs: u32,
-    /// Rows of the largest run since the engine's memory was written over.
-    dirty_rows: usize,
+    dirty: bool,
 }
 
 /// Starts the thread. The lanes have no bound of their own: admission is theirs.
@@ -57,7 +56,7 @@ pub(super) fn start(shared: Arc<Shared>, kept: Sender<Kept>) -> std::io::Result<
     let (control, orders) = unbounded();
     let watched = Watched { shared: Arc::clone(&shared), code: FaultCode::EngineFailed };
     let worker =
-        Worker { shared, kept, serving: None, trial: None, generation: 0, bedside_runs: 0, dirty_rows: 0 };
+        Worker { shared, kept, serving: None, trial: None, generation: 0, bedside_runs: 0, dirty: false };
     let thread = std::thread::Builder::new().name("inference".into()).spawn(move || {
         let _watched = watched;
         worker.run(&orders, &from_bedside, &from_batch);
@@ -74,8 +73,7 @@ impl Worker {
                     self.serve(take(job, batch, BATCH_ROWS));
                 }
             }
-            let idle =
-                if self.dirty_rows > 0 { crossbeam_channel::after(IDLE) } else { crossbeam_channel::never() };
+            let idle = if self.dirty { crossbeam_channel::after(IDLE) } else { crossbeam_channel::never() };
             select_biased! {
                 recv(orders) -> order => match order {
                     Ok(Control::Stop) | Err(_) => break,
@@ -180,7 +178,7 @@ impl Worker {
             return;
         }
         let scores = each_score(scorer, &encoded);
-        self.dirty_rows = self.dirty_rows.max(ready.len());
+        self.dirty = true;
         let infer = started.elapsed();
         metrics::histogram!("locus_batch_rows").record(ready.len() as f64);
         metrics::histogram!("locus_stage_seconds", "stage" => "infer").record(infer.as_secs_f64());
@@ -213,21 +211,12 @@ impl Worker {
         }
     }
 
-    /// The engine keeps its buffers, and the last token ids in them. A blank run of every shape writes over them.
+    /// The engine keeps its buffers, and the last token ids in them.
     fn write_over(&mut self) {
-        let rows = std::mem::take(&mut self.dirty_rows);
+        self.dirty = false;
         let Some(Serving { scorer, .. }) = &mut self.serving else { return };
-        let spec = scorer.spec();
-        let (buckets, features) = (spec.buckets.clone(), spec.n_features as usize);
-        let rows = rows.min(spec.max_batch as usize);
-        if rows == 0 {
-            return;
-        }
-        let mut logits = Logits::default();
-        for bucket in buckets {
-            if let Err(error) = scorer.run(&TokenBatch::blank(rows, bucket as usize, features), &mut logits) {
-                tracing::warn!(%error, "the engine's buffers could not be written over");
-            }
+        if let Err(error) = scorer.write_over() {
+            tracing::warn!(%error, "the engine's buffers could not be written over");
         }
     }
 }
@@ -269,6 +258,7 @@ fn blank() -> locus_genome::EncodedVariant {
         amino_acid_change: None,
         transcript_id: None,
         gene: None,
+        phases_agree: true,
         window_bases: 0,
         in_scope: Err(locus_genome::encode::ScopeReason::TooShort),
     }

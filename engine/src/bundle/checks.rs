@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use locus_firmware_config::manifest::Manifest;
+use locus_firmware_config::manifest::{Manifest, TensorSpec};
 use locus_genome::KmerTokenizer;
 
 use super::archive::part_name;
 use super::{BundleError, Limits};
+use crate::graphs::{LABELS, tensors};
 
 /// The version that `min_edge_version` of a manifest is compared with.
 pub const ENGINE_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -26,6 +27,13 @@ const KNOWN: [&str; 8] = [
     "int8-fp16.onnx",
     "model-card.md",
 ];
+
+/// How many golden vectors a bundle may have: fewer prove nothing of a device.
+pub const GOLDEN_VECTORS: std::ops::RangeInclusive<u32> = 8..=4096;
+/// Loosest tolerances that a manifest may claim, in logits: float kernels differ by the order of their sums, INT8
+/// kernels by quantisation noise. Beyond these a device that computes something else would pass.
+const LOOSEST_FP32: f64 = 1e-2;
+const LOOSEST_INT8: f64 = 0.5;
 
 pub(super) fn parse_manifest(bytes: &[u8], limits: &Limits) -> Result<Manifest, BundleError> {
     let manifest =
@@ -79,11 +87,33 @@ fn check_contract(manifest: &Manifest) -> Result<(), BundleError> {
     if graph.max_batch == 0 || graph.max_batch > 4096 {
         return wrong("graph.max_batch", graph.max_batch.to_string(), "1 to 4,096");
     }
-    if manifest.labels.is_empty() || manifest.labels.len() > 1024 {
-        return wrong("labels", format!("{} entries", manifest.labels.len()), "1 to 1,024");
+    if manifest.labels != LABELS {
+        let got: String = format!("{:?}", manifest.labels).chars().take(80).collect();
+        return wrong("labels", got, &format!("{LABELS:?}"));
     }
     if graph.features.len() > 4096 {
         return wrong("graph.features", format!("{} entries", graph.features.len()), "at most 4,096");
+    }
+    let (inputs, outputs) = tensors(graph.features.len());
+    for (what, got, expected) in
+        [("graph.inputs", &graph.inputs, inputs), ("graph.outputs", &graph.outputs, outputs)]
+    {
+        let longest = got.len().max(expected.len());
+        if let Some(at) = (0..longest).find(|at| got.get(*at) != expected.get(*at)) {
+            return wrong(what, words(got.get(at)), &words(expected.get(at)));
+        }
+    }
+    let golden = &manifest.golden;
+    if !GOLDEN_VECTORS.contains(&golden.count) {
+        return wrong("golden.count", golden.count.to_string(), "8 to 4,096");
+    }
+    for (what, got, loosest) in [
+        ("golden.tolerance_fp32", golden.tolerance_fp32, LOOSEST_FP32),
+        ("golden.tolerance_int8", golden.tolerance_int8, LOOSEST_INT8),
+    ] {
+        if !(got > 0.0 && got <= loosest) {
+            return wrong(what, got.to_string(), &format!("above 0 and at most {loosest}"));
+        }
     }
     if let Some((what, got)) = crate::probability::problem(&manifest.probability) {
         let expected = "a calibration that `locus calibrate` writes".to_owned();
@@ -95,6 +125,11 @@ fn check_contract(manifest: &Manifest) -> Result<(), BundleError> {
         return wrong("tokenizer.window_kmers", got, "two fewer than the longest bucket, or less");
     }
     Ok(())
+}
+
+fn words(tensor: Option<&TensorSpec>) -> String {
+    let words = |t: &TensorSpec| format!("{} {} [{}]", t.name, t.dtype, t.shape.join(", "));
+    tensor.map_or_else(|| "nothing more".to_owned(), |t| words(t).chars().take(80).collect())
 }
 
 pub(super) fn check_tokenizer(

@@ -85,7 +85,9 @@ fn a_signature_changes_neither_digest_nor_parts() {
     let signed = read(&bytes, &Trust::Keys(vec![trusted(2), trusted(1)])).unwrap();
     assert_eq!(signed.digest(), plain.digest());
     assert_eq!(signed.signer(), Some(trusted(1).id()));
-    assert!(!read(&bytes, &Trust::AllowUnsigned).unwrap().signed());
+    assert!(signed.claimed_signers().is_empty());
+    let unchecked = read(&bytes, &Trust::AllowUnsigned).unwrap();
+    assert!(!unchecked.signed() && unchecked.claimed_signers() == [trusted(1).id()]);
 }
 
 #[test]
@@ -297,7 +299,44 @@ fn every_dishonest_content_is_refused_for_its_own_reason() {
             matches!(e, BundleError::Contract { .. } | BundleError::Manifest { .. })
         }),
         ("no labels", with_manifest(|m| m["labels"] = Vec::<String>::new().into()), |e| {
-            matches!(e, BundleError::Contract { .. } | BundleError::Manifest { .. })
+            matches!(e, BundleError::Contract { what: "labels", .. })
+        }),
+        (
+            "a label that would be answered inverted",
+            with_manifest(|m| m["labels"][0] = "benign".into()),
+            |e| matches!(e, BundleError::Contract { what: "labels", .. }),
+        ),
+        ("a second label", with_manifest(|m| m["labels"] = vec!["benign", "pathogenic"].into()), |e| {
+            matches!(e, BundleError::Contract { what: "labels", .. })
+        }),
+        (
+            "an input that the engine does not feed",
+            with_manifest(|m| m["graph"]["inputs"][0]["name"] = "ids".into()),
+            |e| matches!(e, BundleError::Contract { what: "graph.inputs", .. }),
+        ),
+        (
+            "an input of another width",
+            with_manifest(|m| m["graph"]["inputs"][6]["shape"][1] = "1".into()),
+            |e| matches!(e, BundleError::Contract { what: "graph.inputs", .. }),
+        ),
+        (
+            "an output that the engine does not read",
+            with_manifest(|m| m["graph"]["outputs"][0]["dtype"] = "float16".into()),
+            |e| matches!(e, BundleError::Contract { what: "graph.outputs", .. }),
+        ),
+        ("seven golden vectors", with_manifest(|m| m["golden"]["count"] = 7.into()), |e| {
+            matches!(e, BundleError::Contract { what: "golden.count", .. })
+        }),
+        ("a tolerance of zero", with_manifest(|m| m["golden"]["tolerance_int8"] = 0.0.into()), |e| {
+            matches!(e, BundleError::Contract { what: "golden.tolerance_int8", .. })
+        }),
+        (
+            "a tolerance that everything passes",
+            with_manifest(|m| m["golden"]["tolerance_fp32"] = 0.011.into()),
+            |e| matches!(e, BundleError::Contract { what: "golden.tolerance_fp32", .. }),
+        ),
+        ("the same in INT8", with_manifest(|m| m["golden"]["tolerance_int8"] = 1e9.into()), |e| {
+            matches!(e, BundleError::Contract { what: "golden.tolerance_int8", .. })
         }),
         (
             "a temperature of zero",

@@ -5,12 +5,10 @@
 
 use ed25519_dalek::pkcs8::DecodePublicKey;
 use ed25519_dalek::{Signature, VerifyingKey};
-use locus_firmware_config::manifest::{Signatures, key_id, signing_message};
+use locus_firmware_config::manifest::{MAX_SIGNATURES, Signatures, is_hex, key_id, signing_message};
 
 /// The only algorithm of format 1.
 const ALGORITHM: &str = "ed25519";
-/// Signatures in one bundle.
-const MAX_SIGNATURES: usize = 16;
 
 /// Why a bundle is not trusted.
 #[derive(Debug, thiserror::Error)]
@@ -107,15 +105,28 @@ pub enum Trust {
     AllowUnsigned,
 }
 
+/// Whose signatures a bundle has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Signers {
+    /// A trusted key whose signature was verified.
+    pub(crate) verified: Option<String>,
+    /// Key ids whose signatures were not checked: anybody could have written them.
+    pub(crate) claimed: Vec<String>,
+}
+
 impl Trust {
-    /// Checks the signatures over `digest`: the id of a trusted key that signed, or `None` where none is asked for.
+    /// Checks the signatures over `digest`: the trusted key that signed, where one is asked for, and the key ids
+    /// that nobody checked.
     ///
     /// # Errors
     /// [`TrustError`] when a signature is required and missing, or one by a trusted key is wrong; and in both
     /// modes when `signatures.json` is there and does not parse.
-    pub(crate) fn check(&self, digest: &[u8; 32], file: Option<&[u8]>) -> Result<Option<String>, TrustError> {
+    pub(crate) fn check(&self, digest: &[u8; 32], file: Option<&[u8]>) -> Result<Signers, TrustError> {
         let entries = file.map(parse).transpose()?;
-        let Self::Keys(keys) = self else { return Ok(None) };
+        let Self::Keys(keys) = self else {
+            let claimed = entries.into_iter().flatten().map(|(id, _)| id).collect();
+            return Ok(Signers { verified: None, claimed });
+        };
         if keys.is_empty() {
             return Err(TrustError::NoKeys);
         }
@@ -131,8 +142,12 @@ impl Trust {
             }
             signer.get_or_insert_with(|| key_id.clone());
         }
-        let got = || entries.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>().join(", ");
-        signer.map(Some).ok_or_else(|| TrustError::UnknownSigner { got: got(), expected: expected() })
+        let unchecked = |id: &String| !keys.iter().any(|key| key.id == *id);
+        let claimed: Vec<String> = entries.into_iter().map(|(id, _)| id).filter(unchecked).collect();
+        match signer {
+            Some(_) => Ok(Signers { verified: signer, claimed }),
+            None => Err(TrustError::UnknownSigner { got: claimed.join(", "), expected: expected() }),
+        }
     }
 }
 
@@ -150,17 +165,16 @@ fn parse(file: &[u8]) -> Result<Vec<(String, Signature)>, TrustError> {
         if entry.algorithm != ALGORITHM {
             return Err(malformed(format!("an algorithm other than {ALGORITHM}")));
         }
-        let is_id = entry.key_id.len() == 16
-            && entry.key_id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if !is_id {
-            return Err(malformed("a key_id that is not 16 hexadecimal digits".into()));
+        if !is_hex(&entry.key_id, 16) {
+            return Err(malformed("a key_id that is not 16 hexadecimal digits in lower case".into()));
         }
         if entries.iter().any(|(id, _)| *id == entry.key_id) {
             return Err(malformed(format!("two signatures by key {}", entry.key_id)));
         }
         let mut bytes = [0; 64];
-        hex::decode_to_slice(&entry.signature, &mut bytes)
-            .map_err(|_| malformed("a signature that is not 128 hexadecimal digits".into()))?;
+        if !is_hex(&entry.signature, 128) || hex::decode_to_slice(&entry.signature, &mut bytes).is_err() {
+            return Err(malformed("a signature that is not 128 hexadecimal digits in lower case".into()));
+        }
         entries.push((entry.key_id, Signature::from_bytes(&bytes)));
     }
     Ok(entries)
@@ -199,13 +213,20 @@ mod tests {
         let trust = Trust::Keys(vec![trusted(&ours)]);
         let digest = [7; 32];
         let good = signatures(&[&theirs, &ours], &digest);
-        assert_eq!(trust.check(&digest, Some(&good)).unwrap().as_deref(), Some(trusted(&ours).id()));
+        let signers = trust.check(&digest, Some(&good)).unwrap();
+        assert_eq!(signers.verified.as_deref(), Some(trusted(&ours).id()));
+        assert_eq!(signers.claimed, [trusted(&theirs).id()], "theirs was not checked");
         assert!(matches!(trust.check(&[8; 32], Some(&good)), Err(TrustError::Invalid { .. })));
         assert!(matches!(trust.check(&digest, None), Err(TrustError::Unsigned { .. })));
         let foreign = signatures(&[&theirs], &digest);
         assert!(matches!(trust.check(&digest, Some(&foreign)), Err(TrustError::UnknownSigner { .. })));
         assert!(matches!(Trust::Keys(vec![]).check(&digest, Some(&good)), Err(TrustError::NoKeys)));
-        assert!(Trust::AllowUnsigned.check(&digest, None).unwrap().is_none());
+        let unsigned = Signers { verified: None, claimed: vec![] };
+        assert_eq!(Trust::AllowUnsigned.check(&digest, None).unwrap(), unsigned);
+        // Over another digest, and nobody looks: a claim, no more.
+        let claims = Trust::AllowUnsigned.check(&[8; 32], Some(&good)).unwrap();
+        assert_eq!(claims.verified, None);
+        assert_eq!(claims.claimed, [trusted(&theirs).id(), trusted(&ours).id()]);
     }
 
     #[test]
@@ -224,6 +245,7 @@ mod tests {
         let key = signing_key(1);
         let good = String::from_utf8(signatures(&[&key], &[7; 32])).unwrap();
         let id = trusted(&key).id().to_owned();
+        let signature = hex::encode(key.sign(&signing_message(&[7; 32])).to_bytes());
         let twice = good.replace("}]", &format!("}},{}]", &good[15..good.len() - 2]));
         let bad = [
             "{}".to_owned(),
@@ -233,6 +255,7 @@ mod tests {
             good.replace(&id, "short"),
             good.replace(&id, &id.to_uppercase()).replace(&id, "ZZZZZZZZZZZZZZZZ"),
             good.replace("\"signature\":\"", "\"signature\":\"00"),
+            good.replace(&signature, &signature.to_uppercase()),
             good.replace("\"algorithm\"", "\"extra\":1,\"algorithm\""),
             twice,
         ];

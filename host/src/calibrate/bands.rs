@@ -11,6 +11,9 @@ const TRIES: usize = 40;
 /// A mode that answers fewer variants than this share does not answer.
 const LEAST_SHARE: f64 = 0.05;
 
+/// Standard normal quantile of the 95 % interval.
+const Z: f64 = 1.96;
+
 /// Thresholds, and what they did on the records they were chosen on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bands {
@@ -20,6 +23,8 @@ pub struct Bands {
     pub pathogenic_above: f64,
     /// Accuracy outside the uncertain band, at the prior.
     pub answered_accuracy: f64,
+    /// Lower end of its 95 % interval (Wilson 1927).
+    pub accuracy_at_least: f64,
     /// Share outside the uncertain band, at the prior.
     pub answered_share: f64,
     /// P(band | pathogenic) / P(band | benign) of the pathogenic band.
@@ -28,24 +33,45 @@ pub struct Bands {
     pub lr_benign: f64,
 }
 
-/// The widest bands whose border has at least moderate evidence and whose labels are right often enough;
-/// the narrowest tried where none are. `None` without both classes.
-pub fn choose(platt: &Platt, logits: &[f64], labels: &[bool], prior: f64, accuracy: f64) -> Option<Bands> {
-    let mut last = None;
-    for n in 0..TRIES {
-        let bands = at(platt, logits, labels, prior, MODERATE * GROWTH.powi(n as i32))?;
-        if bands.answered_share < LEAST_SHARE && last.is_some() {
-            break;
-        }
-        if bands.answered_accuracy >= accuracy {
-            return Some(bands);
-        }
-        last = Some(bands);
+impl Bands {
+    /// Every probability is uncertain: what a mode has that does not answer.
+    pub const NONE: Self = Self {
+        benign_below: 0.0,
+        pathogenic_above: 1.0,
+        answered_accuracy: 0.0,
+        accuracy_at_least: 0.0,
+        answered_share: 0.0,
+        lr_pathogenic: 1.0,
+        lr_benign: 1.0,
+    };
+
+    /// Whether labels are right often enough, as far as the records can tell, and both bands were seen to be
+    /// at least moderate evidence.
+    fn pass(&self, accuracy: f64) -> bool {
+        self.accuracy_at_least >= accuracy
+            && self.lr_pathogenic >= MODERATE
+            && self.lr_benign <= 1.0 / MODERATE
     }
-    last
 }
 
-/// Bands whose border has likelihood ratio `ratio` and its inverse: posterior odds over prior odds.
+/// The widest bands tried that pass and answer one record in twenty; `None` where there are none: the mode
+/// abstains.
+pub fn choose(platt: &Platt, logits: &[f64], labels: &[bool], prior: f64, accuracy: f64) -> Option<Bands> {
+    (0..TRIES)
+        .map_while(|n| at(platt, logits, labels, prior, MODERATE * GROWTH.powi(n as i32)))
+        .take_while(|bands| bands.answered_share >= LEAST_SHARE)
+        .find(|bands| bands.pass(accuracy))
+}
+
+/// Lower end of the 95 % interval of a share seen among `n` records.
+fn wilson_lower(share: f64, n: f64) -> f64 {
+    let z2 = Z * Z / n;
+    let spread = Z * (share * (1.0 - share) / n + z2 / (4.0 * n)).sqrt();
+    (share + z2 / 2.0 - spread) / (1.0 + z2)
+}
+
+/// Bands whose border has likelihood ratio `ratio` and its inverse: posterior odds over prior odds. `None`
+/// without both classes.
 fn at(platt: &Platt, logits: &[f64], labels: &[bool], prior: f64, ratio: f64) -> Option<Bands> {
     let odds = prior / (1.0 - prior);
     let probability = |ratio: f64| odds * ratio / (1.0 + odds * ratio);
@@ -71,12 +97,17 @@ fn at(platt: &Platt, logits: &[f64], labels: &[bool], prior: f64, ratio: f64) ->
     }
     let right = w1 * high[0] + w0 * low[1];
     let answered = right + w1 * low[0] + w0 * high[1];
+    let answered_accuracy = if answered > 0.0 { right / answered } else { 0.0 };
+    // Weighted records count for fewer (Kish 1965).
+    let squares = w1 * w1 * (low[0] + high[0]) + w0 * w0 * (low[1] + high[1]);
+    let effective = if squares > 0.0 { answered * answered / squares } else { 0.0 };
     // Half a record is added to each count, so that an empty cell gives no infinite ratio.
     let lr = |side: [f64; 2]| ((side[0] + 0.5) / (positives + 1.0)) / ((side[1] + 0.5) / (negatives + 1.0));
     Some(Bands {
         benign_below,
         pathogenic_above,
-        answered_accuracy: if answered > 0.0 { right / answered } else { 0.0 },
+        answered_accuracy,
+        accuracy_at_least: if effective > 0.0 { wilson_lower(answered_accuracy, effective) } else { 0.0 },
         answered_share: answered / labels.len() as f64,
         lr_pathogenic: lr(high),
         lr_benign: lr(low),
@@ -118,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weaker_model_answers_less_and_one_that_knows_nothing_is_said_to_be_wrong() {
+    fn a_weaker_model_answers_less_and_one_that_knows_nothing_abstains() {
         let (z, l) = drawn(4000, 0.7);
         let platt = fit(&z, &l, 0.35).unwrap();
         let weak = choose(&platt, &z, &l, 0.35, 0.9).unwrap();
@@ -126,7 +157,37 @@ mod tests {
         let strong = choose(&fit(&zs, &ls, 0.35).unwrap(), &zs, &ls, 0.35, 0.9).unwrap();
         assert!(weak.answered_accuracy >= 0.9 && weak.answered_share < strong.answered_share);
         let noise: Vec<f64> = (0..4000).map(|i| f64::from(i * 7919 % 1000) / 500.0 - 1.0).collect();
-        let none = choose(&fit(&noise, &l, 0.35).unwrap(), &noise, &l, 0.35, 0.9).unwrap();
-        assert!(none.answered_accuracy < 0.9);
+        assert_eq!(choose(&fit(&noise, &l, 0.35).unwrap(), &noise, &l, 0.35, 0.9), None);
+    }
+
+    /// `n` records at each logit, all of one class.
+    fn counted(cells: &[(usize, f64, bool)]) -> (Vec<f64>, Vec<bool>) {
+        cells.iter().flat_map(|&(n, z, l)| std::iter::repeat_n((z, l), n)).unzip()
+    }
+
+    fn chosen(cells: &[(usize, f64, bool)]) -> Option<Bands> {
+        let (z, l) = counted(cells);
+        choose(&Platt { temperature: 1.0, offset: 0.0 }, &z, &l, 0.5, 0.9)
+    }
+
+    #[test]
+    fn few_answers_few_records_or_an_empty_band_are_no_ground_to_answer_on() {
+        let answered = [(200, 9.0, true), (200, -9.0, false)];
+        assert!(chosen(&answered).is_some_and(|b| b.answered_share == 1.0 && b.answered_accuracy == 1.0));
+        // All right, but 2 % of the records: at the first ratio that is tried as at any other.
+        assert_eq!(
+            chosen(&[(40, 9.0, true), (40, -9.0, false), (1960, 0.0, true), (1960, 0.0, false)]),
+            None
+        );
+        // 20 of 20 right is compatible with 84 %.
+        assert_eq!(chosen(&[(10, 9.0, true), (10, -9.0, false), (10, 0.0, true), (10, 0.0, false)]), None);
+        // Nothing was ever called pathogenic, so nobody knows what such a call would be worth.
+        assert_eq!(chosen(&[(200, 0.0, true), (200, -9.0, false)]), None);
+    }
+
+    #[test]
+    fn the_interval_is_wilsons() {
+        assert!((wilson_lower(1.0, 20.0) - 0.8389).abs() < 1e-4);
+        assert!((wilson_lower(0.5, 100.0) - 0.4038).abs() < 1e-4);
     }
 }

@@ -5,10 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use locus_engine::{Bundle, Trust, TrustedKey};
+use locus_engine::{Bundle, Limits, Scorer, Trust, TrustedKey};
 use locus_export::BundleBuilder;
 use locus_firmware_config::manifest::{
-    FORMAT, Golden, GraphContract, Manifest, Provenance, Scope, Task, TensorSpec, TokenizerInfo,
+    FORMAT, Golden, GraphContract, Manifest, Provenance, Scope, Task, TokenizerInfo,
 };
 
 use super::{
@@ -21,10 +21,6 @@ use crate::{Error, Result, error::io_at, files, stage::read_json};
 /// Signed and unsigned 8-bit kernels, fused or not, differ by quantisation noise of this many logits.
 const INT8_TOLERANCE: f64 = 0.25;
 const FP32_TOLERANCE: f64 = 1e-3;
-
-fn tensor(name: &str, dtype: &str, last: &str) -> TensorSpec {
-    TensorSpec { name: name.into(), dtype: dtype.into(), shape: vec!["batch".into(), last.into()] }
-}
 
 /// Puts the output folder's graphs and their manifest into an unsigned bundle.
 ///
@@ -48,12 +44,7 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
         })
     };
     let window = tokenizer.bases(recipe.window.kmers) as u32;
-    let mut inputs: Vec<TensorSpec> =
-        ["ref_ids", "alt_ids", "ref_track", "alt_track", "ref_mask", "alt_mask"]
-            .iter()
-            .map(|n| tensor(n, "int64", "tokens"))
-            .collect();
-    inputs.push(tensor("features", "float32", &config.n_features.to_string()));
+    let (inputs, outputs) = locus_engine::tensors(config.n_features);
     let manifest = Manifest {
         format: FORMAT,
         name: recipe.name.clone(),
@@ -72,7 +63,7 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
         },
         graph: GraphContract {
             inputs,
-            outputs: vec![tensor("logits", "float32", &config.labels.len().to_string())],
+            outputs,
             features: dataset.features.clone(),
             buckets: recipe.window.buckets.iter().map(|&b| b as u32).collect(),
             max_tokens: config.max_position_embeddings as u32,
@@ -115,20 +106,31 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
         .part("fp32.onnx", read("fp32.onnx")?)?
         .part("int8.onnx", read("int8.onnx")?)?
         .build()?;
+    let bundle = opens(&bytes, &Trust::AllowUnsigned)?;
     files::write_atomically(out, &bytes)?;
-    let bundle = Bundle::open(out, &Trust::AllowUnsigned).map_err(locus_engine::Error::from)?;
     eprintln!("bundle: {} bytes, digest {}", bytes.len(), bundle.digest());
     Ok(())
 }
 
-/// Adds a signature.
+/// Adds a signature to a bundle that opens, and writes it only where the result opens with this key.
 ///
 /// # Errors
-/// No bundle or no private key.
+/// A bundle that is refused, or no private key.
 pub fn sign(key: &Path, input: &Path, out: &Path) -> Result<()> {
     let key = locus_export::read_private(key)?;
+    Bundle::open(input, &Trust::AllowUnsigned).map_err(locus_engine::Error::from)?;
     let bytes = std::fs::read(input).map_err(io_at(input))?;
-    files::write_atomically(out, &locus_export::sign(&bytes, &key)?)
+    let signed = locus_export::sign(&bytes, &key)?;
+    let own = TrustedKey::from_bytes(key.verifying_key().as_bytes())
+        .map_err(|error| locus_engine::Error::from(locus_engine::BundleError::from(error)))?;
+    opens(&signed, &Trust::Keys(vec![own]))?;
+    files::write_atomically(out, &signed)
+}
+
+/// What is written must open, within the limits of a box.
+fn opens(bytes: &[u8], trust: &Trust) -> Result<Bundle> {
+    let bundle = Bundle::read(bytes, bytes.len() as u64, trust, &Limits::default());
+    Ok(bundle.map_err(locus_engine::Error::from)?)
 }
 
 /// Prints the manifest, as JSON or in words.
@@ -142,12 +144,11 @@ pub fn inspect(path: &Path, json: bool) -> Result<()> {
         return Ok(());
     }
     let m = bundle.manifest();
-    println!(
-        "{} {} ({})",
-        m.name,
-        m.version,
-        if bundle.signed() { "signed, not checked against a key" } else { "not signed" }
-    );
+    let signatures = match bundle.claimed_signers() {
+        [] => "not signed".to_owned(),
+        claimed => format!("claimed signatures by {}, not checked", claimed.join(", ")),
+    };
+    println!("{} {} ({signatures})", m.name, m.version);
     println!("digest {}", bundle.digest());
     for part in &m.parts {
         println!("{:>10} {} {}", part.size, part.sha256, part.name);
@@ -155,7 +156,8 @@ pub fn inspect(path: &Path, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Checks everything that a box would check.
+/// Checks everything that a box checks before it looks for an engine: signature, manifest, parts, features. Whether
+/// the golden vectors come out right is for each device to find.
 ///
 /// # Errors
 /// A bundle that is refused, with the reason.
@@ -172,8 +174,9 @@ pub fn verify(path: &Path, keys: &[PathBuf]) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     let bundle = Bundle::open(path, &Trust::Keys(trusted)).map_err(locus_engine::Error::from)?;
+    Scorer::check(&bundle)?;
     println!(
-        "{} {}: every part and the signature are good",
+        "{} {}: every part and the signature are good; a device still has to prove its golden vectors",
         bundle.manifest().name,
         bundle.manifest().version
     );

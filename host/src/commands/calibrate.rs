@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use locus_firmware_config::manifest::{ModeCalibration, ProbabilityModel};
 use locus_genome::InputMode;
 
-use super::{Stage, inputs};
+use super::{Link, Stage};
 use crate::{
     Error, Result,
-    calibrate::{RangePlan, choose, fit, observe_ranges},
+    calibrate::{Bands, RangePlan, choose, fit, observe_ranges},
     data::{Dataset, Split, View},
     files, infer,
     model::{ModelConfig, Params},
@@ -41,7 +41,7 @@ fn mode(stage: &Stage, dataset: &Dataset, logits: &[f32], records: &[usize]) -> 
         expected: "pathogenic and benign records".into(),
     };
     let platt = fit(&logits, &labels, plan.prior).ok_or_else(none)?;
-    let bands = choose(&platt, &logits, &labels, plan.prior, plan.answered_accuracy).ok_or_else(none)?;
+    let bands = choose(&platt, &logits, &labels, plan.prior, plan.answered_accuracy).unwrap_or(Bands::NONE);
     Ok(ModeCalibration {
         temperature: platt.temperature,
         offset: platt.offset,
@@ -61,16 +61,12 @@ fn mode(stage: &Stage, dataset: &Dataset, logits: &[f32], records: &[usize]) -> 
 /// A missing checkpoint, or validation records of one class only.
 pub fn run(stage: &Stage) -> Result<()> {
     let plan = &stage.recipe.calibrate;
-    let (dataset, digest) = stage.dataset("calibrate")?;
-    let (config, params, weights) = best(stage, "calibrate")?;
-    let made_from =
-        inputs([("recipe", stage.recipe.digest_of(plan)), ("dataset", digest), ("model", weights)]);
-    let (probability_file, ranges_file) = (stage.run.at("probability.json"), stage.run.at("ranges.json"));
-    if probability_file.exists() && ranges_file.exists() && stage.run.done("calibrate", &made_from).is_some()
-    {
-        eprintln!("calibrate: done before");
+    let (dataset, _) = stage.dataset("calibrate")?;
+    if stage.done_before(Link::Calibrate)? {
         return Ok(());
     }
+    let made_from = stage.made_from(Link::Calibrate)?;
+    let (config, params, _) = best(stage, "calibrate")?;
     let tokenizer = dataset.tokenizer()?;
     let buckets = &stage.recipe.window.buckets;
     let records = dataset.of_split(Split::ValFit);
@@ -92,6 +88,11 @@ pub fn run(stage: &Stage) -> Result<()> {
             100.0 * fitted.answered_share,
             100.0 * fitted.answered_accuracy,
         );
+        if fitted.answered_share == 0.0 {
+            eprintln!(
+                "calibrate {name}: no bands tried are right often enough on enough records; it abstains"
+            );
+        }
         figures.insert(format!("{name}.answered_accuracy"), fitted.answered_accuracy);
         figures.insert(format!("{name}.answered_share"), fitted.answered_share);
         model.modes.insert(name.as_str().to_owned(), fitted);
@@ -103,9 +104,9 @@ pub fn run(stage: &Stage) -> Result<()> {
         buckets,
         seed: stage.recipe.seed,
     };
-    let ranges = observe_ranges(&config, &params, &dataset, &tokenizer, &ranges)?;
+    let ranges = observe_ranges(&config, &params.frozen(), &dataset, &tokenizer, &ranges)?;
     figures.insert("ranges".into(), ranges.len() as f64);
-    write_json(&probability_file, &model)?;
-    write_json(&ranges_file, &ranges)?;
-    stage.run.finish("calibrate", made_from, figures)
+    write_json(&stage.run.at("probability.json"), &model)?;
+    write_json(&stage.run.at("ranges.json"), &ranges)?;
+    stage.finish(Link::Calibrate, made_from, figures)
 }

@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use super::score::{EngineArgs, open};
 use crate::{
     Error, Result,
-    data::Pair,
+    data::{Encoding, Pair},
     error::io_at,
     evaluate::{Floors, ModeReport, Scored, describe},
-    infer,
+    files, infer,
     model::{ModelConfig, Params},
+    recipe::WindowPlan,
     stage::{read_json, write_json},
 };
 
@@ -64,7 +65,7 @@ pub struct EvaluateArgs {
 /// The report.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// Model, version and digest.
+    /// Name, version and digest of a bundle; SHA-256 of a checkpoint's weights.
     pub model: String,
     /// What ran it.
     pub engine: String,
@@ -83,7 +84,14 @@ pub struct Report {
 #[allow(clippy::large_enum_variant, reason = "one value per run")]
 enum Model {
     Bundle(Box<Scorer>),
-    Checkpoint { config: ModelConfig, params: Params, encoder: VariantEncoder, probability: ProbabilityModel },
+    Checkpoint {
+        config: ModelConfig,
+        params: Params,
+        encoder: VariantEncoder,
+        buckets: Vec<usize>,
+        probability: ProbabilityModel,
+        sha256: String,
+    },
 }
 
 impl Model {
@@ -94,12 +102,14 @@ impl Model {
         };
         let place = folder.join("best/config.json");
         let config = ModelConfig::read(&place).map_err(io_at(&place))?;
-        let params = Params::read(&folder.join("best/model.safetensors"), &config, 0)?;
+        let weights = folder.join("best/model.safetensors");
+        let (params, sha256) = (Params::read(&weights, &config, 0)?, files::sha256(&weights)?);
         let place = folder.join("best/tokenizer.json");
         let tokenizer = KmerTokenizer::from_json(&std::fs::read_to_string(&place).map_err(io_at(&place))?)?;
-        let window = config.max_position_embeddings.saturating_sub(3);
+        let WindowPlan { kmers, buckets, .. } = Encoding::read(&folder.join("best/window.json"))?.window;
         let probability = read_json(&folder.join("probability.json"))?;
-        Ok(Self::Checkpoint { encoder: VariantEncoder::new(tokenizer, window), config, params, probability })
+        let encoder = VariantEncoder::new(tokenizer, kmers);
+        Ok(Self::Checkpoint { encoder, buckets, config, params, probability, sha256 })
     }
 
     fn encoder(&self) -> VariantEncoder {
@@ -123,9 +133,9 @@ impl Model {
                 let rows: Vec<Row<'_>> = variants.iter().map(Row::from).collect();
                 Ok(scorer.logits(&rows)?.iter().map(|l| l.first().copied().unwrap_or(f32::NAN)).collect())
             }
-            Self::Checkpoint { config, params, .. } => {
+            Self::Checkpoint { config, params, buckets, .. } => {
                 let pairs: Vec<Pair> = variants.iter().map(Pair::of).collect();
-                infer::logits(config, params, &pairs, &[32, config.max_position_embeddings])
+                infer::logits(config, params, &pairs, buckets)
             }
         }
     }
@@ -137,7 +147,9 @@ impl Model {
                 s.spec().provider.clone(),
                 s.spec().precision.to_string(),
             ),
-            Self::Checkpoint { .. } => ("checkpoint".into(), "candle".into(), "fp32".into()),
+            Self::Checkpoint { sha256, .. } => {
+                (format!("checkpoint {sha256}"), "candle".into(), "fp32".into())
+            }
         }
     }
 }
@@ -269,6 +281,12 @@ fn print(mode: InputMode, report: &ModeReport) {
                     e.low.zip(e.high).map_or_else(String::new, |(l, h)| format!("  [{l:.4}, {h:.4}]"));
                 println!("  {kind}{figure:<20} {:.4}{interval}", e.value);
             }
+        }
+    }
+    if let Some(split) = report.missense_pairs {
+        for (name, pairs) in [("within", split.within), ("between", split.between)] {
+            let auroc = pairs.auroc.map_or_else(|| "none".into(), |a| format!("{a:.4}"));
+            println!("  missense pairs {name} genes: AUROC {auroc} over {} pairs", pairs.pairs);
         }
     }
     let accuracy = report.answered_accuracy.map_or_else(|| "none".into(), |a| format!("{:.1} %", 100.0 * a));

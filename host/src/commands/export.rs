@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use locus_calibration::{CalibrationTable, Range};
-use locus_engine::{EngineKind, Graphs, LoadOptions, Precision, Row, Session, logits_of, open_graphs};
+use locus_engine::{
+    EngineKind, EngineSettings, Graphs, LoadOptions, Precision, Row, Session, engine_for, logits_of,
+    open_graphs,
+};
 use locus_export::{SafetensorsWeights, build_fp32, build_int8, to_bytes};
 use locus_firmware_config::{
     manifest::{AccuracyContract, GoldenVector},
@@ -11,7 +14,7 @@ use locus_firmware_config::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Stage, calibrate::best, inputs};
+use super::{Link, Stage, calibrate::best};
 use crate::{
     Error, Result,
     calibrate::Ranges,
@@ -29,7 +32,7 @@ const CROPPED: View = View { cropped: true, bare: None };
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exported {
-    /// Largest difference of a logit from candle, in FP32, by bucket.
+    /// Largest difference of a logit from candle, in FP32, by how the windows were shown.
     pub parity: BTreeMap<String, f64>,
     /// What ran the graphs.
     pub provider: String,
@@ -37,7 +40,7 @@ pub struct Exported {
     pub contract: AccuracyContract,
     /// Vectors that a device must reproduce.
     pub golden: Vec<GoldenVector>,
-    /// Largest difference of a golden logit between signed and unsigned INT8 kernels, and FP32.
+    /// Largest difference of a golden logit between FP32 and INT8.
     pub int8_difference: f64,
 }
 
@@ -99,30 +102,47 @@ fn broken(what: &str, got: String, expected: String) -> Error {
     Error::Data { what: what.into(), got, expected }
 }
 
+fn base_profile() -> Result<DeviceProfile> {
+    DeviceProfile::named("base").map_err(|e| broken("profile base", e.to_string(), "the shipped one".into()))
+}
+
+fn options(stage: &Stage) -> LoadOptions {
+    LoadOptions { onnxruntime: stage.onnxruntime.clone(), ..LoadOptions::default() }
+}
+
+/// Says before the training what would otherwise stop the chain at its end: INT8 is proved on ONNX Runtime.
+///
+/// # Errors
+/// The library cannot be loaded, and the stage is still to be run.
+pub fn ready(stage: &Stage) -> Result<()> {
+    if stage.require_before("bundle create").is_ok() {
+        return Ok(());
+    }
+    let base = base_profile()?;
+    engine_for(EngineKind::OrtCpu, &EngineSettings::from_profile(&base)?)
+        .and_then(|engine| engine.check(&base, &options(stage)))
+        .map_err(|unavailable| {
+            broken(
+                "ONNX Runtime, which proves the INT8 graph",
+                unavailable.reason,
+                "its library: `cargo xtask onnxruntime` fetches one, --onnxruntime names another".into(),
+            )
+        })
+}
+
 /// Runs the stage, or says that it is done.
 ///
 /// # Errors
 /// A missing stage, no engine, graphs that differ from candle, or INT8 over its budget: nothing is written.
 pub fn run(stage: &Stage) -> Result<()> {
     let plan = &stage.recipe.export;
-    let (dataset, digest) = stage.dataset("export")?;
-    let (config, params, weights) = best(stage, "export")?;
-    let ranges_path = stage.run.at("ranges.json");
-    if !ranges_path.exists() {
-        return Err(Error::Missing { stage: "export", path: ranges_path, needs: "calibrate" });
-    }
-    let made_from = inputs([
-        ("recipe", stage.recipe.digest_of(plan)),
-        ("dataset", digest),
-        ("model", weights),
-        ("ranges", files::sha256(&ranges_path)?),
-    ]);
-    let outputs = ["fp32.onnx", "int8.onnx", "export.json", "calibration.json"].map(|n| stage.run.at(n));
-    if outputs.iter().all(|p| p.exists()) && stage.run.done("export", &made_from).is_some() {
-        eprintln!("export: done before");
+    let (dataset, _) = stage.dataset("export")?;
+    if stage.done_before(Link::Export)? {
         return Ok(());
     }
-    let ranges: Ranges = read_json(&ranges_path)?;
+    let made_from = stage.made_from(Link::Export)?;
+    let (config, params, _) = best(stage, "export")?;
+    let ranges: Ranges = read_json(&stage.run.at("ranges.json"))?;
     let table = CalibrationTable {
         method: "min-max".into(),
         samples: stage.recipe.calibrate.range_records as u64,
@@ -145,10 +165,9 @@ pub fn run(stage: &Stage) -> Result<()> {
         config.labels.len() as u32,
         n as u32,
     );
-    let base = DeviceProfile::named("base")
-        .map_err(|e| broken("profile base", e.to_string(), "the shipped one".into()))?;
+    let base = base_profile()?;
     let open = |precision, order: Vec<EngineKind>| {
-        open_graphs(&graphs, &base, &LoadOptions { precision, order, ..LoadOptions::default() })
+        open_graphs(&graphs, &base, &LoadOptions { precision, order, ..options(stage) })
     };
     let mut float = open(Precision::Fp32, vec![])?.session;
     let mut whole = open(Precision::Int8, vec![EngineKind::OrtCpu])?.session;
@@ -241,14 +260,14 @@ pub fn run(stage: &Stage) -> Result<()> {
         golden,
         int8_difference: largest(&gf, &gq),
     };
-    files::write_atomically(&outputs[0], &fp32)?;
-    files::write_atomically(&outputs[1], &int8)?;
-    write_json(&outputs[2], &exported)?;
-    write_json(&outputs[3], &table)?;
+    files::write_atomically(&stage.run.at("fp32.onnx"), &fp32)?;
+    files::write_atomically(&stage.run.at("int8.onnx"), &int8)?;
+    write_json(&stage.run.at("export.json"), &exported)?;
+    write_json(&stage.run.at("calibration.json"), &table)?;
     let figures = BTreeMap::from([
         ("fp32_bytes".to_owned(), fp32.len() as f64),
         ("int8_bytes".to_owned(), int8.len() as f64),
         ("int8_auroc_loss".to_owned(), lost),
     ]);
-    stage.run.finish("export", made_from, figures)
+    stage.finish(Link::Export, made_from, figures)
 }

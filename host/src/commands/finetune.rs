@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, time::Instant};
 use locus_genome::KmerTokenizer;
 use serde_json::json;
 
-use super::{Stage, inputs, write_model};
+use super::{Link, Stage, write_model};
 use crate::{
     Error, Result,
     data::{BatchPlan, Dataset, Pair, Split, View, augment::training_batch},
-    files, infer, metrics,
+    infer, metrics,
     model::{ModelConfig, Params},
     progress::{JsonLines, Progress},
-    stage::{TrainState, read_checkpoint, write_checkpoint},
+    stage::{TrainState, Weights, read_checkpoint, write_checkpoint},
     train::{AdamW, AdamWOptions, Schedule, pair_step},
 };
 
@@ -71,24 +71,15 @@ fn choice(figures: &BTreeMap<String, f64>) -> f64 {
 /// Runs the stage from its last checkpoint, or says that it is done.
 ///
 /// # Errors
-/// A missing dataset or pretrained model, or a step that diverges.
+/// A stage before it that is not done, or a step that diverges.
 pub fn run(stage: &Stage) -> Result<()> {
     let plan = &stage.recipe.finetune;
     let buckets = &stage.recipe.window.buckets;
-    let (dataset, digest) = stage.dataset("finetune")?;
-    let pretrained = stage.run.at("pretrained/model.safetensors");
-    if !pretrained.exists() {
-        return Err(Error::Missing { stage: "finetune", path: pretrained, needs: "pretrain" });
-    }
-    let made_from = inputs([
-        ("recipe", stage.recipe.digest_of(&(plan, &stage.recipe.model))),
-        ("dataset", digest),
-        ("pretrained", files::sha256(&pretrained)?),
-    ]);
-    if stage.run.done("finetune", &made_from).is_some() {
-        eprintln!("finetune: done before");
+    let (dataset, _) = stage.dataset("finetune")?;
+    if stage.done_before(Link::Finetune)? {
         return Ok(());
     }
+    let made_from = stage.made_from(Link::Finetune)?;
     let tokenizer = dataset.tokenizer()?;
     let config = stage.config(&dataset)?;
     let train = dataset.of_split(Split::Train);
@@ -104,23 +95,36 @@ pub fn run(stage: &Stage) -> Result<()> {
     let total = per_epoch * plan.epochs;
     let validate_every = per_epoch.div_ceil(plan.validations);
     let validation = Validation::new(&dataset, &tokenizer)?;
-    let schedule =
-        Schedule { peak: plan.learning_rate, warmup_steps: plan.warmup.min(total / 4), total_steps: total };
+    if plan.warmup >= total {
+        return Err(Error::Recipe {
+            key: "finetune.warmup".into(),
+            got: plan.warmup.to_string(),
+            expected: format!("fewer than the {total} steps that {} epochs are here", plan.epochs),
+        });
+    }
+    let warmup_steps = plan.warmup.min(total / 4);
+    if warmup_steps < plan.warmup {
+        eprintln!(
+            "finetune: {warmup_steps} steps of warm-up, a quarter of the run, instead of {}",
+            plan.warmup
+        );
+    }
+    let schedule = Schedule { peak: plan.learning_rate, warmup_steps, total_steps: total };
     let mut optimizer = AdamW::new(
         AdamWOptions { weight_decay: plan.weight_decay, clip: plan.clip, ..AdamWOptions::default() },
         schedule,
     );
     let last = stage.run.at("finetune.last");
-    let (params, mut state) = match read_checkpoint(&last, &config, &mut optimizer, &made_from)? {
+    let (mut weights, mut state) = match read_checkpoint(&last, &config, &mut optimizer, &made_from)? {
         Some(found) => found,
-        None => (
-            Params::read(&pretrained, &config, stage.recipe.seed)?,
-            TrainState { inputs: made_from.clone(), ..TrainState::default() },
-        ),
+        None => {
+            let pretrained = stage.run.at("pretrained/model.safetensors");
+            let last = Params::read(&pretrained, &config, stage.recipe.seed)?;
+            (Weights { last, best: None }, TrainState::new(made_from.clone()))
+        }
     };
-    let mut log = JsonLines::open(&stage.run.at("finetune.jsonl"))?;
+    let mut log = JsonLines::resume(&stage.run.at("finetune.jsonl"), state.step)?;
     let mut progress = Progress::new("finetune", state.step, total);
-    let mut smooth = None;
     let mut epoch = (u64::MAX, epoch_of(0));
     while state.step < total {
         let began = Instant::now();
@@ -131,18 +135,14 @@ pub fn run(stage: &Stage) -> Result<()> {
         let (batch, labels) = training_batch(&dataset, &tokenizer, &items, buckets);
         let tokens = (batch.rows.rows * batch.rows.tokens) as u64;
         let seed = stage.recipe.seed.wrapping_add(1 + state.step.wrapping_mul(0x9e37_79b9));
-        let loss = pair_step(&config, &params, &mut optimizer, &batch, &labels, seed)?;
-        let mean = smooth.map_or(f64::from(loss), |s: f64| 0.98 * s + 0.02 * f64::from(loss));
-        smooth = Some(mean);
-        let rate = schedule.rate(state.step);
-        state.step += 1;
-        let seconds = began.elapsed().as_secs_f64();
-        state.seconds += seconds;
+        let loss = pair_step(&config, &weights.last, &mut optimizer, &batch, &labels, seed)?;
+        let (rate, seconds) = (schedule.rate(state.step), began.elapsed().as_secs_f64());
+        let mean = state.took(loss, seconds);
         log.write(&json!({ "stage": "finetune", "step": state.step, "loss": loss, "learning_rate": rate, "tokens": tokens, "seconds": seconds }))?;
         progress.step(state.step, tokens, &format!("loss {mean:.4}"));
         let validated = state.step.is_multiple_of(validate_every) || state.step == total;
         if validated {
-            let figures = validation.run(&config, &params, buckets)?;
+            let figures = validation.run(&config, &weights.last, buckets)?;
             let score = choice(&figures);
             eprintln!("finetune {}/{total} validation {score:.4} {figures:.4?}", state.step);
             log.write(
@@ -150,15 +150,16 @@ pub fn run(stage: &Stage) -> Result<()> {
             )?;
             if state.best.is_none_or(|(best, _)| score > best) {
                 state.best = Some((score, state.step));
-                write_model(stage, "best", &config, &params, &tokenizer)?;
+                weights.best = Some(weights.last.snapshot()?);
             }
         }
         if validated || state.step.is_multiple_of(CHECKPOINT_EVERY) {
-            write_checkpoint(&last, &params, &optimizer, &state)?;
+            write_checkpoint(&last, &weights, &optimizer, &state)?;
         }
     }
     let (best, at) = state.best.unwrap_or((0.0, 0));
+    write_model(stage, "best", &config, weights.best.as_ref().unwrap_or(&weights.last), &tokenizer)?;
     let figures =
         [("validation", best), ("step", at as f64), ("steps", total as f64), ("seconds", state.seconds)];
-    stage.run.finish("finetune", made_from, figures.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
+    stage.finish(Link::Finetune, made_from, figures.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
 }

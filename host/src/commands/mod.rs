@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod calibrate;
+mod chain;
 pub mod evaluate;
 pub mod export;
 pub mod finetune;
@@ -9,9 +10,19 @@ pub mod prepare;
 pub mod pretrain;
 pub mod score;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
-use crate::{Error, Recipe, Result, data::Dataset, files, model::ModelConfig, stage::Run};
+use locus_genome::KmerTokenizer;
+
+pub(crate) use self::chain::Link;
+use crate::{
+    Recipe, Result,
+    data::{Dataset, Encoding},
+    error::io_at,
+    files,
+    model::{ModelConfig, Params},
+    stage::{Run, write_json},
+};
 
 /// What every training stage is given.
 #[derive(Debug)]
@@ -20,6 +31,8 @@ pub struct Stage {
     pub recipe: Recipe,
     /// The output folder.
     pub run: Run,
+    /// The ONNX Runtime library, where it was named.
+    pub onnxruntime: Option<PathBuf>,
 }
 
 /// Files of the task, wherever they lie.
@@ -49,12 +62,10 @@ impl Stage {
         }
     }
 
-    /// The stored dataset with its digest.
-    pub(crate) fn dataset(&self, stage: &'static str) -> Result<(Dataset, String)> {
+    /// The stored dataset, where every stage before `asking` is done; with its digest.
+    pub(crate) fn dataset(&self, asking: &'static str) -> Result<(Dataset, String)> {
+        self.require_before(asking)?;
         let path = self.run.at("dataset.bin");
-        if !path.exists() {
-            return Err(Error::Missing { stage, path, needs: "prepare" });
-        }
         Ok((Dataset::read(&path)?, files::sha256(&path)?))
     }
 
@@ -64,25 +75,22 @@ impl Stage {
     }
 }
 
-pub(crate) fn inputs<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, String> {
-    pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
-}
-
 /// Writes a checkpoint folder to train or export from.
 pub(crate) fn write_model(
     stage: &Stage,
     name: &str,
     config: &ModelConfig,
-    params: &crate::model::Params,
-    tokenizer: &locus_genome::KmerTokenizer,
+    params: &Params,
+    tokenizer: &KmerTokenizer,
 ) -> Result<()> {
     let folder = stage.run.at(name);
-    std::fs::create_dir_all(&folder).map_err(crate::error::io_at(&folder))?;
+    std::fs::create_dir_all(&folder).map_err(io_at(&folder))?;
     let part = folder.join("model.safetensors.part");
     params.write(&part)?;
+    files::sync(&part)?;
     let whole = folder.join("model.safetensors");
-    std::fs::rename(&part, &whole).map_err(crate::error::io_at(&whole))?;
-    let path = folder.join("config.json");
-    config.write(&path).map_err(crate::error::io_at(&path))?;
+    std::fs::rename(&part, &whole).map_err(io_at(&whole))?;
+    write_json(&folder.join("config.json"), config)?;
+    write_json(&folder.join("window.json"), &Encoding::of(&stage.recipe.window))?;
     files::write_atomically(&folder.join("tokenizer.json"), tokenizer.to_json().as_bytes())
 }

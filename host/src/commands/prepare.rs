@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use locus_genome::KmerTokenizer;
 
-use super::{Stage, inputs};
+use super::{Link, Stage};
 use crate::{
     Result,
     data::{
         Split,
         prepare::{Options, Sources, prepare},
     },
-    files, panel,
+    panel,
     progress::Progress,
 };
 
@@ -24,18 +24,11 @@ pub fn run(stage: &Stage) -> Result<()> {
     if let Some(genes) = recipe.data.generated_genes {
         panel::generate(genes, recipe.seed).write(&stage.sources())?;
     }
-    let files = stage.sources();
-    let made_from = inputs([
-        ("recipe", recipe.digest_of(&(&recipe.data.keep_one_in, recipe.data.generated_genes))),
-        ("fasta", files::sha256(&files.fasta)?),
-        ("gff3", files::sha256(&files.gff3)?),
-        ("vcf", files::sha256(&files.vcf)?),
-    ]);
-    let target = stage.run.at("dataset.bin");
-    if target.exists() && stage.run.done("prepare", &made_from).is_some() {
-        eprintln!("prepare: done before");
+    let made_from = stage.made_from(Link::Prepare)?;
+    if stage.done_before(Link::Prepare)? {
         return Ok(());
     }
+    let files = stage.sources();
     let options = Options {
         tokenizer: KmerTokenizer::new(recipe.window.k, recipe.window.stride)?,
         window_kmers: recipe.window.kmers,
@@ -50,12 +43,12 @@ pub fn run(stage: &Stage) -> Result<()> {
             progress.get_or_insert_with(|| Progress::new("prepare", 0, total)).step(n, 0, "records");
         }
     })?;
-    dataset.write(&target)?;
+    dataset.write(&stage.run.at("dataset.bin"))?;
     let mut figures = BTreeMap::new();
     for split in [Split::Train, Split::ValSelect, Split::ValFit, Split::Test] {
         figures.insert(split.as_str().to_owned(), dataset.of_split(split).len() as f64);
     }
     figures.insert("pretraining_regions".into(), dataset.pretraining_regions.len() as f64);
     eprintln!("prepare: {figures:?}, left out {:?}", dataset.left_out);
-    stage.run.finish("prepare", made_from, figures)
+    stage.finish(Link::Prepare, made_from, figures)
 }

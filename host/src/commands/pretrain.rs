@@ -7,13 +7,13 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
-use super::{Stage, inputs, write_model};
+use super::{Link, Stage, write_model};
 use crate::{
     Result,
     data::{masking::Masking, regions::WindowSampler},
     model::Params,
     progress::{JsonLines, Progress},
-    stage::{TrainState, read_checkpoint, write_checkpoint},
+    stage::{TrainState, Weights, read_checkpoint, write_checkpoint},
     train::{AdamW, AdamWOptions, Schedule, mlm_step},
 };
 
@@ -26,13 +26,11 @@ const CHECKPOINT_EVERY: u64 = 100;
 /// A missing dataset, another reference, or a step that diverges.
 pub fn run(stage: &Stage) -> Result<()> {
     let plan = &stage.recipe.pretrain;
-    let (dataset, digest) = stage.dataset("pretrain")?;
-    let made_from =
-        inputs([("recipe", stage.recipe.digest_of(&(plan, &stage.recipe.model))), ("dataset", digest)]);
-    if stage.run.done("pretrain", &made_from).is_some() {
-        eprintln!("pretrain: done before");
+    let (dataset, _) = stage.dataset("pretrain")?;
+    if stage.done_before(Link::Pretrain)? {
         return Ok(());
     }
+    let made_from = stage.made_from(Link::Pretrain)?;
     let tokenizer = dataset.tokenizer()?;
     let config = stage.config(&dataset)?;
     let schedule = Schedule { peak: plan.learning_rate, warmup_steps: plan.warmup, total_steps: plan.steps };
@@ -41,13 +39,14 @@ pub fn run(stage: &Stage) -> Result<()> {
         schedule,
     );
     let last = stage.run.at("pretrain.last");
-    let (params, mut state) = match read_checkpoint(&last, &config, &mut optimizer, &made_from)? {
+    let (weights, mut state) = match read_checkpoint(&last, &config, &mut optimizer, &made_from)? {
         Some(found) => found,
         None => (
-            Params::new(&config, stage.recipe.seed)?,
-            TrainState { inputs: made_from.clone(), ..TrainState::default() },
+            Weights { last: Params::new(&config, stage.recipe.seed)?, best: None },
+            TrainState::new(made_from.clone()),
         ),
     };
+    let params = &weights.last;
     let mut figures = BTreeMap::new();
     if plan.steps > 0 {
         let files = stage.sources();
@@ -55,9 +54,8 @@ pub fn run(stage: &Stage) -> Result<()> {
         let sampler = WindowSampler::new(&reference, &dataset, plan.track_dropout)?;
         let masking =
             Masking { share: plan.mask_share, span: plan.span.into(), vocab_size: config.vocab_size as u32 };
-        let mut log = JsonLines::open(&stage.run.at("pretrain.jsonl"))?;
+        let mut log = JsonLines::resume(&stage.run.at("pretrain.jsonl"), state.step)?;
         let mut progress = Progress::new("pretrain", state.step, plan.steps);
-        let mut smooth = None;
         while state.step < plan.steps {
             let began = Instant::now();
             let seed = stage.recipe.seed.wrapping_add(state.step.wrapping_mul(0x9e37_79b9));
@@ -65,23 +63,19 @@ pub fn run(stage: &Stage) -> Result<()> {
             let (rows, places, targets) =
                 sampler.batch(plan.batch, &masking, &stage.recipe.window.buckets, &mut rng);
             let tokens = (rows.rows * rows.tokens) as u64;
-            let loss = mlm_step(&config, &params, &mut optimizer, &rows, &places, &targets, seed)?;
-            let mean = smooth.map_or(f64::from(loss), |s: f64| 0.98 * s + 0.02 * f64::from(loss));
-            smooth = Some(mean);
-            let rate = schedule.rate(state.step);
-            state.step += 1;
-            state.seconds += began.elapsed().as_secs_f64();
-            log.write(&json!({ "stage": "pretrain", "step": state.step, "loss": loss, "learning_rate": rate, "tokens": tokens, "seconds": began.elapsed().as_secs_f64() }))?;
+            let loss = mlm_step(&config, params, &mut optimizer, &rows, &places, &targets, seed)?;
+            let (rate, seconds) = (schedule.rate(state.step), began.elapsed().as_secs_f64());
+            let mean = state.took(loss, seconds);
+            log.write(&json!({ "stage": "pretrain", "step": state.step, "loss": loss, "learning_rate": rate, "tokens": tokens, "seconds": seconds }))?;
             progress.step(state.step, tokens, &format!("loss {mean:.4}"));
             if state.step.is_multiple_of(CHECKPOINT_EVERY) || state.step == plan.steps {
-                write_checkpoint(&last, &params, &optimizer, &state)?;
+                write_checkpoint(&last, &weights, &optimizer, &state)?;
             }
         }
-        figures.insert("loss".into(), smooth.unwrap_or(f64::NAN));
     }
-    write_model(stage, "pretrained", &config, &params, &tokenizer)?;
+    write_model(stage, "pretrained", &config, params, &tokenizer)?;
+    figures.extend(state.loss.map(|loss| ("loss".to_owned(), loss)));
     figures.insert("steps".into(), state.step as f64);
     figures.insert("seconds".into(), state.seconds);
-    figures.retain(|_, v| v.is_finite());
-    stage.run.finish("pretrain", made_from, figures)
+    stage.finish(Link::Pretrain, made_from, figures)
 }

@@ -1,15 +1,12 @@
 //! `locus score`: one row per input allele, never a gap.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use locus_engine::{Bundle, LoadOptions, Scorer, Trust};
+use locus_engine::{Bundle, LoadOptions, Score, Scorer, Trust};
 use locus_firmware_config::{message::Band, profile::DeviceProfile};
 use locus_genome::{EncodedVariant, ReferencePack, vcf};
 
-use crate::{Error, Result, error::io_at, files};
+use crate::{Error, Result, files::Growing};
 
 /// Alleles that are scored together.
 const CHUNK: usize = 1_024;
@@ -19,7 +16,7 @@ pub const HEADER: &str = "chrom\tpos\tref\talt\tprobability\tband\tconsequence\t
 /// What is scored with what.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ScoreArgs {
-    /// The model; it may be unsigned, which is said
+    /// The model; its signature is not checked, which is said
     #[arg(long)]
     pub bundle: PathBuf,
     /// Bases: FASTA, plain or compressed
@@ -56,15 +53,16 @@ pub struct EngineArgs {
     pub onnxruntime: Option<PathBuf>,
 }
 
-/// Opens a bundle to score with; says what runs, and that it is unsigned.
+/// Opens a bundle to score with; says what runs, and that its signature is missing or was not checked.
 pub(crate) fn open(bundle: &Path, args: &EngineArgs) -> Result<Scorer> {
     let bundle = Bundle::open(bundle, &Trust::AllowUnsigned).map_err(locus_engine::Error::from)?;
-    if !bundle.signed() {
-        eprintln!(
-            "note: {} {} is not signed; a box would refuse it",
-            bundle.manifest().name,
-            bundle.manifest().version
-        );
+    let (name, version) = (&bundle.manifest().name, &bundle.manifest().version);
+    match bundle.claimed_signers() {
+        [] => eprintln!("note: {name} {version} is not signed; a box would refuse it"),
+        claimed => eprintln!(
+            "note: {name} {version} has claimed signatures by {}, which were not checked; `locus bundle verify` checks",
+            claimed.join(", ")
+        ),
     }
     let profile = DeviceProfile::named(&args.profile).map_err(|e| Error::Data {
         what: "--profile".into(),
@@ -85,8 +83,9 @@ pub(crate) fn open(bundle: &Path, args: &EngineArgs) -> Result<Scorer> {
     Ok(scorer)
 }
 
+/// One field of the table, whole: a cut allele would be another one.
 fn cell(text: &str) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if clean.is_empty() { ".".into() } else { clean }
 }
 
@@ -106,65 +105,70 @@ const fn word(band: Band) -> &'static str {
 pub fn run(args: &ScoreArgs) -> Result<()> {
     let mut scorer = open(&args.bundle, &args.engine)?;
     let reference = ReferencePack::open(&args.fasta, &args.gff)?;
-    let rows: Vec<vcf::Row> = vcf::Reader::open(&args.vcf)?.collect::<Result<_, _>>()?;
-    let mut table = Vec::with_capacity(64 * rows.len());
-    writeln!(table, "{HEADER}").map_err(io_at(&args.out))?;
-    let mut inputs = Vec::new();
-    let mut scored = 0;
-    for chunk in rows.chunks(CHUNK) {
+    for reason in reference.skipped() {
+        eprintln!("note: {reason}");
+    }
+    let mut rows = vcf::Reader::open(&args.vcf)?;
+    let mut table = Growing::create(&args.out)?;
+    table.write(format!("{HEADER}\n").as_bytes())?;
+    let mut inputs = args.inputs.as_deref().map(Growing::create).transpose()?;
+    let (mut scored, mut total) = (0, 0);
+    loop {
+        // A chunk at a time: a genome's worth of variants need not fit into memory.
+        let chunk = rows.by_ref().take(CHUNK).collect::<Result<Vec<vcf::Row>, _>>()?;
+        if chunk.is_empty() {
+            break;
+        }
+        total += chunk.len();
         let encoded: Vec<Result<EncodedVariant, String>> =
             chunk.iter().map(|row| encode(&scorer, &reference, row)).collect();
         let readable: Vec<EncodedVariant> = encoded.iter().filter_map(|e| e.as_ref().ok().cloned()).collect();
-        let scores = scorer.score(&readable)?;
-        if args.inputs.is_some() {
-            for (e, score) in readable.iter().zip(&scores) {
-                let line = serde_json::json!({
-                    "ref_ids": e.ref_ids, "alt_ids": e.alt_ids, "track": e.track, "features": e.features,
-                    "input_mode": e.mode.as_str(), "consequence": e.consequence.map(|c| c.so_term()),
-                    "logits": score.logits,
-                });
-                writeln!(inputs, "{line}").map_err(io_at(&args.out))?;
+        let mut scores = scorer.score(&readable)?.into_iter();
+        for (row, encoded) in chunk.iter().zip(&encoded) {
+            let score = encoded.is_ok().then(|| scores.next()).flatten();
+            scored += u64::from(score.as_ref().is_some_and(|s| !s.abstained));
+            if let (Some(inputs), Ok(variant), Some(score)) = (&mut inputs, encoded, &score) {
+                inputs.write(format!("{}\n", input_line(row, variant, score)).as_bytes())?;
+            }
+            table.write(table_line(row, encoded, score).as_bytes())?;
+        }
+    }
+    inputs.map_or(Ok(()), Growing::finish)?;
+    table.finish()?;
+    eprintln!("{scored} of {total} alleles scored");
+    Ok(())
+}
+
+fn input_line(row: &vcf::Row, e: &EncodedVariant, score: &Score) -> serde_json::Value {
+    serde_json::json!({
+        "chrom": row.contig, "pos": row.position, "ref": row.ref_allele, "alt": row.alt_allele,
+        "ref_ids": e.ref_ids, "alt_ids": e.alt_ids, "track": e.track, "features": e.features,
+        "input_mode": e.mode.as_str(), "consequence": e.consequence.map(|c| c.so_term()),
+        "logits": score.logits,
+    })
+}
+
+fn table_line(row: &vcf::Row, encoded: &Result<EncodedVariant, String>, score: Option<Score>) -> String {
+    let none = || (".".to_owned(), "none");
+    let ((probability, band), consequence, status) = match encoded {
+        Err(reason) => (none(), ".", reason.clone()),
+        Ok(variant) => {
+            let consequence = variant.consequence.map_or(".", |c| c.so_term());
+            match score {
+                None => (none(), consequence, "no score".into()),
+                Some(score) if score.abstained => {
+                    (none(), consequence, format!("abstained: {}", score.reason.unwrap_or_default()))
+                }
+                Some(score) => {
+                    let p = score.probability.map_or_else(|| ".".into(), |p| format!("{p:.6}"));
+                    ((p, word(score.band)), consequence, "ok".into())
+                }
             }
         }
-        let mut scores = scores.into_iter();
-        for (row, encoded) in chunk.iter().zip(&encoded) {
-            let (probability, band, consequence, status) = match encoded {
-                Err(reason) => (".".into(), "none", ".".into(), reason.clone()),
-                Ok(variant) => {
-                    let consequence = variant.consequence.map_or(".", |c| c.so_term()).to_owned();
-                    match scores.next() {
-                        Some(score) if score.abstained => (
-                            ".".into(),
-                            "none",
-                            consequence,
-                            format!("abstained: {}", score.reason.unwrap_or_default()),
-                        ),
-                        Some(score) => {
-                            scored += 1;
-                            let p = score.probability.map_or_else(|| ".".into(), |p| format!("{p:.6}"));
-                            (p, word(score.band), consequence, "ok".into())
-                        }
-                        None => (".".into(), "none", consequence, "no score".into()),
-                    }
-                }
-            };
-            let (r, a) = (cell(&row.ref_allele), cell(&row.alt_allele));
-            writeln!(
-                table,
-                "{}\t{}\t{r}\t{a}\t{probability}\t{band}\t{consequence}\t{}",
-                cell(&row.contig),
-                row.position,
-                cell(&status)
-            )
-            .map_err(io_at(&args.out))?;
-        }
-    }
-    if let Some(path) = &args.inputs {
-        files::write_atomically(path, &inputs)?;
-    }
-    files::write_atomically(&args.out, &table)?;
-    eprintln!("{scored} of {} alleles scored", rows.len());
-    Ok(())
+    };
+    let (contig, r, a) = (cell(&row.contig), cell(&row.ref_allele), cell(&row.alt_allele));
+    let status = cell(&status);
+    format!("{contig}\t{}\t{r}\t{a}\t{probability}\t{band}\t{consequence}\t{status}\n", row.position)
 }
 
 fn encode(scorer: &Scorer, reference: &ReferencePack, row: &vcf::Row) -> Result<EncodedVariant, String> {
@@ -179,6 +183,18 @@ mod tests {
     #[test]
     fn a_cell_never_breaks_the_table() {
         assert_eq!((cell("a\tb\nc").as_str(), cell("").as_str()), ("a b c", "."));
-        assert_eq!(cell(&"x".repeat(1_000)).len(), 300);
+        assert_eq!(cell(&"x".repeat(1_000)).len(), 1_000);
+    }
+
+    #[test]
+    fn a_long_allele_is_written_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("long.vcf");
+        let deleted = "ACGT".repeat(250);
+        let header = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n";
+        std::fs::write(&path, format!("{header}chr1\t7\t.\t{deleted}\tA\t.\t.\t.\n")).unwrap();
+        let row = vcf::Reader::open(&path).unwrap().next().unwrap().unwrap();
+        let line = table_line(&row, &Err("ref_mismatch".into()), None);
+        assert_eq!(line, format!("chr1\t7\t{deleted}\tA\t.\tnone\t.\tref_mismatch\n"));
     }
 }

@@ -2,9 +2,11 @@
 
 pub mod augment;
 pub mod dataset;
+pub mod encoding;
 pub mod masking;
 pub mod prepare;
 pub mod regions;
 
 pub use augment::{Augmentation, BatchPlan, View, pack};
 pub use dataset::{Dataset, Features, Pair, Record, Split};
+pub use encoding::Encoding;

@@ -52,11 +52,6 @@ impl<'a> WindowSampler<'a> {
         Ok(Self { regions, tokenizer, width: tokenizer.bases(dataset.window_kmers), track_dropout })
     }
 
-    /// Regions that are drawn from.
-    pub fn regions(&self) -> usize {
-        self.regions.len()
-    }
-
     fn window(&self, rng: &mut impl Rng) -> (Vec<i64>, Vec<i64>) {
         let region = &self.regions[rng.random_range(0..self.regions.len())];
         let last = region.stretch.first + region.stretch.bases.len() as i64 - 1;

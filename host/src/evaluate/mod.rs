@@ -7,4 +7,4 @@ mod report;
 
 pub use estimate::{Estimate, estimate};
 pub use floors::Floors;
-pub use report::{Group, ModeReport, Scored, describe};
+pub use report::{Group, ModeReport, PairFigure, PairSplit, Scored, describe};

@@ -60,10 +60,77 @@ pub struct ModeReport {
     pub by_gene: BTreeMap<String, f64>,
     /// Mean of `by_gene`.
     pub gene_macro_auroc: Option<f64>,
+    /// AUROC of missense records by gene, as in `by_gene`.
+    pub missense_by_gene: BTreeMap<String, f64>,
+    /// What the missense AUROC is made of; `None` without both classes.
+    pub missense_pairs: Option<PairSplit>,
     /// Share of records that got a label.
     pub answered_share: f64,
     /// Accuracy of these labels.
     pub answered_accuracy: Option<f64>,
+}
+
+/// AUROC over some of the pairs of a pathogenic and a benign record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PairFigure {
+    /// Such pairs.
+    pub pairs: u64,
+    /// Share of them in the right order, ties counted half; `None` without a pair.
+    pub auroc: Option<f64>,
+}
+
+/// The pairs behind an AUROC, by whether both records lie in one gene: only within a gene does the order say
+/// something about the variants; between genes, knowing which genes are often hit is enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PairSplit {
+    /// Both in one gene.
+    pub within: PairFigure,
+    /// In two genes.
+    pub between: PairFigure,
+}
+
+impl PairSplit {
+    fn of(records: &[&Scored]) -> Option<Self> {
+        let mut genes: BTreeMap<&str, Vec<&Scored>> = BTreeMap::new();
+        for r in records {
+            genes.entry(&r.gene).or_default().push(r);
+        }
+        let (all, all_right) = pairs(records);
+        let (within, right) = genes
+            .values()
+            .map(|g| pairs(g))
+            .fold((0, 0.0), |(n, right), (more, right_too)| (n + more, right + right_too));
+        let figure =
+            |pairs: u64, right: f64| PairFigure { pairs, auroc: (pairs > 0).then(|| right / pairs as f64) };
+        (all > 0)
+            .then(|| Self { within: figure(within, right), between: figure(all - within, all_right - right) })
+    }
+}
+
+/// Pairs of a pathogenic and a benign record, and how many of them are in the right order.
+fn pairs(records: &[&Scored]) -> (u64, f64) {
+    let positives = records.iter().filter(|r| r.pathogenic).count();
+    let pairs = (positives * (records.len() - positives)) as u64;
+    (pairs, own_auroc(records).map_or(0.0, |auroc| auroc * pairs as f64))
+}
+
+fn own_auroc(records: &[&Scored]) -> Option<f64> {
+    let (p, l): (Vec<f64>, Vec<bool>) = records.iter().map(|r| (r.probability, r.pathogenic)).unzip();
+    auroc(&p, &l)
+}
+
+/// AUROC of every gene with [`MIN_CLASS`] records or more of both classes.
+fn by_gene(records: &[&Scored]) -> BTreeMap<String, f64> {
+    let mut genes: BTreeMap<&str, Vec<&Scored>> = BTreeMap::new();
+    for r in records {
+        genes.entry(&r.gene).or_default().push(r);
+    }
+    let enough = |records: &[&Scored]| {
+        let positives = records.iter().filter(|r| r.pathogenic).count();
+        positives.min(records.len() - positives) >= MIN_CLASS
+    };
+    let known = genes.into_iter().filter(|(_, r)| enough(r));
+    known.filter_map(|(gene, r)| Some((gene.to_owned(), own_auroc(&r)?))).collect()
 }
 
 const NAMES: [&str; 7] = ["auroc", "aupr", "mcc", "sensitivity", "specificity", "accuracy", "ece"];
@@ -115,21 +182,10 @@ pub fn describe(records: &[Scored], floors: &[String], resamples: usize, seed: u
     let missense: Vec<&Scored> =
         records.iter().filter(|r| r.consequence.starts_with("missense_variant")).collect();
     let mut by_consequence: BTreeMap<&str, Vec<&Scored>> = BTreeMap::new();
-    let mut by_gene: BTreeMap<&str, Vec<&Scored>> = BTreeMap::new();
     for r in records {
         by_consequence.entry(&r.consequence).or_default().push(r);
-        by_gene.entry(&r.gene).or_default().push(r);
     }
-    let gene_auroc = |records: &[&Scored]| {
-        let positives = records.iter().filter(|r| r.pathogenic).count();
-        if positives.min(records.len() - positives) < MIN_CLASS {
-            return None;
-        }
-        let (p, l): (Vec<f64>, Vec<bool>) = records.iter().map(|r| (r.probability, r.pathogenic)).unzip();
-        auroc(&p, &l)
-    };
-    let by_gene: BTreeMap<String, f64> =
-        by_gene.iter().filter_map(|(g, r)| Some(((*g).to_owned(), gene_auroc(r)?))).collect();
+    let genes = by_gene(&every);
     let answered: Vec<&Scored> = records.iter().filter(|r| r.answered).collect();
     let right = answered.iter().filter(|r| (r.probability > THRESHOLD) == r.pathogenic).count();
     ModeReport {
@@ -139,8 +195,10 @@ pub fn describe(records: &[Scored], floors: &[String], resamples: usize, seed: u
             .iter()
             .map(|(c, r)| ((*c).to_owned(), group(r, &[], 0, seed)))
             .collect(),
-        gene_macro_auroc: (!by_gene.is_empty()).then(|| by_gene.values().sum::<f64>() / by_gene.len() as f64),
-        by_gene,
+        gene_macro_auroc: (!genes.is_empty()).then(|| genes.values().sum::<f64>() / genes.len() as f64),
+        by_gene: genes,
+        missense_by_gene: by_gene(&missense),
+        missense_pairs: PairSplit::of(&missense),
         answered_share: answered.len() as f64 / records.len().max(1) as f64,
         answered_accuracy: (!answered.is_empty()).then(|| right as f64 / answered.len() as f64),
     }
@@ -180,6 +238,39 @@ mod tests {
         assert_eq!(report.overall.figures["accuracy"].value, 0.75);
         assert_eq!((report.answered_share, report.answered_accuracy), (0.75, Some(2.0 / 3.0)));
         assert!(report.by_gene.is_empty() && report.gene_macro_auroc.is_none());
+    }
+
+    #[test]
+    fn missense_pairs_are_told_apart_by_gene() {
+        // Within `a` one of two is right, within `b` the tie counts half.
+        let records = [
+            record("a", "missense_variant", true, 0.9),
+            record("a", "missense_variant", true, 0.7),
+            record("a", "missense_variant", false, 0.8),
+            record("b", "missense_variant", false, 0.2),
+            record("b", "missense_variant", true, 0.2),
+            record("b", "synonymous_variant", true, 0.0),
+        ];
+        let split = describe(&records, &[], 10, 1).missense_pairs.unwrap();
+        assert_eq!(split.within, PairFigure { pairs: 3, auroc: Some(0.5) });
+        // 0.9 and 0.7 over 0.2; 0.2 under 0.8.
+        assert_eq!(split.between.pairs, 3);
+        assert!((split.between.auroc.unwrap() - 2.0 / 3.0).abs() < 1e-12);
+        assert_eq!(describe(&records[5..], &[], 10, 1).missense_pairs, None);
+    }
+
+    #[test]
+    fn missense_is_counted_by_gene_where_both_classes_are_many() {
+        let mut records = Vec::new();
+        for i in 0..5 {
+            records.push(record("a", "missense_variant", true, 0.5 + f64::from(i) / 100.0));
+            records.push(record("a", "missense_variant", false, 0.4));
+            records.push(record("a", "stop_gained", true, 0.1));
+            records.push(record("b", "missense_variant", true, 0.9));
+        }
+        let report = describe(&records, &[], 10, 1);
+        assert_eq!(report.missense_by_gene, BTreeMap::from([("a".to_owned(), 1.0)]));
+        assert_eq!(report.by_gene["a"], 0.5);
     }
 
     #[test]

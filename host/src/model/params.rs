@@ -10,7 +10,11 @@ use super::ModelConfig;
 
 /// Every trainable tensor under its Hugging Face BERT name, f32 on the CPU.
 #[derive(Clone, Debug)]
-pub struct Params(BTreeMap<String, Var>);
+pub struct Params {
+    vars: BTreeMap<String, Var>,
+    /// What a model reads: the variables, or the same storage without them.
+    tensors: BTreeMap<String, Tensor>,
+}
 
 /// Names and shapes of the encoder and both heads.
 fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
@@ -55,6 +59,19 @@ fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
 }
 
 impl Params {
+    fn of(vars: BTreeMap<String, Var>) -> Self {
+        let tensors = vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
+        Self { vars, tensors }
+    }
+
+    /// The same values for a model that is only run: no graph is built, so that every intermediate is freed as
+    /// soon as it is read.
+    #[must_use]
+    pub fn frozen(&self) -> Self {
+        let tensors = self.tensors.iter().map(|(n, t)| (n.clone(), t.detach())).collect();
+        Self { vars: self.vars.clone(), tensors }
+    }
+
     /// New weights: normal with the configured deviation, layer norms at one, biases at zero.
     ///
     /// # Errors
@@ -73,7 +90,7 @@ impl Params {
             };
             vars.insert(name, Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu)?)?);
         }
-        Ok(Self(vars))
+        Ok(Self::of(vars))
     }
 
     /// Reads `model.safetensors`; what the file lacks (a head, after pretraining) starts anew.
@@ -83,7 +100,7 @@ impl Params {
     pub fn read(path: &Path, config: &ModelConfig, seed: u64) -> Result<Self> {
         let params = Self::new(config, seed)?;
         for (name, tensor) in candle_core::safetensors::load(path, &Device::Cpu)? {
-            let Some(var) = params.0.get(&name) else {
+            let Some(var) = params.vars.get(&name) else {
                 bail!("{name}: got a tensor that the model does not have")
             };
             if var.dims() != tensor.dims() {
@@ -100,7 +117,7 @@ impl Params {
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let tensors: std::collections::HashMap<String, Tensor> =
-            self.0.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
+            self.vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
         candle_core::safetensors::save(&tensors, path)
     }
 
@@ -110,7 +127,7 @@ impl Params {
     /// No memory.
     pub fn snapshot(&self) -> Result<Self> {
         let copy = |(n, v): (&String, &Var)| Ok((n.clone(), Var::from_tensor(&v.as_tensor().copy()?)?));
-        Ok(Self(self.0.iter().map(copy).collect::<Result<_>>()?))
+        Ok(Self::of(self.vars.iter().map(copy).collect::<Result<_>>()?))
     }
 
     /// The tensor of a name.
@@ -118,20 +135,15 @@ impl Params {
     /// # Errors
     /// No such name.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
-        match self.0.get(name) {
-            Some(var) => Ok(var.as_tensor()),
+        match self.tensors.get(name) {
+            Some(tensor) => Ok(tensor),
             None => bail!("the model has no tensor {name}"),
         }
     }
 
     /// Names and variables, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
-        self.0.iter().map(|(n, v)| (n.as_str(), v))
-    }
-
-    /// Number of trained numbers.
-    pub fn count(&self) -> usize {
-        self.0.values().map(|v| v.elem_count()).sum()
+        self.vars.iter().map(|(n, v)| (n.as_str(), v))
     }
 }
 

@@ -1,0 +1,232 @@
+//! The chain of stages: what each is made from, what it leaves, and whether that still holds. A stage starts
+//! only where every one before it is done for the same recipe and the same files, so that nothing is ever
+//! trained, calibrated or bundled from what an older recipe left behind.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::Stage;
+use crate::{Error, Result, data::Encoding, files, stage::StageRecord};
+
+/// A stage that leaves files in the output folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    Prepare,
+    Pretrain,
+    Finetune,
+    Calibrate,
+    Export,
+}
+
+const DATASET: (&str, &str) = ("dataset", "dataset.bin");
+const MODEL: (&str, &str) = ("model", "best/model.safetensors");
+
+impl Link {
+    /// In the order in which they run.
+    const ALL: [Self; 5] = [Self::Prepare, Self::Pretrain, Self::Finetune, Self::Calibrate, Self::Export];
+
+    /// The name of the command.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Pretrain => "pretrain",
+            Self::Finetune => "finetune",
+            Self::Calibrate => "calibrate",
+            Self::Export => "export",
+        }
+    }
+
+    /// Files of the output folder that it is made from, by role.
+    const fn reads(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Prepare => &[],
+            Self::Pretrain => &[DATASET],
+            Self::Finetune => &[DATASET, ("pretrained", "pretrained/model.safetensors")],
+            Self::Calibrate => &[DATASET, MODEL],
+            Self::Export => &[DATASET, MODEL, ("ranges", "ranges.json")],
+        }
+    }
+
+    /// Files that it leaves there.
+    const fn leaves(self) -> &'static [&'static str] {
+        match self {
+            Self::Prepare => &["dataset.bin"],
+            Self::Pretrain => &[
+                "pretrained/model.safetensors",
+                "pretrained/config.json",
+                "pretrained/tokenizer.json",
+                "pretrained/window.json",
+            ],
+            Self::Finetune => {
+                &["best/model.safetensors", "best/config.json", "best/tokenizer.json", "best/window.json"]
+            }
+            Self::Calibrate => &["probability.json", "ranges.json"],
+            Self::Export => &["fp32.onnx", "int8.onnx", "export.json", "calibration.json"],
+        }
+    }
+}
+
+impl Stage {
+    /// Digests of everything that a stage is made from, as it is now.
+    pub(crate) fn made_from(&self, link: Link) -> Result<BTreeMap<String, String>> {
+        let r = &self.recipe;
+        let part = match link {
+            Link::Prepare => r.digest_of(&(&r.data.keep_one_in, r.data.generated_genes)),
+            Link::Pretrain => r.digest_of(&(&r.pretrain, &r.model)),
+            Link::Finetune => r.digest_of(&(&r.finetune, &r.model)),
+            // Ranges are measured on batches as training draws them.
+            Link::Calibrate => r.digest_of(&(&r.calibrate, r.finetune.batch, r.finetune.augment)),
+            Link::Export => r.digest_of(&(&r.export, r.calibrate.range_records)),
+        };
+        let mut all = BTreeMap::from([("recipe".to_owned(), part)]);
+        if link == Link::Prepare {
+            let encoding = Encoding::of(&r.window);
+            all.insert("encoding".into(), encoding.version.to_string());
+            all.insert("features".into(), encoding.features_sha256);
+            let sources = self.sources();
+            for (role, path) in [("fasta", sources.fasta), ("gff3", sources.gff3), ("vcf", sources.vcf)] {
+                all.insert(role.into(), files::sha256(&path)?);
+            }
+        }
+        for (role, name) in link.reads() {
+            all.insert((*role).to_owned(), files::sha256(&self.run.at(name))?);
+        }
+        Ok(all)
+    }
+
+    /// Why a stage is not done for this recipe and these files; `None` where it is.
+    pub(crate) fn undone(&self, link: Link) -> Result<Option<String>> {
+        let Some(record) = self.run.record(link.name()) else {
+            return Ok(Some("it has not ended".into()));
+        };
+        let now = self.made_from(link)?;
+        let other = |role: &&String| record.inputs.get(*role) != now.get(*role);
+        if let Some(role) = now.keys().chain(record.inputs.keys()).find(other) {
+            return Ok(Some(format!("its {role} is another one by now")));
+        }
+        for name in link.leaves() {
+            if record.outputs.get(*name) != digest(&self.run.at(name))?.as_ref() {
+                return Ok(Some(format!("{name} is not what it left")));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a stage has nothing to do; then says so.
+    pub(crate) fn done_before(&self, link: Link) -> Result<bool> {
+        let done = self.undone(link)?.is_none();
+        if done {
+            eprintln!("{}: done before", link.name());
+        }
+        Ok(done)
+    }
+
+    /// Refuses to let `asking` start unless every stage before it is done; one that is no stage comes last.
+    pub(crate) fn require_before(&self, asking: &'static str) -> Result<()> {
+        for link in Link::ALL.into_iter().take_while(|link| link.name() != asking) {
+            if let Some(reason) = self.undone(link)? {
+                return Err(Error::Undone { stage: asking, needs: link.name(), reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that a stage ended.
+    pub(crate) fn finish(
+        &self,
+        link: Link,
+        inputs: BTreeMap<String, String>,
+        figures: BTreeMap<String, f64>,
+    ) -> Result<()> {
+        let digest_of = |name: &&str| Ok(((*name).to_owned(), files::sha256(&self.run.at(name))?));
+        let outputs = link.leaves().iter().map(digest_of).collect::<Result<_>>()?;
+        self.run.finish(link.name(), &StageRecord { inputs, outputs, figures })
+    }
+}
+
+/// SHA-256 of a file; `None` without one.
+fn digest(path: &Path) -> Result<Option<String>> {
+    path.exists().then(|| files::sha256(path)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{Recipe, stage::Run};
+
+    /// A folder in which every stage is done, without any training.
+    fn done(folder: &Path) -> Stage {
+        let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/smoke.toml");
+        let stage = Stage {
+            recipe: Recipe::read(&recipe).unwrap(),
+            run: Run::open(folder).unwrap(),
+            onnxruntime: None,
+        };
+        let sources = stage.sources();
+        for path in [sources.fasta, sources.gff3, sources.vcf] {
+            files::write_atomically(&path, b"source").unwrap();
+        }
+        for link in Link::ALL {
+            let inputs = stage.made_from(link).unwrap();
+            for name in link.leaves() {
+                files::write_atomically(&stage.run.at(name), name.as_bytes()).unwrap();
+            }
+            stage.finish(link, inputs, BTreeMap::new()).unwrap();
+        }
+        stage
+    }
+
+    fn refusal(stage: &Stage) -> String {
+        stage.require_before("bundle create").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_another_recipe_left_is_never_bundled() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut stage = done(folder.path());
+        stage.require_before("bundle create").unwrap();
+        stage.recipe.finetune.epochs += 1;
+        assert!(refusal(&stage).contains("run locus finetune"), "{}", refusal(&stage));
+        stage.require_before("finetune").unwrap();
+        stage.recipe.finetune.epochs -= 1;
+        stage.recipe.pretrain.steps += 1;
+        assert!(refusal(&stage).contains("run locus pretrain"), "{}", refusal(&stage));
+        stage.recipe.pretrain.steps -= 1;
+        stage.recipe.seed += 1;
+        assert!(refusal(&stage).contains("run locus prepare"), "{}", refusal(&stage));
+    }
+
+    #[test]
+    fn files_that_changed_since_undo_the_stages_that_read_or_left_them() {
+        for (name, needs) in [
+            ("panel/panel.fa", "prepare"),
+            ("dataset.bin", "prepare"),
+            ("pretrained/config.json", "pretrain"),
+            ("best/model.safetensors", "finetune"),
+            ("ranges.json", "calibrate"),
+            ("fp32.onnx", "export"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let stage = done(folder.path());
+            fs::write(stage.run.at(name), b"cut").unwrap();
+            assert!(refusal(&stage).contains(&format!("run locus {needs}")), "{name}: {}", refusal(&stage));
+            if name != "panel/panel.fa" {
+                fs::remove_file(stage.run.at(name)).unwrap();
+                assert!(refusal(&stage).contains(&format!("run locus {needs}")), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_encoding_of_another_version_is_another_dataset() {
+        let folder = tempfile::tempdir().unwrap();
+        let stage = done(folder.path());
+        for role in ["encoding", "features"] {
+            let mut older = stage.made_from(Link::Prepare).unwrap();
+            older.insert(role.into(), "older".into());
+            stage.finish(Link::Prepare, older, BTreeMap::new()).unwrap();
+            assert!(refusal(&stage).contains(role), "{}", refusal(&stage));
+        }
+    }
+}

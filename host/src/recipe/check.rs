@@ -1,0 +1,171 @@
+//! What a recipe may say.
+
+use super::Recipe;
+use crate::{Error, Result};
+
+impl Recipe {
+    /// Refuses values with which a stage would fail, perhaps hours later, or do nothing.
+    pub(super) fn check(&self) -> Result<()> {
+        let wrong = |key: &str, got: String, expected: &str| {
+            Err(Error::Recipe { key: key.into(), got, expected: expected.into() })
+        };
+        let (w, m, p, f) = (&self.window, &self.model, &self.pretrain, &self.finetune);
+        let (c, e) = (&self.calibrate, &self.export);
+        for (key, count) in [
+            ("data.keep_one_in", self.data.keep_one_in),
+            ("data.generated_genes", self.data.generated_genes.unwrap_or(1)),
+            ("window.k", w.k),
+            ("window.stride", w.stride),
+            ("window.kmers", w.kmers),
+            ("model.hidden", m.hidden),
+            ("model.layers", m.layers),
+            ("model.heads", m.heads),
+            ("model.ffn", m.ffn),
+            ("pretrain.batch", p.batch),
+            ("finetune.epochs", f.epochs as usize),
+            ("finetune.batch", f.batch),
+            ("finetune.validations", f.validations as usize),
+            ("calibrate.range_records", c.range_records),
+            ("export.parity_windows", e.parity_windows),
+        ] {
+            if count == 0 {
+                return wrong(key, "0".into(), "1 or more");
+            }
+        }
+        for (key, value) in [
+            ("pretrain.learning_rate", p.learning_rate),
+            ("pretrain.clip", p.clip),
+            ("finetune.learning_rate", f.learning_rate),
+            ("finetune.clip", f.clip),
+            ("export.parity_tolerance", e.parity_tolerance),
+        ] {
+            if !value.is_finite() || value <= 0.0 {
+                return wrong(key, value.to_string(), "a number over 0");
+            }
+        }
+        for (key, value) in [
+            ("pretrain.weight_decay", p.weight_decay),
+            ("pretrain.track_dropout", p.track_dropout),
+            ("finetune.weight_decay", f.weight_decay),
+            ("finetune.augment.track_dropout", f.augment.track_dropout),
+            ("finetune.augment.crop_share", f.augment.crop_share),
+            ("export.int8_budget", e.int8_budget),
+        ] {
+            if !(0.0..=1.0).contains(&value) {
+                return wrong(key, value.to_string(), "a share from 0 to 1");
+            }
+        }
+        for (key, value) in [("pretrain.mask_share", p.mask_share), ("calibrate.prior", c.prior)] {
+            if value.is_nan() || value <= 0.0 || value >= 1.0 {
+                return wrong(key, value.to_string(), "a share between 0 and 1, neither of them");
+            }
+        }
+        let letters = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+        if self.name.is_empty() || !self.name.bytes().all(letters) {
+            return wrong("name", self.name.clone(), "letters, digits, hyphens and underscores");
+        }
+        if !semver_like(&self.version) {
+            return wrong("version", self.version.clone(), "a semantic version such as 1.0.0");
+        }
+        let ascending = w.buckets.windows(2).all(|b| b[0] < b[1]);
+        if !ascending || w.buckets.last().is_none_or(|&b| b < w.kmers.saturating_add(2)) {
+            let expected = "ascending lengths, the last at least window.kmers + 2";
+            return wrong("window.buckets", format!("{:?}", w.buckets), expected);
+        }
+        if w.crop_flank[0] > w.crop_flank[1] {
+            return wrong("window.crop_flank", format!("{:?}", w.crop_flank), "fewest, then most bases");
+        }
+        if !m.hidden.is_multiple_of(m.heads) {
+            return wrong("model.hidden", m.hidden.to_string(), "a width that model.heads divides");
+        }
+        if !(0.0..1.0).contains(&m.dropout) {
+            return wrong("model.dropout", m.dropout.to_string(), "from 0 to under 1");
+        }
+        if p.steps > 0 && p.warmup >= p.steps {
+            return wrong("pretrain.warmup", p.warmup.to_string(), "fewer than pretrain.steps");
+        }
+        if p.span[0] == 0 || p.span[0] > p.span[1] {
+            return wrong("pretrain.span", format!("{:?}", p.span), "shortest (1 or more), then longest");
+        }
+        if !(locus_engine::MIN_ANSWERED_ACCURACY..1.0).contains(&c.answered_accuracy) {
+            let expected = "from 0.9, under which a box does not answer, to under 1";
+            return wrong("calibrate.answered_accuracy", c.answered_accuracy.to_string(), expected);
+        }
+        if !u32::try_from(e.golden).is_ok_and(|n| locus_engine::bundle::GOLDEN_VECTORS.contains(&n)) {
+            return wrong("export.golden", e.golden.to_string(), "8 to 4,096, as a bundle may have");
+        }
+        Ok(())
+    }
+}
+
+/// Whether a text begins with three numbers as a semantic version does; the manifest checks the rest.
+fn semver_like(text: &str) -> bool {
+    let core = text.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<&str> = core.split('.').collect();
+    numbers.len() == 3 && numbers.iter().all(|n| n.parse::<u64>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    fn shipped(name: &str) -> String {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes");
+        fs::read_to_string(folder.join(name)).unwrap()
+    }
+
+    fn read(text: &str) -> Result<Recipe> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        Recipe::read(file.path())
+    }
+
+    #[test]
+    fn the_shipped_recipes_are_good_and_the_main_one_is_what_its_bundle_names() {
+        read(&shipped("smoke.toml")).unwrap();
+        let digest = read(&shipped("variant-effect.toml")).unwrap().digest();
+        assert_eq!(digest, "43325a12981cd0e3cdba64e6cdd3aefdc56370ac1e7b3c3bc06485a6845dcec9");
+    }
+
+    #[test]
+    fn what_cannot_be_is_named_by_its_key() {
+        // Key, the line that says it, and what it is changed to.
+        for (key, line, wrong) in [
+            ("name", "name = \"smoke\"", "name = \"a/b\""),
+            ("version", "version = \"0.0.1\"", "version = \"1\""),
+            ("window.stride", "stride = 1", "stride = 0"),
+            ("window.buckets", "buckets = [32, 64]", "buckets = [64, 32]"),
+            ("window.buckets", "buckets = [32, 64]", "buckets = [32, 62]"),
+            ("model.hidden", "hidden = 32", "hidden = 33"),
+            ("model.ffn", "ffn = 64", "ffn = 0"),
+            ("model.dropout", "dropout = 0.1\n", "dropout = 1.0\n"),
+            ("pretrain.warmup", "warmup = 10", "warmup = 40"),
+            ("pretrain.learning_rate", "learning_rate = 1e-3", "learning_rate = 0.0"),
+            ("pretrain.clip", "clip = 1.0", "clip = 0.0"),
+            ("pretrain.mask_share", "mask_share = 0.2", "mask_share = 0.0"),
+            ("pretrain.span", "span = [5, 9]", "span = [9, 5]"),
+            ("finetune.learning_rate", "learning_rate = 2e-3", "learning_rate = nan"),
+            ("finetune.validations", "validations = 1", "validations = 0"),
+            ("finetune.augment.crop_share", "crop_share = 0.08", "crop_share = 1.5"),
+            ("calibrate.prior", "prior = 0.35", "prior = 0.0"),
+            ("calibrate.prior", "prior = 0.35", "prior = 1.0"),
+            ("calibrate.answered_accuracy", "answered_accuracy = 0.90", "answered_accuracy = 0.5"),
+            ("export.golden", "golden = 32", "golden = 7"),
+        ] {
+            let recipe = shipped("smoke.toml");
+            assert!(recipe.contains(line), "{line}");
+            let error = read(&recipe.replacen(line, wrong, 1)).unwrap_err();
+            assert!(matches!(&error, Error::Recipe { key: got, .. } if got == key), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_shown_with_its_line() {
+        let text = shipped("smoke.toml").replacen("dropout = 0.1", "dropoot = 0.1", 1);
+        let line = text.lines().position(|l| l.starts_with("dropoot")).unwrap() + 1;
+        let error = read(&text).unwrap_err().to_string();
+        assert!(error.contains(&format!("line {line}")) && error.contains("dropoot"), "{error}");
+    }
+}
