@@ -137,7 +137,7 @@ async fn a_patients_sequence_is_found_nowhere_but_in_the_sealed_journal() {
     let alt = if sequence[at - 1] == b'A' { 'C' } else { 'A' };
     let length = sequence.len() as i64;
     // Repeated from memory for minutes, so it must be found: the search can find something.
-    let planted = format!("planted-{}", String::from_utf8(random_bases(24)).unwrap());
+    let planted = format!("planted-{}", hex::encode(random_bases(12)));
     let request = |id: &str| Request {
         id: Some(id.into()),
         sequence: Some(String::from_utf8(sequence.clone()).unwrap()),
