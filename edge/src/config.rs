@@ -197,6 +197,8 @@ pub struct Mqtt {
     pub session_expiry_s: u32,
     /// Requests taken before the first is acknowledged.
     pub receive_maximum: u16,
+    /// Whether a broker on another machine may be used although the box speaks no TLS to it.
+    pub without_tls: bool,
     /// User name at the site's broker.
     pub username: Option<String>,
     /// File with its password.
@@ -212,6 +214,7 @@ impl Default for Mqtt {
             group: "locus".into(),
             session_expiry_s: 300,
             receive_maximum: 64,
+            without_tls: false,
             username: None,
             password_file: None,
         }
@@ -395,6 +398,18 @@ impl Config {
                 "a loopback address: roles do not exist yet",
             ),
             (
+                self.mqtt.mode != MqttMode::External || loopback || self.mqtt.without_tls,
+                "mqtt.host",
+                self.mqtt.host.clone(),
+                "a loopback address: the box speaks no TLS to a broker, and whoever is on the way would read sequences and results; where the way is protected otherwise, say so with mqtt.without_tls = true",
+            ),
+            (
+                self.mqtt.password_file.is_none() || self.mqtt.username.is_some(),
+                "mqtt.password_file",
+                "a file without mqtt.username".into(),
+                "both, or neither",
+            ),
+            (
                 self.mqtt.mode != MqttMode::External || self.mqtt.port != 0,
                 "mqtt.port",
                 "0".into(),
@@ -444,6 +459,8 @@ mod tests {
             ("[http]\naddress = \"0.0.0.0\"\n", "http.address"),
             ("[mqtt]\nhost = \"10.0.0.1\"\n", "mqtt.host"),
             ("[mqtt]\nmode = \"external\"\nport = 0\n", "mqtt.port"),
+            ("[mqtt]\nmode = \"external\"\nhost = \"10.0.0.1\"\n", "mqtt.without_tls"),
+            ("[mqtt]\npassword_file = \"p\"\n", "mqtt.username"),
             ("[mqtt]\ngroup = \"a/b\"\n", "mqtt.group"),
             ("[limits]\nqueue_units = 0\n", "limits.queue_units"),
             ("[[serial]]\npath = \"/dev/ttyS0\"\nterminal = \"#\"\n", "serial.terminal"),
@@ -452,6 +469,10 @@ mod tests {
         ] {
             let error = parse(&format!("{SMALL}{extra}")).unwrap_err().to_string();
             assert!(error.contains(named) && error.contains("locusd.toml"), "{error}");
+        }
+        for said in ["host = \"localhost\"", "host = \"::1\"", "host = \"broker.ward\"\nwithout_tls = true"] {
+            let config = parse(&format!("{SMALL}[mqtt]\nmode = \"external\"\n{said}\n"));
+            assert!(config.is_ok(), "{said}: {config:?}");
         }
         assert!(parse(&SMALL.replace("\"s\"", "\"a+b\"")).is_err());
         assert!(parse(&format!("profile = \"none-such\"\n{SMALL}")).is_err());

@@ -1,8 +1,9 @@
 //! The local socket on which `locusctl` gives orders to a running daemon: one line of JSON each way.
 
 use std::{
+    fs::Permissions,
     io::{BufRead, BufReader, Write},
-    os::unix::net::UnixStream,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -24,6 +25,10 @@ use crate::{
 
 /// Longest order, in bytes.
 const MAX_ORDER_BYTES: u64 = 16 << 10;
+/// Time to send an order.
+const ORDER: Duration = Duration::from_secs(10);
+/// Pause after a connection that could not be taken, such as for want of files.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Longest time of a flash: engines are built on the device.
 const PATIENCE: Duration = Duration::from_secs(1_800);
 
@@ -59,14 +64,23 @@ pub fn listen(
     let path = state.control_socket();
     let _ = std::fs::remove_file(&path);
     let listener = UnixListener::bind(&path)?;
+    // Whoever may write to it may change the model.
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
     let flasher = Arc::new(Mutex::new(flasher));
     tokio::spawn(async move {
         loop {
-            tokio::select! {
+            let accepted = tokio::select! {
                 () = stop.cancelled() => break,
-                Ok((stream, _)) = listener.accept() => {
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
                     let (flasher, health) = (Arc::clone(&flasher), Arc::clone(&health));
                     tokio::spawn(serve(stream, flasher, health));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "an order could not be taken");
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         }
@@ -78,8 +92,8 @@ pub fn listen(
 async fn serve(stream: tokio::net::UnixStream, flasher: Arc<Mutex<Flasher>>, health: Arc<Health>) {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
-    let read = tokio::io::BufReader::new(reader.take(MAX_ORDER_BYTES)).read_line(&mut line).await;
-    if read.is_err() {
+    let mut reader = tokio::io::BufReader::new(reader.take(MAX_ORDER_BYTES));
+    if !matches!(tokio::time::timeout(ORDER, reader.read_line(&mut line)).await, Ok(Ok(_))) {
         return;
     }
     let reply = match serde_json::from_str(&line) {

@@ -3,11 +3,12 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use locus_genome::ReadError;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -19,7 +20,7 @@ use crate::{
     clock::SystemClock,
     config::{Config, MqttMode},
     control,
-    flashing::{FlashError, Flasher},
+    flashing::{self, FlashError, Flasher},
     health::{self, Health},
     journal::{Journal, JournalConfig, JournalError, Recovery, Rotation},
     keys::{self, IndexKey, KeyError, Recipient},
@@ -80,22 +81,41 @@ pub fn seal_memory() -> std::io::Result<()> {
     Ok(())
 }
 
+fn recipients(config: &Config) -> Result<Vec<Recipient>, KeyError> {
+    let mut recipients = Vec::new();
+    for path in &config.journal.recipients {
+        recipients.extend(Recipient::read_all(&OsVfs, path)?);
+    }
+    Ok(recipients)
+}
+
+/// Reads what a configuration names, as far as that changes nothing and takes no time: keys, recipients, the words
+/// for engines, the broker's password.
+///
+/// # Errors
+/// What the daemon would end with.
+pub fn check(config: &Config) -> Result<(), DaemonError> {
+    flashing::check(config)?;
+    recipients(config)?;
+    if config.mqtt.mode != MqttMode::Off {
+        let link = mqtt::Link::new(config, config.mqtt.host.clone(), config.mqtt.port);
+        mqtt::options(&link, &config.mqtt).map_err(DaemonError::Transport)?;
+    }
+    Ok(())
+}
+
 /// Opens the journal of a box with its keys.
 fn open_journal(
     config: &Config,
     state: &StateDir,
     accept_damage: bool,
 ) -> Result<(Journal, Recovery), DaemonError> {
-    let mut recipients = Vec::new();
-    for path in &config.journal.recipients {
-        recipients.extend(Recipient::read_all(&OsVfs, path)?);
-    }
     let journal = JournalConfig {
         vfs: Arc::new(OsVfs),
         clock: Arc::new(SystemClock::new()),
         device_key: keys::load_or_create_device_key(&OsVfs, &state.device_key())?,
         index_key: IndexKey::load_or_create(&OsVfs, &state.index_key())?,
-        recipients,
+        recipients: recipients(config)?,
         rotation: Rotation {
             records: config.journal.rotate_records,
             bytes: config.journal.rotate_bytes,
@@ -119,7 +139,11 @@ pub async fn run(
     let mut terminate = signal(SignalKind::terminate()).map_err(io("signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("signals"))?;
     let state = StateDir::new(&config.state);
-    let mut flasher = Flasher::open(&config)?;
+    let flasher = Flasher::open(&config)?;
+    let genome = match &config.reference {
+        Some(reference) => Some(Genome::open(&reference.fasta, &reference.gff, &reference.assembly)?),
+        None => None,
+    };
     let (journal, recovery) = open_journal(&config, &state, accept_damage)?;
     if !recovery.clean {
         tracing::warn!(
@@ -127,11 +151,8 @@ pub async fn run(
             "the journal was not closed properly; everything answered is there"
         );
     }
-    let genome = match &config.reference {
-        Some(reference) => Some(Genome::open(&reference.fasta, &reference.gff, &reference.assembly)?),
-        None => None,
-    };
     let (fatal, mut failed) = watch::channel(None);
+    let tell = fatal.clone();
     let metrics = health::install_metrics();
     let (pipeline, threads) = Pipeline::start(PipelineConfig {
         box_name: config.r#box.clone(),
@@ -140,46 +161,33 @@ pub async fn run(
         index_key: IndexKey::load_or_create(&OsVfs, &state.index_key())?,
         journal,
         on_fatal: Box::new(move |reason| {
-            fatal.send_replace(Some(reason));
+            tell.send_replace(Some(reason));
         }),
     })
     .map_err(io("starting threads"))?;
-    let booted = flasher.boot(&pipeline)?;
-    let mut running = Running::start(&config, &state, &pipeline).await?;
-    let health = Arc::new(Health {
-        pipeline: pipeline.clone(),
-        state: state.clone(),
-        site: config.site.clone(),
-        box_name: config.r#box.clone(),
-        started: Instant::now(),
-        recovery,
-        link: running.link.clone(),
-        notices: Mutex::new(booted),
-        metrics,
-    });
-    if config.http.enabled {
-        let listener = http::start(&config.http, &state, &config.r#box, Arc::clone(&health)).await;
-        running.http = Some(listener.map_err(DaemonError::Transport)?);
-    }
-    let endpoints = running.endpoints(&config);
-    endpoints.write(&state).map_err(io("writing run/endpoints.json"))?;
-    control::listen(&state, flasher, Arc::clone(&health), running.stop.clone())
-        .map_err(io("control socket"))?;
-    ready(&endpoints);
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-
-    let reason = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        Ok(reason) = failed.wait_for(Option::is_some) => reason.clone(),
+    // From here on the journal is in use: whatever fails, it is closed.
+    let mut running = Running::new(fatal);
+    let ended = match running.start(&config, &state, &pipeline, flasher, recovery, metrics).await {
+        Err(error) => Err(error),
+        Ok(endpoints) => {
+            ready(&endpoints);
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+            Ok(tokio::select! {
+                _ = terminate.recv() => None,
+                _ = interrupt.recv() => None,
+                Ok(reason) = failed.wait_for(Option::is_some) => reason.clone(),
+                Some(_) = running.tasks.join_next() => Some("a transport ended by a defect".to_owned()),
+            })
+        }
     };
     tracing::info!("stopping");
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     pipeline.drain().await;
     running.stop().await;
-    drop(health);
     let _ = std::fs::remove_file(state.endpoints());
-    join(pipeline, threads).await?;
+    let joined = join(pipeline, threads).await;
+    let reason = ended?;
+    joined?;
     let reason = reason.or_else(|| failed.borrow().clone());
     reason.map_or(Ok(()), |reason| Err(DaemonError::Fatal(reason)))
 }
@@ -193,6 +201,7 @@ async fn join(pipeline: Pipeline, threads: Threads) -> Result<(), DaemonError> {
 /// Every transport that runs.
 struct Running {
     stop: CancellationToken,
+    fatal: watch::Sender<Option<String>>,
     tasks: JoinSet<()>,
     broker: Option<broker::Embedded>,
     http: Option<http::Listener>,
@@ -200,19 +209,55 @@ struct Running {
 }
 
 impl Running {
-    async fn start(config: &Config, state: &StateDir, pipeline: &Pipeline) -> Result<Self, DaemonError> {
+    fn new(fatal: watch::Sender<Option<String>>) -> Self {
+        let (stop, tasks) = (CancellationToken::new(), JoinSet::new());
+        Self { stop, fatal, tasks, broker: None, http: None, link: None }
+    }
+
+    async fn start(
+        &mut self,
+        config: &Config,
+        state: &StateDir,
+        pipeline: &Pipeline,
+        mut flasher: Flasher,
+        recovery: Recovery,
+        metrics: Option<PrometheusHandle>,
+    ) -> Result<Endpoints, DaemonError> {
+        let booted = flasher.boot(pipeline)?;
+        if let Some(notice) = pipeline.notice() {
+            tracing::error!("{notice}");
+        }
         std::fs::create_dir_all(state.endpoints().parent().unwrap_or(&PathBuf::from(".")))
             .map_err(io("making the run folder"))?;
-        let stop = CancellationToken::new();
-        let mut running = Self { stop, tasks: JoinSet::new(), broker: None, http: None, link: None };
         if config.mqtt.mode != MqttMode::Off {
-            running.start_mqtt(config, pipeline).await?;
+            self.start_mqtt(config, pipeline).await?;
         }
         for line in &config.serial {
-            let (pipeline, line, stop) = (pipeline.clone(), line.clone(), running.stop.clone());
-            running.tasks.spawn(serial::run(pipeline, line, stop));
+            let (pipeline, line, stop) = (pipeline.clone(), line.clone(), self.stop.clone());
+            self.tasks.spawn(serial::run(pipeline, line, stop));
         }
-        Ok(running)
+        if let Some(metrics) = metrics.clone() {
+            self.tasks.spawn(health::keep_metrics(metrics, self.stop.clone()));
+        }
+        let health = Arc::new(Health {
+            pipeline: pipeline.clone(),
+            state: state.clone(),
+            site: config.site.clone(),
+            box_name: config.r#box.clone(),
+            started: Instant::now(),
+            recovery,
+            link: self.link.clone(),
+            notices: Mutex::new(booted),
+            metrics,
+        });
+        if config.http.enabled {
+            let listener = http::start(&config.http, state, &config.r#box, Arc::clone(&health)).await;
+            self.http = Some(listener.map_err(DaemonError::Transport)?);
+        }
+        let endpoints = self.endpoints(config);
+        endpoints.write(state).map_err(io("writing run/endpoints.json"))?;
+        control::listen(state, flasher, health, self.stop.clone()).map_err(io("control socket"))?;
+        Ok(endpoints)
     }
 
     async fn start_mqtt(&mut self, config: &Config, pipeline: &Pipeline) -> Result<(), DaemonError> {
@@ -223,25 +268,19 @@ impl Running {
             } else {
                 host.parse().map_err(|_| DaemonError::Transport(format!("mqtt.host {host} is no address")))?
             };
-            let broker =
-                broker::start(SocketAddr::new(address, port)).await.map_err(DaemonError::Transport)?;
+            let fatal = self.fatal.clone();
+            let ended = move |reason| {
+                fatal.send_replace(Some(reason));
+            };
+            let broker = broker::start(SocketAddr::new(address, port), ended).await;
+            let broker = broker.map_err(DaemonError::Transport)?;
             (host, port) = (broker.address.ip().to_string(), broker.address.port());
             self.broker = Some(broker);
         }
-        let link = mqtt::Link {
-            site: config.site.clone(),
-            box_name: config.r#box.clone(),
-            host,
-            port,
-            connected: Arc::new(AtomicBool::new(false)),
-        };
-        let (pipeline, told, mqtt, stop) =
-            (pipeline.clone(), link.clone(), config.mqtt.clone(), self.stop.clone());
-        self.tasks.spawn(async move {
-            if let Err(error) = mqtt::run(pipeline, told, mqtt, stop).await {
-                tracing::error!(%error, "MQTT cannot start");
-            }
-        });
+        let link = mqtt::Link::new(config, host, port);
+        let options = mqtt::options(&link, &config.mqtt).map_err(DaemonError::Transport)?;
+        let (group, stop) = (config.mqtt.group.clone(), self.stop.clone());
+        self.tasks.spawn(mqtt::run(pipeline.clone(), link.clone(), options, group, stop));
         let waited = Instant::now();
         while !link.connected.load(std::sync::atomic::Ordering::Acquire) && waited.elapsed() < BROKER_WAIT {
             tokio::time::sleep(Duration::from_millis(2)).await;

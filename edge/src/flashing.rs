@@ -155,6 +155,16 @@ fn options_of(config: &Config, state: &StateDir) -> Result<LoadOptions, FlashErr
     })
 }
 
+/// Whether keys and engine settings of a configuration can be used.
+///
+/// # Errors
+/// As [`Flasher::open`], which takes the slots as well.
+pub fn check(config: &Config) -> Result<(), FlashError> {
+    trust_of(config)?;
+    config.device_profile()?;
+    options_of(config, &StateDir::new(&config.state)).map(drop)
+}
+
 impl Flasher {
     /// Takes the slots; one process at a time.
     ///

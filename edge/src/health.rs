@@ -2,19 +2,24 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use locus_engine::Skipped;
 use locus_firmware_config::message::ModelInfo;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::{journal::Recovery, pipeline::Pipeline, state::StateDir, transport::mqtt::Link};
 
 /// Borders of the latency histograms, in seconds.
 const SECONDS: [f64; 16] =
     [2e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7.5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 10.0];
+/// Borders of the histogram of rows in one run.
+const ROWS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+/// How often measurements are folded into their histograms; until then each takes its place in memory.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Everything that is shown of a running box.
 #[derive(Debug)]
@@ -36,7 +41,7 @@ pub struct Health {
 pub struct Report {
     /// Whether requests are answered.
     pub ready: bool,
-    /// `ok`, `no_model` or `journal_failed`.
+    /// `ok`, `no_model`, or why the box stops: `journal_failed` or `engine_failed`.
     pub status: &'static str,
     /// Version of the daemon.
     pub version: &'static str,
@@ -94,14 +99,29 @@ pub struct JournalReport {
 
 /// Installs the process's metrics.
 pub(crate) fn install_metrics() -> Option<PrometheusHandle> {
-    let handle = PrometheusBuilder::new().set_buckets(&SECONDS).ok()?.install_recorder().ok()?;
-    Some(handle)
+    recorder().and_then(PrometheusBuilder::install_recorder).ok()
+}
+
+fn recorder() -> Result<PrometheusBuilder, BuildError> {
+    PrometheusBuilder::new()
+        .set_buckets(&SECONDS)?
+        .set_buckets_for_metric(Matcher::Full("locus_batch_rows".into()), &ROWS)
+}
+
+/// Keeps the measurements small, whether anybody reads them or not.
+pub(crate) async fn keep_metrics(metrics: PrometheusHandle, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(UPKEEP) => metrics.run_upkeep(),
+        }
+    }
 }
 
 impl Health {
     /// Whether a request would be answered now.
     pub fn ready(&self) -> bool {
-        self.pipeline.active().is_some() && !self.pipeline.failed()
+        self.pipeline.active().is_some() && self.pipeline.failed().is_none()
     }
 
     /// Everything.
@@ -111,10 +131,10 @@ impl Health {
         let (records, _) = self.pipeline.journal().head();
         Report {
             ready: self.ready(),
-            status: match &active {
-                _ if self.pipeline.failed() => "journal_failed",
-                None => "no_model",
-                Some(_) => "ok",
+            status: match (self.pipeline.failed(), &active) {
+                (Some(code), _) => code.as_str(),
+                (None, None) => "no_model",
+                (None, Some(_)) => "ok",
             },
             version: env!("CARGO_PKG_VERSION"),
             site: self.site.clone(),
@@ -141,7 +161,10 @@ impl Health {
                 .link
                 .as_ref()
                 .map(|link| link.connected.load(std::sync::atomic::Ordering::Acquire)),
-            notices: self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            notices: {
+                let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                notices.into_iter().chain(self.pipeline.notice()).collect()
+            },
         }
     }
 

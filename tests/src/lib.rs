@@ -3,6 +3,7 @@
 mod demo;
 mod models;
 mod mosquitto;
+mod python;
 mod rig;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 pub use demo::{Fact, Facts, facts};
 pub use models::variation;
 pub use mosquitto::{Mosquitto, free_port};
+pub use python::python;
 pub use rig::{Daemon, Rig, onnxruntime, program};
 
 /// The project's root folder.

@@ -8,13 +8,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 /// A running mosquitto with `set_tcp_nodelay true`, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Mosquitto(Child);
 
+/// Ports to try: between finding a free one and listening on it another program may take it.
+const PORTS: u32 = 5;
+
 impl Mosquitto {
+    /// Starts one on a free port, which it gives as well.
+    ///
+    /// # Errors
+    /// It does not listen.
+    pub fn start_anywhere(program: &Path, folder: &Path) -> Result<(Self, u16)> {
+        for _ in 1..PORTS {
+            let port = free_port();
+            if let Ok(broker) = Self::start(program, folder, port) {
+                return Ok((broker, port));
+            }
+        }
+        let port = free_port();
+        Ok((Self::start(program, folder, port)?, port))
+    }
+
     /// Starts one on a port of loopback; its configuration lies in `folder`.
     ///
     /// # Errors
@@ -27,11 +45,15 @@ impl Mosquitto {
         )?;
         let mut command = Command::new(program);
         command.arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
-        let broker = Self(command.spawn()?);
+        let mut broker = Self(command.spawn()?);
         let started = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             ensure!(started.elapsed() < Duration::from_secs(20), "mosquitto does not listen on {port}");
             std::thread::sleep(Duration::from_millis(10));
+        }
+        // What answers may be another program, which took the port first.
+        if let Some(status) = broker.0.try_wait()? {
+            bail!("mosquitto ended with {status}: port {port} is taken");
         }
         Ok(broker)
     }

@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::mpsc,
     time::Duration,
 };
 
@@ -20,6 +21,9 @@ use crate::root;
 
 /// Site of every box here.
 const SITE: &str = "ward";
+
+/// Time in which a program says its first line.
+const FIRST_LINE: Duration = Duration::from_secs(60);
 
 /// The ONNX Runtime library that the programs here load; without one they run on tract.
 pub fn onnxruntime() -> Option<PathBuf> {
@@ -165,10 +169,19 @@ impl Rig {
     /// # Errors
     /// It does not come up.
     pub fn start(&self) -> Result<Daemon> {
+        self.start_with(&[])
+    }
+
+    /// As [`Rig::start`], with variables of the environment.
+    ///
+    /// # Errors
+    /// As [`Rig::start`].
+    pub fn start_with(&self, environment: &[(&str, &str)]) -> Result<Daemon> {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.path("locusd.log"))?;
         let mut child = program("locusd")
             .arg("--config")
             .arg(self.config())
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()?;
@@ -209,10 +222,21 @@ impl Drop for Rig {
     }
 }
 
+/// The first line of a program; one that says nothing in time is ended.
 fn first_line(child: &mut Child) -> Result<String> {
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
-    Ok(line.trim_end().to_owned())
+    let output = child.stdout.take().context("no output")?;
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = BufReader::new(output).read_line(&mut line).map(|_| line.trim_end().to_owned());
+        let _ = tell.send(read);
+    });
+    let Ok(line) = told.recv_timeout(FIRST_LINE) else {
+        let _ = child.kill();
+        let _ = child.wait();
+        bail!("the program says nothing within {FIRST_LINE:?}");
+    };
+    Ok(line?)
 }
 
 impl Daemon {

@@ -79,11 +79,11 @@ async fn every_bad_request_has_its_defined_answer() {
         ("no position", mutation("AG"), Fault(422, "bad_mutation", &["A123T"])),
         ("REF = ALT", mutation("A301A"), Fault(422, "ref_equals_alt", &["nothing changes"])),
         ("another REF", mutation("C301G"), Fault(422, "ref_mismatch", &["got reference allele C", "holds A"])),
-        ("broken JSON", b"{\"sequence\": \"ACGT".to_vec(), Fault(400, "bad_request", &["JSON", "line 1"])),
-        ("no JSON", b"\xff\xfe\x00".to_vec(), Fault(400, "bad_request", &["JSON"])),
-        ("nothing", Vec::new(), Fault(400, "bad_request", &["JSON"])),
-        ("a list", b"[]".to_vec(), Fault(400, "bad_request", &["JSON"])),
-        ("deep nesting", vec![b'['; 50_000], Fault(400, "bad_request", &["JSON"])),
+        ("broken JSON", b"{\"sequence\": \"ACGT".to_vec(), Fault(400, "bad_request", &["Eof error at line 1, column 18"])),
+        ("no JSON", b"\xff\xfe\x00".to_vec(), Fault(400, "bad_request", &["Syntax error at line 1, column 1"])),
+        ("nothing", Vec::new(), Fault(400, "bad_request", &["Eof error at line 1, column 0"])),
+        ("a list", b"[]".to_vec(), Fault(400, "bad_request", &["got a JSON list"])),
+        ("deep nesting", format!("{{\"transcript\": {{\"exons\": {}", "[".repeat(50_000)).into_bytes(), Fault(400, "bad_request", &["error at line 1, column"])),
         ("an unknown key", with("patient_name", json!("x")), Fault(400, "bad_request", &["patient_name"])),
         ("both forms", with("variant", json!("chr1-1200-A-C")), Fault(400, "bad_request", &["either"])),
         ("a sequence alone", json!({ "sequence": "ACGT" }).to_string().into_bytes(), Fault(400, "bad_request", &["mutation"])),
@@ -93,7 +93,7 @@ async fn every_bad_request_has_its_defined_answer() {
         ("a mitochondrial gene", with("gene", json!("MT-ND1")), Abstained("mitochondrial")),
         ("a phase of 3", with("transcript", json!({ "strand": "+", "exons": [[1, 20]], "cds": [[1, 20, 3]] })), Fault(422, "bad_transcript", &["phase"])),
         ("no exon", with("transcript", json!({ "strand": "+", "exons": [], "cds": [] })), Fault(422, "bad_transcript", &["no exon"])),
-        ("an id of 65 characters", with("gene", json!("x".repeat(65))), Fault(400, "bad_request", &["gene", "64"])),
+        ("a gene of 65 characters", with("gene", json!("x".repeat(65))), Fault(400, "bad_request", &["gene", "64"])),
         ("another model", with("model", json!("splice-effect")), Fault(404, "unknown_model", &["variant-effect"])),
         ("another assembly", with("assembly", json!("GRCh37")), Fault(422, "wrong_assembly", &["GRCh38"])),
         ("an unknown contig", variant("chr22-1200-A-C"), Fault(422, "unknown_contig", &["chr22", "chr1"])),
@@ -109,11 +109,6 @@ async fn every_bad_request_has_its_defined_answer() {
     for (name, body, expected) in table {
         let (status, bytes) = match http.post(&body, PATIENCE) {
             Ok(got) => got,
-            // A body that the box stops reading may break the connection before the answer is read.
-            Err(error) if name == "10 MB" => {
-                println!("10 MB: the box stopped reading: {error}");
-                continue;
-            }
             Err(error) => panic!("{name}: {error}"),
         };
         let problem = match (&expected, Outcome::from_json(&bytes).unwrap()) {
@@ -152,16 +147,7 @@ async fn every_bad_request_has_its_defined_answer() {
         let Outcome::Answer(answer) = Outcome::from_json(&bytes).unwrap() else { panic!("a fault") };
         assert_eq!(answer.warnings.iter().any(|w| w.contains("phases")), warned, "{:?}", answer.warnings);
     }
-    // And over MQTT: a response topic that is another terminal's.
-    let mut mqtt = daemon.mqtt("ward-2").await.unwrap();
-    let stolen = mqtt
-        .ask_bytes(with("id", Value::Null), "locus/v1/ward/response/ward-1", Duration::from_millis(600))
-        .await;
-    assert!(stolen.is_err(), "nobody is answered on another terminal's topic: {stolen:?}");
-    let fine = mqtt.ask(&fact.request("after"), PATIENCE).await.unwrap();
-    assert!(matches!(fine, Outcome::Answer(_)));
-    let exported = rig.exported().unwrap();
-    assert!(exported.iter().all(|record| record["record"]["answer"]["box"] == "box-1"));
+    assert!(daemon.terminate().unwrap().success());
     let log = fs::read_to_string(rig.path("locusd.log")).unwrap();
     assert!(!log.contains(&s[250..280]) && !log.contains("patient"), "the log holds nothing of a request");
 }

@@ -9,7 +9,7 @@ use std::{
 
 use locus_edge::client::MqttTerminal;
 use locus_firmware_config::message::Outcome;
-use locus_tests::{Mosquitto, Rig, facts, free_port, peer};
+use locus_tests::{Mosquitto, Rig, facts, peer, python};
 use rustix::process::Signal;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,9 +33,8 @@ fn rr(program: &Path, port: u16, topic: &str, response: &str, message: &str) -> 
 async fn mosquitto_rr_is_a_terminal_on_both_brokers() {
     let test = "mosquitto_rr_is_a_terminal_on_both_brokers";
     let (Some(server), Some(client)) = (peer(test, "mosquitto"), peer(test, "mosquitto_rr")) else { return };
-    let port = free_port();
     let folder = tempfile::tempdir().unwrap();
-    let _broker = Mosquitto::start(&server, folder.path(), port).unwrap();
+    let (_broker, port) = Mosquitto::start_anywhere(&server, folder.path()).unwrap();
     let external = Rig::new(&external(port, "locus")).unwrap();
     let embedded = Rig::new("").unwrap();
     for (name, rig) in [("mosquitto", &external), ("embedded", &embedded)] {
@@ -67,6 +66,16 @@ async fn mosquitto_rr_is_a_terminal_on_both_brokers() {
             while !status().contains("\"offline\"") {
                 assert!(ended.elapsed() < PATIENCE, "the will did not come");
             }
+            // The broker knows the box from before; the box is new.
+            let _daemon = rig.start().unwrap();
+            let started = Instant::now();
+            while !status().contains("\"online\"") {
+                assert!(started.elapsed() < PATIENCE, "the box does not come back to its broker");
+            }
+            let mut terminal =
+                MqttTerminal::connect("127.0.0.1", port, "ward", "ward-9", PATIENCE).await.unwrap();
+            let outcome = terminal.ask(&facts().variants[1].request("again"), PATIENCE).await.unwrap();
+            assert!(matches!(outcome, Outcome::Answer(_)), "{outcome:?}");
         }
     }
 }
@@ -75,9 +84,8 @@ async fn mosquitto_rr_is_a_terminal_on_both_brokers() {
 async fn a_broker_that_restarts_loses_no_request() {
     let test = "a_broker_that_restarts_loses_no_request";
     let Some(server) = peer(test, "mosquitto") else { return };
-    let port = free_port();
     let folder = tempfile::tempdir().unwrap();
-    let mut broker = Mosquitto::start(&server, folder.path(), port).unwrap();
+    let (mut broker, port) = Mosquitto::start_anywhere(&server, folder.path()).unwrap();
     let rig = Rig::new(&external(port, "locus")).unwrap();
     rig.flash().unwrap();
     let daemon = rig.start().unwrap();
@@ -112,4 +120,48 @@ async fn a_broker_that_restarts_loses_no_request() {
     drop(broker);
     daemon.terminate().unwrap();
     assert_eq!(rig.exported().unwrap().len(), 36);
+}
+
+/// Publishes a request with its own response topic and correlation data; prints what comes back.
+const PAHO: &str = r#"
+import queue, sys
+import paho.mqtt.client as mqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+port, request = int(sys.argv[1]), sys.argv[2]
+got = queue.Queue()
+client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="paho", protocol=mqtt.MQTTv5)
+client.on_connect = lambda client, *rest: client.subscribe("locus/v1/ward/response/ward-7/paho", qos=1)
+client.on_subscribe = lambda *rest: got.put("subscribed")
+client.on_message = lambda client, data, message: got.put(message)
+client.connect("127.0.0.1", port)
+client.loop_start()
+assert got.get(timeout=20) == "subscribed"
+properties = Properties(PacketTypes.PUBLISH)
+properties.ResponseTopic = "locus/v1/ward/response/ward-7/paho"
+properties.CorrelationData = b"number-1"
+client.publish("locus/v1/ward/request/ward-7", request, qos=1, properties=properties).wait_for_publish(20)
+answer = got.get(timeout=20)
+assert answer.properties.CorrelationData == b"number-1", answer.properties
+assert answer.properties.ContentType == "application/json", answer.properties
+print(answer.payload.decode())
+client.disconnect()
+"#;
+
+#[test]
+fn paho_is_a_terminal_on_the_embedded_broker() {
+    let Some(python) = python("paho", &["paho-mqtt==2.1.0"], "import paho.mqtt.client") else { return };
+    let rig = Rig::new("").unwrap();
+    rig.flash().unwrap();
+    let daemon = rig.start().unwrap();
+    let (_, port) = daemon.broker().unwrap();
+    let request = serde_json::to_string(&facts().variants[0].request("paho-1")).unwrap();
+    let output = Command::new(python).args(["-c", PAHO, &port.to_string(), &request]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let Outcome::Answer(answer) = Outcome::from_json(text.trim().as_bytes()).unwrap() else {
+        panic!("{text}")
+    };
+    assert_eq!(answer.id.as_deref(), Some("paho-1"));
+    assert!(answer.receipt.is_some() && answer.pathogenic_probability.is_some());
 }

@@ -7,7 +7,7 @@ use std::{
     io::{Read, Seek, SeekFrom},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use locus_edge::client::Terminal;
@@ -19,6 +19,8 @@ use rustix::process::Signal;
 const PATIENCE: Duration = Duration::from_secs(20);
 const CANARY: usize = 60;
 const FLANK: usize = 120;
+/// Terminals on HTTPS and on MQTT that ask at once.
+const ASKERS: usize = 6;
 
 fn random_bases(n: usize) -> Vec<u8> {
     let mut bytes = vec![0; n];
@@ -112,21 +114,36 @@ fn memory(daemon: &Daemon) -> Option<Vec<(String, Vec<u8>)>> {
     Some(regions)
 }
 
+/// What is left of the shapes in the daemon's memory, and how much was searched.
+fn left_in_memory(regions: &[(String, Vec<u8>)], shapes: &[(String, Vec<u8>)]) -> (Vec<String>, usize) {
+    let left = regions.iter().flat_map(|(region, bytes)| {
+        found(bytes, shapes).into_iter().map(move |shape| format!("{shape} in memory {region}"))
+    });
+    (left.collect(), regions.iter().map(|(_, bytes)| bytes.len()).sum())
+}
+
+/// Everything that libraries could say, if they might.
+const ALL_LOGS: &str = "trace,rumqttc=trace,rumqttc::state=trace,rumqttc::framed=trace,mqtt5=trace,\
+                        mqtt5::broker::client_handler=trace,mqtt5_protocol=trace,hyper=trace,rustls=trace,axum=trace,ort=trace";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_patients_sequence_is_found_nowhere_but_in_the_sealed_journal() {
     let rig = Rig::new("").unwrap();
     rig.flash().unwrap();
-    let daemon = rig.start().unwrap();
+    let daemon = rig.start_with(&[("LOCUS_LOG", ALL_LOGS)]).unwrap();
     let canary = random_bases(CANARY);
     let sequence = [random_bases(FLANK), canary.clone(), random_bases(FLANK)].concat();
     let at = FLANK + CANARY / 2;
     let alt = if sequence[at - 1] == b'A' { 'C' } else { 'A' };
     let length = sequence.len() as i64;
+    // Repeated from memory for minutes, so it must be found: the search can find something.
+    let planted = format!("planted-{}", hex::encode(random_bases(12)));
     let request = |id: &str| Request {
         id: Some(id.into()),
         sequence: Some(String::from_utf8(sequence.clone()).unwrap()),
         mutation: Some(format!("{}{at}{alt}", char::from(sequence[at - 1]))),
         subject: Some("canary-patient-7".into()),
+        transcript_id: Some(planted.clone()),
         transcript: Some(locus_firmware_config::message::TranscriptSpec {
             strand: "+".into(),
             exons: vec![(1, length)],
@@ -134,14 +151,25 @@ async fn a_patients_sequence_is_found_nowhere_but_in_the_sealed_journal() {
         }),
         ..Request::default()
     };
-    let mut terminals = [
-        Terminal::Http(daemon.http("ward-1").unwrap()),
-        Terminal::Mqtt(Box::new(daemon.mqtt("ward-2").await.unwrap())),
-        Terminal::Serial(Box::new(rig.serial().unwrap())),
-    ];
-    for (n, terminal) in terminals.iter_mut().enumerate() {
-        let outcome = terminal.ask(&request(&format!("canary-{n}")), PATIENCE).await.unwrap();
+    // All at once, so that the engine takes several rows in one run, in larger buffers than one of them needs.
+    let mut terminals = vec![Terminal::Serial(Box::new(rig.serial().unwrap()))];
+    for n in 0..ASKERS {
+        terminals.push(Terminal::Http(daemon.http(&format!("http-{n}")).unwrap()));
+        terminals.push(Terminal::Mqtt(Box::new(daemon.mqtt(&format!("mqtt-{n}")).await.unwrap())));
+    }
+    let asked: Vec<_> = terminals
+        .into_iter()
+        .enumerate()
+        .map(|(n, mut terminal)| {
+            let request = request(&format!("canary-{n}"));
+            tokio::spawn(async move { (terminal.ask(&request, PATIENCE).await.unwrap(), terminal) })
+        })
+        .collect();
+    let mut terminals = Vec::new();
+    for asked in asked {
+        let (outcome, terminal) = asked.await.unwrap();
         assert!(matches!(outcome, Outcome::Answer(_)), "{outcome:?}");
+        terminals.push(terminal);
     }
     // A fault must not leave more behind than an answer does.
     let broken = Request { mutation: Some("A9999999C".into()), ..request("broken") };
@@ -153,6 +181,7 @@ async fn a_patients_sequence_is_found_nowhere_but_in_the_sealed_journal() {
         mutation: Some("A401C".into()),
         ..Request::default()
     };
+    let records = terminals.len() * 2;
     for (n, terminal) in terminals.iter_mut().enumerate() {
         terminal.ask(&padding(n), PATIENCE).await.unwrap();
     }
@@ -162,40 +191,52 @@ async fn a_patients_sequence_is_found_nowhere_but_in_the_sealed_journal() {
     assert!(contains(&sequence, &shapes[0].1), "the search finds what is there");
 
     let mut left = Vec::new();
-    match memory(&daemon) {
-        None => println!("skipped: memory cannot be read here (not root); files and logs are searched"),
-        Some(_) => {
-            // What is freed is written over at once, what the engine keeps after a short idle time.
-            tokio::time::sleep(Duration::from_millis(500)).await;
+    if memory(&daemon).is_none() {
+        println!("skipped: memory cannot be read here (not root); files and logs are searched");
+    } else {
+        // What is freed is written over at once, what the engine keeps once it is idle.
+        let searching = Instant::now();
+        loop {
             let regions = memory(&daemon).unwrap();
-            println!(
-                "{} bytes of memory searched",
-                regions.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
-            );
-            for (region, bytes) in &regions {
-                left.extend(
-                    found(bytes, &shapes).into_iter().map(|shape| format!("{shape} in memory {region}")),
-                );
+            let bytes;
+            (left, bytes) = left_in_memory(&regions, &shapes);
+            assert!(bytes > 1 << 20, "only {bytes} bytes of memory were searched");
+            let control = [("planted".to_owned(), planted.clone().into_bytes())];
+            assert!(!left_in_memory(&regions, &control).0.is_empty(), "the search misses what is there");
+            if left.is_empty() || searching.elapsed() > PATIENCE {
+                println!("{bytes} bytes of memory searched");
+                break;
             }
         }
     }
     daemon.signal(Signal::ABORT).unwrap();
     let status = daemon.wait().unwrap();
     assert!(!status.core_dumped(), "a crash leaves no core");
+    let control = rig.path("state/journal/planted");
+    fs::write(&control, &canary).unwrap();
     let mut paths = Vec::new();
     files(&rig.path("state"), &mut paths);
     paths.push(rig.path("locusd.log"));
     assert!(paths.len() > 6, "{paths:?}");
+    assert!(fs::read_to_string(rig.path("locusd.log")).unwrap().contains("DEBUG locus_edge"));
+    let mut seen = false;
     for path in &paths {
         let bytes = fs::read(path).unwrap();
-        left.extend(found(&bytes, &shapes).into_iter().map(|shape| format!("{shape} in {}", path.display())));
+        let shapes = found(&bytes, &shapes);
+        if *path == control {
+            seen = shapes == ["forward text"];
+            continue;
+        }
+        left.extend(shapes.into_iter().map(|shape| format!("{shape} in {}", path.display())));
         let text = String::from_utf8_lossy(&bytes);
         assert!(!text.contains("LOCUS-IDENTITY"), "{} holds a key that opens journals", path.display());
     }
+    assert!(seen, "the search misses the planted file");
+    fs::remove_file(control).unwrap();
     assert!(left.is_empty(), "{left:#?}");
     // The hospital can read it: it was kept.
     let kept = rig.exported().unwrap();
-    assert_eq!(kept.len(), 6);
+    assert_eq!(kept.len(), records);
     assert!(contains(kept[0]["record"]["request"]["sequence"].as_str().unwrap().as_bytes(), &canary));
     // Whoever has the whole box has no key that opens it.
     let box_key = rig.path("state/keys/device.key").display().to_string();

@@ -68,6 +68,49 @@ fn a_missing_or_wrong_configuration_is_named() {
 }
 
 #[test]
+fn a_configuration_is_good_once_all_that_it_names_can_be_used() {
+    let rig = Rig::new("").unwrap();
+    let config = rig.config().display().to_string();
+    let written = fs::read_to_string(&config).unwrap();
+    let check = || run("locusd", &["--config", &config, "config", "check"]);
+    let (code, good, error) = check();
+    assert!(code == 0 && good.contains("good"), "{error}");
+    fs::write(rig.path("none.pub"), "no key").unwrap();
+    for (from, to, named) in [
+        ("\"publisher.pub\"", "\"absent.pub\"", "absent.pub"),
+        ("\"publisher.pub\"", "\"none.pub\"", "none.pub"),
+        ("\"hospital.pub\"", "\"absent.pub\"", "absent.pub"),
+        ("\"hospital.pub\"", "\"none.pub\"", "none.pub"),
+        ("[http]", "[engine]\norder = [\"steam\"]\n[http]", "steam"),
+        ("[http]", "[engine]\nprecision = \"int3\"\n[http]", "int3"),
+        ("port = 0\n[http]", "port = 0\nusername = \"u\"\npassword_file = \"absent\"\n[http]", "absent"),
+    ] {
+        fs::write(&config, written.replace(from, to)).unwrap();
+        let (code, _, error) = check();
+        assert!(code == 1 && error.contains(named), "{to}: {error}");
+    }
+}
+
+#[test]
+fn a_start_that_fails_late_leaves_a_closed_journal_and_the_orders_are_the_owners() {
+    let rig = Rig::new("").unwrap();
+    rig.flash().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let written = fs::read_to_string(rig.config()).unwrap();
+    fs::write(rig.config(), written.replace("[http]\nport = 0", &format!("[http]\nport = {port}"))).unwrap();
+    let failed = program("locusd").arg("--config").arg(rig.config()).output().unwrap();
+    let error = String::from_utf8_lossy(&failed.stderr);
+    assert!(failed.status.code() == Some(1) && error.contains(&port.to_string()), "{error}");
+    fs::write(rig.config(), written).unwrap();
+    let _daemon = rig.start().unwrap();
+    let health: serde_json::Value = serde_json::from_str(&rig.ctl(&["status"]).unwrap()).unwrap();
+    assert_eq!(health["journal"]["recovered_clean"], true, "{health}");
+    let socket = fs::metadata(rig.path("state/run/control.sock")).unwrap();
+    assert_eq!(socket.permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
 fn keys_are_private_and_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["locus", "locusctl"] {
@@ -149,6 +192,12 @@ fn ask_prints_what_a_person_reads_and_a_fault_is_an_exit_code() {
     let wrong = rig.ctl_output(&["ask", "--sequence", &fact.sequence, "--mutation", "C301G"]).unwrap();
     let error = String::from_utf8_lossy(&wrong.stderr);
     assert!(wrong.status.code() == Some(1) && error.contains("ref_mismatch"), "{error}");
+    // What no waiting mends is said at once, however long is waited otherwise.
+    let forever = ["ask", "--timeout-ms", "3000000", "--transport", "serial", "--request", &request];
+    let never = rig.ctl_output(&forever).unwrap();
+    assert!(String::from_utf8_lossy(&never.stderr).contains("expected --serial-port"));
+    let both = rig.ctl_output(&["ask", "--request", &request, "--subject", "x"]).unwrap();
+    assert_eq!(both.status.code(), Some(2), "a whole request says itself whom it is about");
     let nothing = rig.ctl_output(&["ask"]).unwrap();
     assert!(String::from_utf8_lossy(&nothing.stderr).contains("expected --sequence"));
 }

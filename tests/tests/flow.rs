@@ -122,6 +122,7 @@ async fn health_readiness_and_metrics_tell_what_runs() {
         "locus_requests_total{transport=\"http\",result=\"no_model\"} 1",
         "locus_journal_records_total 1",
         "locus_ready 1",
+        "locus_batch_rows_bucket{le=\"1\"} 1",
         "locus_stage_seconds_bucket{stage=\"infer\"",
     ] {
         assert!(text.contains(line), "no {line:?} in\n{text}");

@@ -7,23 +7,14 @@ use locus_edge::{
     config::Config,
     daemon::{self, seal_memory},
 };
+use tracing_subscriber::{
+    Layer as _, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// What is freed is written over: it may have been a patient's sequence.
 #[global_allocator]
 static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
     zeroizing_alloc::ZeroAlloc(std::alloc::System);
-
-/// Libraries that see payloads never say more than this, whatever is asked for.
-const QUIET: [&str; 8] = [
-    "mqtt5=warn",
-    "mqtt5_protocol=warn",
-    "rumqttc=warn",
-    "hyper=warn",
-    "rustls=warn",
-    "h2=warn",
-    "axum=warn",
-    "ort=error",
-];
 
 #[derive(Parser)]
 #[command(name = "locusd", version, about = "Answers what a DNA model makes of a variant, on this box alone")]
@@ -79,7 +70,10 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     let config = Config::open(&arguments.config)?;
     match arguments.command {
         Some(Command::Config(ConfigCommand::Print)) => print!("{}", toml::to_string(&config)?),
-        Some(Command::Config(ConfigCommand::Check)) => println!("{}: good", arguments.config.display()),
+        Some(Command::Config(ConfigCommand::Check)) => {
+            daemon::check(&config)?;
+            println!("{}: good", arguments.config.display());
+        }
         None => {
             log(&arguments.run)?;
             seal_memory()?;
@@ -93,13 +87,25 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn log(run: &Run) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(format!("{},{}", run.log, QUIET.join(",")))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if run.log_json {
-        lines.json().init();
-    } else {
-        lines.with_ansi(false).init();
+/// Libraries see payloads: whatever is asked for, they say warnings only, and ONNX Runtime errors only.
+fn may_say(metadata: &tracing::Metadata<'_>) -> bool {
+    let (level, target) = (*metadata.level(), metadata.target());
+    let of =
+        |name: &str| target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    match () {
+        () if of("locus_edge") || of("locus_engine") || of("locus_genome") || of("locusd") => true,
+        () if of("ort") => level <= tracing::Level::ERROR,
+        () => level <= tracing::Level::WARN,
     }
+}
+
+fn log(run: &Run) -> anyhow::Result<()> {
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let lines = if run.log_json { lines.json().boxed() } else { lines.boxed() };
+    tracing_subscriber::registry()
+        .with(tracing_subscriber::EnvFilter::try_new(&run.log)?)
+        .with(filter_fn(may_say))
+        .with(lines)
+        .init();
     Ok(())
 }

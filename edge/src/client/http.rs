@@ -13,6 +13,8 @@ use crate::transport::http::TERMINAL_HEADER;
 
 /// Largest answer, in bytes.
 const MAX_ANSWER_BYTES: u64 = 4 << 20;
+/// Time to get a page.
+const GET: Duration = Duration::from_secs(20);
 
 /// Keeps its connection open between requests.
 #[derive(Clone, Debug)]
@@ -55,7 +57,8 @@ impl HttpTerminal {
     /// # Errors
     /// [`ClientError`].
     pub fn get(&self, path: &str) -> Result<(u16, Vec<u8>), ClientError> {
-        self.read(self.agent.get(format!("{}{path}", self.base)).call())
+        let request = self.agent.get(format!("{}{path}", self.base));
+        self.read(request.config().timeout_global(Some(GET)).build().call())
     }
 
     fn read(

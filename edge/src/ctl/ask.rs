@@ -12,8 +12,8 @@ use clap::ValueEnum;
 use locus_firmware_config::message::{Answer, MAX_MESSAGE_BYTES, Outcome, Request};
 
 use crate::{
-    client::{HttpTerminal, MqttTerminal, SerialTerminal, Terminal},
-    config::Config,
+    client::{ClientError, HttpTerminal, MqttTerminal, SerialTerminal, Terminal},
+    config::{Config, MqttMode},
     keys::random,
     state::{Endpoints, StateDir},
 };
@@ -47,7 +47,7 @@ pub struct AskArgs {
     #[arg(long)]
     pub serial_port: Option<PathBuf>,
     /// A whole request as JSON, in a file or `-` for standard input
-    #[arg(long, conflicts_with_all = ["sequence", "mutation", "variant"])]
+    #[arg(long, conflicts_with_all = ["sequence", "mutation", "variant", "transcript_id", "subject"])]
     pub request: Option<PathBuf>,
     /// Wild-type bases
     #[arg(long, requires = "mutation")]
@@ -110,7 +110,19 @@ fn request(args: &AskArgs) -> Result<Request> {
     Ok(request)
 }
 
-async fn connect(config: &Config, args: &AskArgs) -> Result<Terminal> {
+/// What no waiting mends.
+fn possible(config: &Config, args: &AskArgs) -> Result<()> {
+    match args.transport {
+        Transport::Http if !config.http.enabled => bail!("HTTPS is off in the configuration"),
+        Transport::Mqtt if config.mqtt.mode == MqttMode::Off => bail!("MQTT is off in the configuration"),
+        Transport::Serial if args.serial_port.is_none() => {
+            bail!("expected --serial-port, the terminal's end of the line")
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn connect(config: &Config, args: &AskArgs, patience: Duration) -> Result<Terminal> {
     let state = StateDir::new(&config.state);
     let endpoints = || {
         Endpoints::read(&state)
@@ -118,15 +130,15 @@ async fn connect(config: &Config, args: &AskArgs) -> Result<Terminal> {
     };
     Ok(match args.transport {
         Transport::Http => {
-            let base = endpoints()?.http.context("HTTPS is off in the configuration")?;
+            let base = endpoints()?.http.context("the daemon that runs has HTTPS off; start it again")?;
             let certificate = config.http.certificate.clone().unwrap_or_else(|| state.certificate());
             Terminal::Http(HttpTerminal::new(&base, &certificate, &args.terminal)?)
         }
         Transport::Mqtt => {
-            let address = endpoints()?.mqtt.context("MQTT is off in the configuration")?;
+            let address = endpoints()?.mqtt.context("the daemon that runs has MQTT off; start it again")?;
             let (host, port) = address.rsplit_once(':').context("no port in run/endpoints.json")?;
             let terminal =
-                MqttTerminal::connect(host, port.parse()?, &config.site, &args.terminal, ATTEMPT).await?;
+                MqttTerminal::connect(host, port.parse()?, &config.site, &args.terminal, patience).await?;
             Terminal::Mqtt(Box::new(terminal))
         }
         Transport::Serial => {
@@ -146,6 +158,7 @@ async fn connect(config: &Config, args: &AskArgs) -> Result<Terminal> {
 /// No outcome in time.
 pub fn run(config: &Config, args: &AskArgs) -> Result<ExitCode> {
     let request = request(args)?;
+    possible(config, args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(ask(config, args, &request))?;
     if args.json {
@@ -165,19 +178,29 @@ pub fn run(config: &Config, args: &AskArgs) -> Result<ExitCode> {
     }
 }
 
+/// The last fault is the outcome where time ends first: it says more than that there was no answer.
 async fn ask(config: &Config, args: &AskArgs, request: &Request) -> Result<Outcome> {
     let ends = Instant::now() + Duration::from_millis(args.timeout_ms);
+    let mut fault = None;
     loop {
-        let left = ends.saturating_duration_since(Instant::now());
-        let attempt = async { Ok(connect(config, args).await?.ask(request, left.min(ATTEMPT)).await?) };
-        let pause = match attempt.await {
-            Ok(Outcome::Fault(fault)) if fault.retryable && Instant::now() + PAUSE < ends => {
-                fault.retry_after_ms.map_or(PAUSE, |ms| Duration::from_millis(ms.into()))
+        let patience = ends.saturating_duration_since(Instant::now()).min(ATTEMPT);
+        let attempt =
+            async { anyhow::Ok(connect(config, args, patience).await?.ask(request, patience).await?) };
+        let (pause, last) = match attempt.await {
+            Ok(Outcome::Fault(told)) if told.retryable => {
+                let pause = told.retry_after_ms.map_or(PAUSE, |ms| Duration::from_millis(ms.into()));
+                fault = Some(told.clone());
+                (pause, Ok(Outcome::Fault(told)))
             }
             Ok(outcome) => return Ok(outcome),
-            Err(error) if Instant::now() + PAUSE >= ends => return Err(error),
-            Err(_) => PAUSE,
+            Err(error) if matches!(error.downcast_ref(), Some(ClientError::NoOutcome { .. })) => {
+                return Err(error);
+            }
+            Err(error) => (PAUSE, fault.clone().map(Outcome::Fault).ok_or(error)),
         };
+        if Instant::now() + pause >= ends {
+            return last;
+        }
         tokio::time::sleep(pause).await;
     }
 }

@@ -25,8 +25,9 @@ pub(super) fn answer(
     let (request, encoded) = (&job.request, &job.encoded);
     let mut warnings = prepare::warnings(scorer, request, encoded);
     if let Some(index) = job.repeat_of {
-        warnings
-            .push(format!("this id was answered before, as record {index}; computed again after a restart"));
+        warnings.push(format!(
+            "this id was answered before, as record {index}; that answer is no longer in memory, so it was computed again"
+        ));
     }
     let (predicted_label, predicted_description) = words(&score);
     Answer {

@@ -1,7 +1,7 @@
 //! The thread that owns the journal: takes every answer that is ready, makes them durable at once, then replies.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -9,7 +9,7 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use locus_firmware_config::message::{Answer, Fault, FaultCode, Outcome};
 
-use super::{Job, Shared, answer};
+use super::{Job, Shared, Watched, answer};
 use crate::journal::{Checkpoint, Entry, Journal, JournalError};
 
 /// How often an idle journal looks whether its key is old enough to change.
@@ -49,30 +49,22 @@ impl JournalState {
     }
 }
 
-type Fatal = Box<dyn Fn(String) + Send + Sync>;
-
 pub(super) fn start(
     journal: Journal,
     shared: Arc<Shared>,
-    on_fatal: Fatal,
 ) -> std::io::Result<(JoinHandle<()>, Sender<Kept>, JournalState)> {
     let (kept, incoming) = unbounded();
     let state = JournalState { id: journal.id().to_owned(), head: Arc::default() };
     state.note(&journal);
     let noted = state.clone();
-    let thread = std::thread::Builder::new()
-        .name("journal".into())
-        .spawn(move || run(journal, &incoming, &shared, &noted, &on_fatal))?;
+    let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
+        let _watched = Watched { shared: Arc::clone(&shared), code: FaultCode::JournalFailed };
+        run(journal, &incoming, &shared, &noted);
+    })?;
     Ok((thread, kept, state))
 }
 
-fn run(
-    mut journal: Journal,
-    incoming: &Receiver<Kept>,
-    shared: &Shared,
-    state: &JournalState,
-    on_fatal: &Fatal,
-) {
+fn run(mut journal: Journal, incoming: &Receiver<Kept>, shared: &Shared, state: &JournalState) {
     loop {
         let result = match incoming.recv_timeout(TICK) {
             Ok(first) => {
@@ -87,9 +79,7 @@ fn run(
             Ok(()) => {}
             Err(error) => {
                 // Nothing may be assumed of what is on the disk now: no answer leaves the box any more.
-                shared.failed.store(true, Ordering::Release);
-                tracing::error!(%error, "the journal failed; the box stops");
-                on_fatal(error.to_string());
+                shared.fail(FaultCode::JournalFailed, error.to_string());
                 for kept in incoming.iter() {
                     kept.job.fail(failed());
                 }
@@ -98,9 +88,7 @@ fn run(
         }
     }
     if let Err(error) = journal.close() {
-        shared.failed.store(true, Ordering::Release);
-        tracing::error!(%error, "the journal was not closed properly");
-        on_fatal(error.to_string());
+        shared.fail(FaultCode::JournalFailed, format!("the journal was not closed properly: {error}"));
     }
 }
 
@@ -128,7 +116,8 @@ fn keep(
     let receipts = match journal.append(&entries) {
         Ok(receipts) => receipts,
         Err(error) => {
-            shared.failed.store(true, Ordering::Release);
+            // Before anybody is told: who asks at once is not taken.
+            shared.fail(FaultCode::JournalFailed, error.to_string());
             for kept in batch {
                 kept.job.fail(failed());
             }

@@ -3,15 +3,17 @@
 //! Admission counts work, not messages, and covers a request until it is answered: what is waiting, running and
 //! being journaled is bounded by one number, and everything above it is refused at once.
 
+mod admission;
 mod answer;
 mod keeper;
 mod prepare;
 mod replay;
+mod shared;
 mod worker;
 
 use std::{
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -19,123 +21,26 @@ use std::{
 };
 
 use crossbeam_channel::Sender;
-use locus_engine::{Scorer, Skipped};
-use locus_firmware_config::message::{Fault, FaultCode, Lane, ModelInfo, Outcome, Request};
-use locus_genome::{EncodedVariant, VariantEncoder};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use locus_engine::Scorer;
+use locus_firmware_config::message::{Fault, FaultCode, Lane, Outcome, Request};
+use locus_genome::EncodedVariant;
 
 pub use keeper::JournalState;
 pub use prepare::{Genome, encode};
+pub use shared::ActiveModel;
 
 use crate::{
     config::Limits,
-    journal::{Journal, KnownRequests, RequestHash, Seen},
+    journal::{Journal, RequestHash, Seen},
     keys::{IndexKey, random},
 };
-use replay::{Entry, Replay, Ticket};
+use admission::{Admission, Units};
+use replay::{Entry, Replay};
+use shared::{Fatal, Job, Shared, Watched};
 use worker::Control;
 
-/// Bytes of a message that cost one unit more.
-const BYTES_PER_UNIT: usize = 8 << 10;
 /// Shortest and longest hint when to ask again, in milliseconds.
 const RETRY_MS: (u64, u64) = (20, 5_000);
-
-/// What serves, as other threads see it.
-#[derive(Debug)]
-pub struct ActiveModel {
-    /// Grows with every change of the model.
-    pub(crate) generation: u64,
-    /// Makes its input.
-    pub(crate) encoder: VariantEncoder,
-    /// Name, version, digest.
-    pub info: ModelInfo,
-    /// Digest as bytes.
-    pub(crate) digest: [u8; 32],
-    /// Assembly that it was trained on.
-    pub assembly: String,
-    /// Engine and provider really in use.
-    pub provider: String,
-    /// Library and version.
-    pub runtime: String,
-    /// Precision really in use.
-    pub precision: String,
-    /// Why the precision is not the one hoped for.
-    pub note: Option<String>,
-    /// Engines that came first and do not serve.
-    pub skipped: Vec<Skipped>,
-}
-
-impl ActiveModel {
-    fn of(scorer: &Scorer, generation: u64) -> Self {
-        let (manifest, spec) = (scorer.manifest(), scorer.spec());
-        let mut digest = [0; 32];
-        // A digest that came from a bundle is always hexadecimal.
-        let _ = hex::decode_to_slice(scorer.digest(), &mut digest);
-        Self {
-            generation,
-            encoder: *scorer.encoder(),
-            info: ModelInfo {
-                name: manifest.name.clone(),
-                version: manifest.version.to_string(),
-                digest: scorer.digest().to_owned(),
-            },
-            digest,
-            assembly: manifest.scope.assembly.clone(),
-            provider: spec.provider.clone(),
-            runtime: spec.runtime.clone(),
-            precision: spec.precision.to_string(),
-            note: spec.note.clone(),
-            skipped: scorer.skipped().to_vec(),
-        }
-    }
-}
-
-/// A request on its way. It holds its share of the admission until it is dropped.
-#[derive(Debug)]
-struct Job {
-    request: Request,
-    terminal: String,
-    transport: &'static str,
-    hash: RequestHash,
-    repeat_of: Option<u64>,
-    encoded: EncodedVariant,
-    generation: u64,
-    received: Instant,
-    deadline: Instant,
-    tokenize: Duration,
-    ticket: Ticket,
-    units: OwnedSemaphorePermit,
-}
-
-impl Job {
-    /// Answers. Its share of the admission is given back first: who has an answer may ask again at once.
-    fn finish(self, outcome: Outcome) {
-        drop(self.units);
-        self.ticket.finish(outcome);
-    }
-
-    fn fail(self, fault: Fault) {
-        let id = self.request.id.clone();
-        self.finish(Outcome::Fault(fault.for_id(id)));
-    }
-}
-
-/// What every part of the pipeline sees.
-#[derive(Debug)]
-struct Shared {
-    box_name: String,
-    limits: Limits,
-    genome: Option<Arc<Genome>>,
-    index_key: IndexKey,
-    known: KnownRequests,
-    replay: Replay,
-    admission: Arc<Semaphore>,
-    active: RwLock<Option<Arc<ActiveModel>>>,
-    stopping: AtomicBool,
-    failed: AtomicBool,
-    /// Moving mean of what one request costs, in microseconds.
-    unit_us: AtomicU64,
-}
 
 /// What a pipeline is made of.
 pub struct PipelineConfig {
@@ -150,7 +55,7 @@ pub struct PipelineConfig {
     /// Where answers are kept.
     pub journal: Journal,
     /// Called once when the journal or the inference thread cannot go on: the process must end.
-    pub on_fatal: Box<dyn Fn(String) + Send + Sync>,
+    pub on_fatal: Fatal,
 }
 
 impl std::fmt::Debug for PipelineConfig {
@@ -189,14 +94,15 @@ impl Pipeline {
             index_key,
             known: journal.known(),
             replay: Replay::new(Duration::from_millis(limits.replay_ms), limits.replay_answers),
-            admission: Arc::new(Semaphore::new(limits.queue_units as usize)),
+            admission: Admission::new(limits.queue_units),
             active: RwLock::new(None),
             stopping: AtomicBool::new(false),
-            failed: AtomicBool::new(false),
+            failed: OnceLock::new(),
+            on_fatal,
             unit_us: AtomicU64::new(2_000),
             limits,
         });
-        let (keeper, kept, state) = keeper::start(journal, Arc::clone(&shared), on_fatal)?;
+        let (keeper, kept, state) = keeper::start(journal, Arc::clone(&shared))?;
         let (worker, channels) = worker::start(Arc::clone(&shared), kept)?;
         let pipeline = Self {
             shared,
@@ -219,7 +125,7 @@ impl Pipeline {
         let outcome = match request {
             Ok(request) => {
                 let id = request.id.clone();
-                match self.enter(terminal, transport, request, started) {
+                match self.entered(terminal, transport, request, started).await {
                     Ok(line) => replay::wait(line).await,
                     Err(fault) => Arc::new(Outcome::Fault(fault.for_id(id))),
                 }
@@ -237,6 +143,25 @@ impl Pipeline {
         outcome
     }
 
+    /// As [`Pipeline::enter`]; what may read the reference pack from the disk does so beside the reactor.
+    async fn entered(
+        &self,
+        terminal: &str,
+        transport: &'static str,
+        request: Request,
+        received: Instant,
+    ) -> Result<tokio::sync::watch::Receiver<Option<Arc<Outcome>>>, Fault> {
+        if request.variant.is_none() || self.shared.genome.is_none() {
+            return self.enter(terminal, transport, request, received);
+        }
+        let (pipeline, terminal) = (self.clone(), terminal.to_owned());
+        let entering = move || pipeline.enter(&terminal, transport, request, received);
+        tokio::task::spawn_blocking(entering).await.unwrap_or_else(|_| {
+            let message = "the request was lost inside the box; ask again with the same id";
+            Err(Fault::new(FaultCode::EngineFailed, message))
+        })
+    }
+
     fn enter(
         &self,
         terminal: &str,
@@ -245,11 +170,9 @@ impl Pipeline {
         received: Instant,
     ) -> Result<tokio::sync::watch::Receiver<Option<Arc<Outcome>>>, Fault> {
         let shared = &self.shared;
-        if shared.failed.load(Ordering::Acquire) {
-            return Err(Fault::new(
-                FaultCode::JournalFailed,
-                "the journal failed and the box stops; ask again once it is back",
-            ));
+        if let Some(code) = shared.failed.get() {
+            let message = "the box failed and stops; ask again with the same id once it is back";
+            return Err(Fault::new(*code, message));
         }
         if shared.stopping.load(Ordering::Acquire) {
             return Err(Fault::new(
@@ -311,12 +234,12 @@ impl Pipeline {
         request: &Request,
         hash: RequestHash,
         received: Instant,
-    ) -> Result<(EncodedVariant, u64, Option<u64>, Duration, OwnedSemaphorePermit), Fault> {
+    ) -> Result<(EncodedVariant, u64, Option<u64>, Duration, Units), Fault> {
         let shared = &self.shared;
         let model = self.active().ok_or_else(|| {
             Fault::new(FaultCode::NoModel, "no model is active on this box; flash one with `locusctl flash`")
         })?;
-        prepare::check_model(&model, request)?;
+        prepare::check_model(&model, shared.genome.as_deref(), request)?;
         let repeat_of = match shared.known.find(&hash) {
             _ if request.id.is_none() => None,
             Seen::New => None,
@@ -324,26 +247,27 @@ impl Pipeline {
             Seen::Reused { .. } => return Err(reused()),
         };
         let bytes = request.sequence.as_ref().map_or(0, String::len);
-        let units = 1 + (bytes / BYTES_PER_UNIT) as u32;
-        let permit = Arc::clone(&shared.admission).try_acquire_many_owned(units).map_err(|_| self.busy())?;
+        let lane = request.lane.unwrap_or_default();
+        let units = shared.admission.enter(bytes, lane).ok_or_else(|| self.busy(lane))?;
         let waited = received.elapsed();
         let encoded = prepare::encode(&model.encoder, shared.genome.as_deref(), request)?;
         let tokenize = received.elapsed().saturating_sub(waited);
         tracing::debug!(transport, terminal, "request taken");
-        Ok((encoded, model.generation, repeat_of, tokenize, permit))
+        Ok((encoded, model.generation, repeat_of, tokenize, units))
     }
 
-    fn busy(&self) -> Fault {
+    fn busy(&self, lane: Lane) -> Fault {
         let shared = &self.shared;
-        let waiting = u64::from(shared.limits.queue_units) - shared.admission.available_permits() as u64;
-        let ms = (waiting * shared.unit_us.load(Ordering::Relaxed) / 1_000).clamp(RETRY_MS.0, RETRY_MS.1);
+        let waiting = shared.admission.taken();
+        let ms = (u64::from(waiting) * shared.unit_us.load(Ordering::Relaxed) / 1_000)
+            .clamp(RETRY_MS.0, RETRY_MS.1);
         Fault {
             retry_after_ms: Some(ms as u32),
             ..Fault::new(
                 FaultCode::Busy,
                 format!(
                     "got a request while {waiting} units of work wait, expected at most {}; ask again in {ms} ms",
-                    shared.limits.queue_units
+                    shared.admission.limit(lane)
                 ),
             )
         }
@@ -394,17 +318,15 @@ impl Pipeline {
     /// Takes nothing more; waits until what was taken is answered, or for the drain time.
     pub async fn drain(&self) {
         self.shared.stopping.store(true, Ordering::Release);
-        let all = self.shared.limits.queue_units;
         let wait = Duration::from_millis(self.shared.limits.drain_ms);
-        if tokio::time::timeout(wait, self.shared.admission.acquire_many(all)).await.is_err() {
+        if tokio::time::timeout(wait, self.shared.admission.drained()).await.is_err() {
             tracing::warn!("some requests were not answered within the drain time");
         }
     }
 
     /// Units of work that are waiting or running, and how many may be.
     pub fn load(&self) -> (u32, u32) {
-        let all = self.shared.limits.queue_units;
-        (all - (self.shared.admission.available_permits() as u32).min(all), all)
+        (self.shared.admission.taken(), self.shared.limits.queue_units)
     }
 
     /// What the journal thread says of itself.
@@ -412,9 +334,14 @@ impl Pipeline {
         &self.journal
     }
 
-    /// Whether the box can no longer keep what it answers.
-    pub fn failed(&self) -> bool {
-        self.shared.failed.load(Ordering::Acquire)
+    /// Why the box answers no more and is about to end.
+    pub fn failed(&self) -> Option<FaultCode> {
+        self.shared.failed.get().copied()
+    }
+
+    /// What the operator should know of genome and model together.
+    pub fn notice(&self) -> Option<String> {
+        prepare::other_assembly(&*self.active()?, self.shared.genome.as_deref()?)
     }
 
     /// Ends both threads and closes the journal. Call [`Pipeline::drain`] first.
@@ -442,4 +369,4 @@ fn reused() -> Fault {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

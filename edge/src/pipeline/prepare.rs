@@ -12,6 +12,9 @@ use locus_genome::{
 
 use super::ActiveModel;
 
+/// Longest mutation or variant, in characters: two alleles of 1,000 bases, and where they are.
+const MAX_CHANGE: usize = 2_200;
+
 /// The genome of a box.
 #[derive(Debug)]
 pub struct Genome {
@@ -46,6 +49,12 @@ pub fn encode(
     genome: Option<&Genome>,
     request: &Request,
 ) -> Result<EncodedVariant, Fault> {
+    for (key, text) in [("mutation", &request.mutation), ("variant", &request.variant)] {
+        if let Some(length) = text.as_ref().map(String::len).filter(|length| *length > MAX_CHANGE) {
+            let message = format!("got a {key} of {length} characters, expected at most {MAX_CHANGE}");
+            return Err(Fault::new(FaultCode::BadMutation, message));
+        }
+    }
     if let Some(variant) = &request.variant {
         return encode_variant(encoder, genome, variant, request);
     }
@@ -102,7 +111,11 @@ fn transcript_of(spec: &TranscriptSpec, request: &Request) -> Result<Transcript,
 ///
 /// # Errors
 /// [`FaultCode::UnknownModel`], [`FaultCode::WrongAssembly`].
-pub(super) fn check_model(model: &ActiveModel, request: &Request) -> Result<(), Fault> {
+pub(super) fn check_model(
+    model: &ActiveModel,
+    genome: Option<&Genome>,
+    request: &Request,
+) -> Result<(), Fault> {
     let info = &model.info;
     if let Some(asked) = &request.model
         && asked != &info.name
@@ -125,7 +138,20 @@ pub(super) fn check_model(model: &ActiveModel, request: &Request) -> Result<(), 
             format!("got assembly {asked:?}, expected {}, on which the model was trained", model.assembly),
         ));
     }
-    Ok(())
+    match genome.filter(|_| request.variant.is_some()).and_then(|genome| other_assembly(model, genome)) {
+        Some(what) => Err(Fault::new(FaultCode::WrongAssembly, what)),
+        None => Ok(()),
+    }
+}
+
+/// What is wrong where genome and model do not go together: positions and bases would be read off the wrong genome.
+pub(super) fn other_assembly(model: &ActiveModel, genome: &Genome) -> Option<String> {
+    (!model.assembly.eq_ignore_ascii_case(&genome.assembly)).then(|| {
+        format!(
+            "got a reference pack of {}, expected {}, on which the model was trained: variants by position are refused until the box has that pack, sequences are answered",
+            genome.assembly, model.assembly
+        )
+    })
 }
 
 /// What the reader of an answer should know of how it came about.

@@ -2,20 +2,21 @@ use std::path::{Path, PathBuf};
 
 use locus_engine::{Bundle, EngineKind, LoadOptions, Trust};
 use locus_firmware_config::{
-    message::{Answer, Band, EngineInfo, Timing},
+    manifest::Manifest,
+    message::{Answer, Band, EngineInfo, ModelInfo, Timing},
     profile::DeviceProfile,
 };
 
 use super::*;
 use crate::{
-    clock::SystemClock,
+    clock::{Clock, SystemClock},
     journal::{JournalConfig, Rotation, Witnesses, verify},
     keys::{Identity, load_or_create_device_key, read_device_public},
     vfs::{Fault as DiskFault, FaultyVfs},
 };
 
 /// An answer that says nothing.
-pub(super) fn an_answer() -> Outcome {
+pub(crate) fn an_answer() -> Outcome {
     Outcome::Answer(Box::new(Answer {
         id: None,
         r#box: "b".into(),
@@ -39,8 +40,8 @@ pub(super) fn an_answer() -> Outcome {
     }))
 }
 
-struct Box_ {
-    pipeline: Pipeline,
+pub(crate) struct Box_ {
+    pub(crate) pipeline: Pipeline,
     threads: Option<Threads>,
     vfs: FaultyVfs,
     fatal: Arc<std::sync::Mutex<Vec<String>>>,
@@ -51,40 +52,105 @@ fn shipped() -> PathBuf {
 }
 
 fn scorer() -> Scorer {
-    let bundle = Bundle::open(shipped(), &Trust::AllowUnsigned).unwrap();
+    scored_by(&Bundle::open(shipped(), &Trust::AllowUnsigned).unwrap())
+}
+
+/// The shipped model under another manifest.
+fn variation(change: impl FnOnce(&mut Manifest)) -> Scorer {
+    let shipped = Bundle::open(shipped(), &Trust::AllowUnsigned).unwrap();
+    let mut manifest = shipped.manifest().clone();
+    change(&mut manifest);
+    let mut archive = tar::Builder::new(Vec::new());
+    let parts = manifest.parts.iter().map(|p| (p.name.as_str(), shipped.part(&p.name).unwrap().to_vec()));
+    for (name, bytes) in std::iter::once(("manifest.json", manifest.to_json().unwrap())).chain(parts) {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        header.set_entry_type(tar::EntryType::Regular);
+        archive.append_data(&mut header, name, bytes.as_slice()).unwrap();
+    }
+    let bytes = archive.into_inner().unwrap();
+    let (size, limits) = (bytes.len() as u64, locus_engine::Limits::default());
+    scored_by(&Bundle::read(bytes.as_slice(), size, &Trust::AllowUnsigned, &limits).unwrap())
+}
+
+fn scored_by(bundle: &Bundle) -> Scorer {
     let options = LoadOptions { order: vec![EngineKind::Fake], ..LoadOptions::default() };
-    Scorer::open(&bundle, &DeviceProfile::named("x86-cpu").unwrap(), &options).unwrap()
+    Scorer::open(bundle, &DeviceProfile::named("x86-cpu").unwrap(), &options).unwrap()
+}
+
+/// What a box is made of, where it matters.
+struct Setup {
+    limits: Limits,
+    vfs: FaultyVfs,
+    clock: Arc<dyn Clock>,
+    genome: Option<Genome>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let clock = Arc::new(SystemClock::new());
+        Self { limits: Limits::default(), vfs: FaultyVfs::new(), clock, genome: None }
+    }
+}
+
+impl Setup {
+    fn start(self) -> Box_ {
+        let Self { limits, vfs, clock, genome } = self;
+        let journal = JournalConfig {
+            vfs: Arc::new(vfs.clone()),
+            clock,
+            device_key: load_or_create_device_key(&vfs, Path::new("/keys/device.key")).unwrap(),
+            index_key: IndexKey::load_or_create(&vfs, Path::new("/keys/index.key")).unwrap(),
+            recipients: vec![Identity::generate().unwrap().recipient()],
+            rotation: Rotation::default(),
+            remember: 100,
+            accept_damage: false,
+        };
+        let fatal = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let told = Arc::clone(&fatal);
+        let (pipeline, threads) = Pipeline::start(PipelineConfig {
+            box_name: "box".into(),
+            limits,
+            genome,
+            index_key: IndexKey::load_or_create(&vfs, Path::new("/keys/index.key")).unwrap(),
+            journal: Journal::open(Path::new("/journal"), journal).unwrap().0,
+            on_fatal: Box::new(move |reason| told.lock().unwrap().push(reason)),
+        })
+        .unwrap();
+        Box_ { pipeline, threads: Some(threads), vfs, fatal }
+    }
 }
 
 fn a_box(limits: Limits, vfs: FaultyVfs) -> Box_ {
-    let journal = JournalConfig {
-        vfs: Arc::new(vfs.clone()),
-        clock: Arc::new(SystemClock::new()),
-        device_key: load_or_create_device_key(&vfs, Path::new("/keys/device.key")).unwrap(),
-        index_key: IndexKey::load_or_create(&vfs, Path::new("/keys/index.key")).unwrap(),
-        recipients: vec![Identity::generate().unwrap().recipient()],
-        rotation: Rotation::default(),
-        remember: 100,
-        accept_damage: false,
+    Setup { limits, vfs, ..Setup::default() }.start()
+}
+
+/// The inference thread stands still, behind the change to a model, until this is dropped.
+pub(crate) struct Held(
+    #[expect(dead_code, reason = "dropped")] crossbeam_channel::Receiver<Result<(), String>>,
+);
+
+pub(crate) async fn until(what: &str, reached: impl Fn() -> bool) {
+    let reaching = async {
+        while !reached() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     };
-    let fatal = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let told = Arc::clone(&fatal);
-    let (pipeline, threads) = Pipeline::start(PipelineConfig {
-        box_name: "box".into(),
-        limits,
-        genome: None,
-        index_key: IndexKey::load_or_create(&vfs, Path::new("/keys/index.key")).unwrap(),
-        journal: Journal::open(Path::new("/journal"), journal).unwrap().0,
-        on_fatal: Box::new(move |reason| told.lock().unwrap().push(reason)),
-    })
-    .unwrap();
-    Box_ { pipeline, threads: Some(threads), vfs, fatal }
+    tokio::time::timeout(Duration::from_secs(20), reaching).await.unwrap_or_else(|_| panic!("no {what}"));
 }
 
 impl Box_ {
     fn new() -> Self {
-        let made = a_box(Limits::default(), FaultyVfs::new());
+        Self::of(Limits::default())
+    }
+
+    /// A box that serves.
+    pub(crate) fn of(limits: Limits) -> Self {
+        let made = a_box(limits, FaultyVfs::new());
         made.pipeline.swap(scorer()).unwrap();
+        made.pipeline.confirm();
         made
     }
 
@@ -92,13 +158,29 @@ impl Box_ {
         self.pipeline.ask("ward-1", "loopback", Ok(request)).await
     }
 
-    fn stop(mut self) -> FaultyVfs {
+    pub(crate) async fn hold(&self) -> Held {
+        let before = self.pipeline.active().map(|model| model.generation);
+        let (done, held) = crossbeam_channel::bounded(0);
+        self.pipeline.control.send(Control::Swap { scorer: Box::new(scorer()), done }).unwrap();
+        until("other model", || self.pipeline.active().map(|model| model.generation) != before).await;
+        Held(held)
+    }
+
+    /// Asks, and waits until that is queued.
+    async fn queue(&self, request: Request) -> tokio::task::JoinHandle<Arc<Outcome>> {
+        let (before, pipeline) = (self.pipeline.load().0, self.pipeline.clone());
+        let asked = tokio::spawn(async move { pipeline.ask("ward-1", "loopback", Ok(request)).await });
+        until("queued request", || self.pipeline.load().0 > before).await;
+        asked
+    }
+
+    pub(crate) fn stop(mut self) -> FaultyVfs {
         self.pipeline.clone().stop(self.threads.take().unwrap());
         self.vfs
     }
 }
 
-const SEQUENCE: &str =
+pub(crate) const SEQUENCE: &str =
     "ACGTTGCAACGGTACCATGGTTCAGACGTTGCAACGGTACCATGGTTCAGACGTTGCAACGGTACCATGGTTCAGACGTTGCAACGG";
 
 fn request(id: &str) -> Request {
@@ -201,7 +283,7 @@ async fn work_above_the_limit_is_refused_with_a_hint_and_the_rest_is_answered() 
     }
     assert!(answered >= 2 && answered + refused == 64, "{answered} answered, {refused} refused");
     let heavy = Request { sequence: Some("A".repeat(40_000)), ..request("heavy") };
-    assert_eq!(code(&made.ask(heavy).await), FaultCode::Busy, "long messages cost more than the limit");
+    index(&made.ask(heavy).await);
     assert_eq!(made.pipeline.load(), (0, 2));
     made.stop();
 }
@@ -228,7 +310,7 @@ async fn a_full_disk_gives_no_answer_and_stops_the_box() {
     made.vfs.fail_at(made.vfs.operations() + 1, DiskFault::Lasting(std::io::ErrorKind::StorageFull));
     assert_eq!(code(&made.ask(request("b")).await), FaultCode::JournalFailed);
     assert_eq!(code(&made.ask(request("c")).await), FaultCode::JournalFailed);
-    assert!(made.pipeline.failed());
+    assert_eq!(made.pipeline.failed(), Some(FaultCode::JournalFailed));
     let fatal = Arc::clone(&made.fatal);
     made.stop();
     assert_eq!(fatal.lock().unwrap().len(), 1);
@@ -275,5 +357,124 @@ async fn models_change_under_load_without_losing_a_request() {
     for asker in askers {
         assert!(asker.await.unwrap() > 0);
     }
+    made.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn going_back_without_a_trial_changes_nothing() {
+    let made = a_box(Limits::default(), FaultyVfs::new());
+    made.pipeline.swap(scorer()).unwrap();
+    made.pipeline.go_back();
+    assert!(made.pipeline.active().is_none(), "before the first model there was none");
+    made.pipeline.swap(scorer()).unwrap();
+    made.pipeline.confirm();
+    // A model that fails its proof is never on trial; who flashed it says that it is to go back all the same.
+    made.pipeline.go_back();
+    index(&made.ask(request("a")).await);
+    made.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asked_for_a_model_is_not_answered_by_the_one_that_came_meanwhile() {
+    let made = Box_::new();
+    let held = made.hold().await;
+    let digest = made.pipeline.active().unwrap().info.digest.clone();
+    let asked = made.queue(Request { model: Some(digest), ..request("a") }).await;
+    let whichever = made.queue(request("b")).await;
+    let another = Box::new(variation(|manifest| manifest.name = "another".into()));
+    let (done, changed) = crossbeam_channel::bounded(1);
+    made.pipeline.control.send(Control::Swap { scorer: another, done }).unwrap();
+    drop(held);
+    assert_eq!(code(&asked.await.unwrap()), FaultCode::UnknownModel);
+    assert!(matches!(&*whichever.await.unwrap(), Outcome::Answer(answer) if answer.model.name == "another"));
+    changed.recv().unwrap().unwrap();
+    made.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_keeps_no_bedside_out() {
+    let made = a_box(Limits { queue_units: 4, ..Limits::default() }, FaultyVfs::new());
+    let held = made.hold().await;
+    let batch = |id: &str| Request { lane: Some(Lane::Batch), ..request(id) };
+    let mut queued = Vec::new();
+    for id in ["a", "b", "c"] {
+        queued.push(made.queue(batch(id)).await);
+    }
+    assert_eq!(code(&made.ask(batch("d")).await), FaultCode::Busy);
+    queued.push(made.queue(request("e")).await);
+    drop(held);
+    for asked in queued {
+        index(&asked.await.unwrap());
+    }
+    made.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_genome_of_another_assembly_answers_no_variant() {
+    let folder = tempfile::tempdir().unwrap();
+    let (fasta, gff) = (folder.path().join("p.fa"), folder.path().join("p.gff3"));
+    std::fs::write(&fasta, format!(">chr1:1001-1400\n{}\n", "ACGGTCATTGCA".repeat(40)[..400].to_owned()))
+        .unwrap();
+    std::fs::write(&gff, "##gff-version 3\nchr1\t.\tmRNA\t1100\t1300\t.\t+\t.\tID=t1;Parent=g\nchr1\t.\texon\t1100\t1300\t.\t+\t.\tParent=t1\n").unwrap();
+    let variant = |id: &str| Request {
+        id: Some(id.into()),
+        variant: Some("chr1-1201-T-A".into()),
+        ..Request::default()
+    };
+    for (assembly, answered) in [("grch38", true), ("GRCh37", false)] {
+        let genome = Some(Genome::open(&fasta, &gff, assembly).unwrap());
+        let made = Setup { genome, ..Setup::default() }.start();
+        made.pipeline.swap(scorer()).unwrap();
+        let outcome = made.ask(variant("a")).await;
+        if answered {
+            index(&outcome);
+            assert_eq!(made.pipeline.notice(), None);
+        } else {
+            assert_eq!(code(&outcome), FaultCode::WrongAssembly);
+            let notice = made.pipeline.notice().unwrap();
+            assert!(notice.contains("GRCh37") && notice.contains("GRCh38"), "{notice}");
+        }
+        index(&made.ask(request("b")).await);
+        made.stop();
+    }
+}
+
+/// A clock with a defect.
+#[derive(Debug, Default)]
+struct BadClock(AtomicBool);
+
+impl Clock for BadClock {
+    fn unix_ms(&self) -> u64 {
+        assert!(!self.0.load(Ordering::Acquire), "the clock has a defect");
+        0
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        self.unix_ms()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_that_ends_by_a_defect_ends_the_box() {
+    let clock = Arc::new(BadClock::default());
+    let made = Setup { clock: clock.clone(), ..Setup::default() }.start();
+    made.pipeline.swap(scorer()).unwrap();
+    index(&made.ask(request("a")).await);
+    clock.0.store(true, Ordering::Release);
+    assert!(matches!(&*made.ask(request("b")).await, Outcome::Fault(fault) if fault.retryable));
+    until("end", || made.pipeline.failed().is_some()).await;
+    assert!(matches!(&*made.ask(request("c")).await, Outcome::Fault(fault) if fault.retryable));
+    let fatal = Arc::clone(&made.fatal);
+    made.stop();
+    assert_eq!(*fatal.lock().unwrap(), ["the journal thread ended by a defect"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mutation_is_no_longer_than_its_alleles() {
+    let made = Box_::new();
+    let long = Request { mutation: Some(format!("A42{}", "G".repeat(2_200))), ..request("a") };
+    let outcome = made.ask(long).await;
+    assert!(matches!(&*outcome, Outcome::Fault(fault)
+        if fault.code == FaultCode::BadMutation && fault.message.contains("2203 characters, expected at most 2200")));
     made.stop();
 }

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
 use locus_engine::{Error, Score, Scorer};
 use locus_firmware_config::message::{Fault, FaultCode};
 
-use super::{ActiveModel, Job, Shared, answer, keeper::Kept, prepare};
+use super::{ActiveModel, Job, Shared, Watched, answer, keeper::Kept, prepare};
 
 /// Rows of the batch lane in one run, so that someone at a bedside never waits for many.
 const BATCH_ROWS: usize = 8;
@@ -42,7 +42,8 @@ struct Worker {
     shared: Arc<Shared>,
     kept: Sender<Kept>,
     serving: Option<Serving>,
-    before: Option<Serving>,
+    /// While a model is on trial: what served before it, which may be nothing.
+    trial: Option<Option<Serving>>,
     generation: u64,
     bedside_runs: u32,
     dirty: bool,
@@ -53,11 +54,13 @@ pub(super) fn start(shared: Arc<Shared>, kept: Sender<Kept>) -> std::io::Result<
     let (bedside, from_bedside) = unbounded();
     let (batch, from_batch) = unbounded();
     let (control, orders) = unbounded();
+    let watched = Watched { shared: Arc::clone(&shared), code: FaultCode::EngineFailed };
     let worker =
-        Worker { shared, kept, serving: None, before: None, generation: 0, bedside_runs: 0, dirty: false };
-    let thread = std::thread::Builder::new()
-        .name("inference".into())
-        .spawn(move || worker.run(&orders, &from_bedside, &from_batch))?;
+        Worker { shared, kept, serving: None, trial: None, generation: 0, bedside_runs: 0, dirty: false };
+    let thread = std::thread::Builder::new().name("inference".into()).spawn(move || {
+        let _watched = watched;
+        worker.run(&orders, &from_bedside, &from_batch);
+    })?;
     Ok((thread, Channels { bedside, batch, control }))
 }
 
@@ -92,6 +95,7 @@ impl Worker {
         for job in bedside.try_iter().chain(batch.try_iter()) {
             job.fail(Fault::new(FaultCode::ShuttingDown, "the box stopped; ask again once it is back"));
         }
+        self.write_over();
     }
 
     fn max_batch(&self) -> usize {
@@ -103,34 +107,35 @@ impl Worker {
             Control::Swap { mut scorer, done } => {
                 let proved = scorer.golden_self_test().map(drop).map_err(|error| error.to_string());
                 if proved.is_ok() {
-                    self.generation += 1;
-                    let view = Arc::new(ActiveModel::of(&scorer, self.generation));
-                    let before = self.serving.replace(Serving { scorer, view });
-                    // A trial that follows a trial keeps the model that was confirmed last.
-                    self.before = self.before.take().or(before);
-                    self.publish();
+                    let before = self.serve_with(Some(scorer));
+                    // A trial that follows a trial keeps what was confirmed last.
+                    self.trial.get_or_insert(before);
                 }
                 let _ = done.send(proved);
             }
             Control::Back { done } => {
-                if let Some(before) = self.before.take() {
-                    self.generation += 1;
-                    let view = Arc::new(ActiveModel::of(&before.scorer, self.generation));
-                    self.serving = Some(Serving { view, ..before });
-                } else {
-                    self.serving = None;
+                // A model that failed its proof never served: there is nothing to go back from.
+                if let Some(before) = self.trial.take() {
+                    self.serve_with(before.map(|before| before.scorer));
                 }
-                self.publish();
                 let _ = done.send(());
             }
-            Control::Confirm => self.before = None,
+            Control::Confirm => self.trial = None,
             Control::Stop => {}
         }
     }
 
-    fn publish(&self) {
-        let view = self.serving.as_ref().map(|serving| Arc::clone(&serving.view));
+    /// Changes over; gives what served before, with nothing of anybody left in it.
+    fn serve_with(&mut self, scorer: Option<Box<Scorer>>) -> Option<Serving> {
+        self.write_over();
+        let serving = scorer.map(|scorer| {
+            self.generation += 1;
+            let view = Arc::new(ActiveModel::of(&scorer, self.generation));
+            Serving { scorer, view }
+        });
+        let view = serving.as_ref().map(|serving| Arc::clone(&serving.view));
         *self.shared.active.write().unwrap_or_else(PoisonError::into_inner) = view;
+        std::mem::replace(&mut self.serving, serving)
     }
 
     fn serve(&mut self, jobs: Vec<Job>) {
@@ -154,7 +159,11 @@ impl Worker {
                 continue;
             }
             if job.generation != view.generation {
-                match prepare::encode(&view.encoder, self.shared.genome.as_deref(), &job.request) {
+                // It was taken for another model: it may have asked for that one, and only for that one.
+                let genome = self.shared.genome.as_deref();
+                let again = prepare::check_model(view, genome, &job.request)
+                    .and_then(|()| prepare::encode(&view.encoder, genome, &job.request));
+                match again {
                     Ok(again) => job.encoded = again,
                     Err(fault) => {
                         job.fail(fault);

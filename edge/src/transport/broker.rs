@@ -7,6 +7,7 @@ use mqtt5::broker::{
     config::{AuthConfig, StorageConfig},
 };
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::MAX_INPUT_BYTES;
 
@@ -19,6 +20,7 @@ pub struct Embedded {
     /// Where it listens.
     pub address: SocketAddr,
     shutdown: Shutdown,
+    stopping: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -30,11 +32,14 @@ impl std::fmt::Debug for Shutdown {
     }
 }
 
-/// Starts a broker that keeps nothing on the disk.
+/// Starts a broker that keeps nothing on the disk; `ended` is told why, should it end before it is stopped.
 ///
 /// # Errors
 /// The address is taken, or the broker refuses its configuration.
-pub async fn start(address: SocketAddr) -> Result<Embedded, String> {
+pub async fn start(
+    address: SocketAddr,
+    ended: impl FnOnce(String) + Send + 'static,
+) -> Result<Embedded, String> {
     let config = BrokerConfig::new()
         .with_bind_address(address)
         .with_max_clients(MAX_CLIENTS)
@@ -52,21 +57,51 @@ pub async fn start(address: SocketAddr) -> Result<Embedded, String> {
     let address = broker.local_addr().ok_or("the embedded broker has no address")?;
     let shutdown = Shutdown(broker.shutdown_handle());
     let mut ready = broker.ready_receiver();
+    let running = tokio::spawn(async move { broker.run().await });
+    let stopping = CancellationToken::new();
+    let stopped = stopping.clone();
     let task = tokio::spawn(async move {
-        if let Err(error) = broker.run().await {
-            tracing::error!(%error, "the embedded broker ended");
+        let reason = match running.await {
+            Ok(Ok(())) => "the embedded broker ended".to_owned(),
+            Ok(Err(error)) => format!("the embedded broker ended: {error}"),
+            Err(_) => "the embedded broker ended by a defect".to_owned(),
+        };
+        if !stopped.is_cancelled() {
+            ended(reason);
         }
     });
     ready.wait_for(|ready| *ready).await.map_err(|_| "the embedded broker ended at once".to_owned())?;
-    Ok(Embedded { address, shutdown, task })
+    Ok(Embedded { address, shutdown, stopping, task })
 }
 
 impl Embedded {
     /// Ends it.
     pub async fn stop(self) {
+        self.stopping.cancel();
         self.shutdown.0.shutdown();
         if tokio::time::timeout(std::time::Duration::from_secs(2), self.task).await.is_err() {
             tracing::warn!("the embedded broker did not end in time");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn started() -> (Embedded, tokio::sync::oneshot::Receiver<String>) {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let ended = move |reason| tell.send(reason).unwrap();
+        (start("127.0.0.1:0".parse().unwrap(), ended).await.unwrap(), told)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_end_that_nobody_asked_for_is_told() {
+        let (broker, told) = started().await;
+        broker.shutdown.0.shutdown();
+        assert!(told.await.unwrap().contains("embedded broker ended"));
+        let (broker, told) = started().await;
+        broker.stop().await;
+        assert!(told.await.is_err(), "an end that was asked for is told to nobody");
     }
 }

@@ -1,19 +1,25 @@
 //! HTTPS: `POST /predict`, `GET /health`, `GET /ready`, `GET /metrics`.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::{self, Ready},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use axum_server::{Handle, tls_rustls::RustlsConfig};
+use axum_server::{Handle, accept::Accept, tls_rustls::RustlsConfig};
 use futures_util::StreamExt as _;
 use locus_firmware_config::message::{Fault, FaultCode, MAX_MESSAGE_BYTES, Outcome, Request};
-
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::tls;
@@ -25,8 +31,10 @@ pub const TERMINAL_HEADER: &str = "locus-terminal";
 const MAX_THROWN_AWAY_BYTES: usize = 32 << 20;
 /// Time to send a body.
 const BODY: Duration = Duration::from_secs(10);
-/// Time to send the head of a request.
+/// Time to send the head of a request, the first one too.
 const HEAD: Duration = Duration::from_secs(10);
+/// Connections at once.
+const MAX_CONNECTIONS: usize = 256;
 
 /// A running listener.
 #[derive(Debug)]
@@ -55,7 +63,10 @@ pub async fn start(
     listener.set_nonblocking(true).map_err(|error| format!("HTTPS on {address}: {error}"))?;
     let mut server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls))
         .map_err(|error| format!("HTTPS on {address}: {error}"))?
-        .handle(handle.clone());
+        .map(|tls| tls.acceptor(Bounded::new(MAX_CONNECTIONS)))
+        .handle(handle.clone())
+        .first_request_timeout(HEAD)
+        .http1_only();
     server
         .http_builder()
         .http1()
@@ -67,6 +78,33 @@ pub async fn start(
     let address =
         handle.listening().await.ok_or_else(|| format!("HTTPS on {address}: it does not listen"))?;
     Ok(Listener { address, handle, task })
+}
+
+/// Takes so many connections and closes what comes above: who opens them and says nothing leaves files for others.
+#[derive(Clone, Debug)]
+struct Bounded(Arc<Semaphore>);
+
+impl Bounded {
+    fn new(most: usize) -> Self {
+        Self(Arc::new(Semaphore::new(most)))
+    }
+}
+
+impl<I> Accept<I, Router> for Bounded {
+    type Stream = I;
+    type Service = Router;
+    type Future = Ready<io::Result<(I, Router)>>;
+
+    fn accept(&self, stream: I, service: Router) -> Self::Future {
+        future::ready(match Arc::clone(&self.0).try_acquire_owned() {
+            // The connection owns its service, and with it the permit.
+            Ok(permit) => Ok((stream, service.layer(Extension(Arc::new(permit))))),
+            Err(_) => {
+                metrics::counter!("locus_http_refused_total").increment(1);
+                Err(io::ErrorKind::ConnectionRefused.into())
+            }
+        })
+    }
 }
 
 impl Listener {
@@ -168,7 +206,8 @@ fn json(status: StatusCode, body: Vec<u8>) -> Response {
 
 async fn show_health(State(health): State<Arc<Health>>) -> Response {
     let report = health.report();
-    let status = if health.pipeline.failed() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let status =
+        if health.pipeline.failed().is_some() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     json(status, serde_json::to_vec(&report).unwrap_or_default())
 }
 
@@ -180,4 +219,22 @@ async fn ready(State(health): State<Arc<Health>>) -> Response {
 
 async fn show_metrics(State(health): State<Arc<Health>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], health.metrics_text()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_above_the_limit_is_closed_until_another_one_ends() {
+        let bounded = Bounded::new(2);
+        let first = bounded.accept((), Router::new()).await.unwrap();
+        let second = bounded.accept((), Router::new()).await.unwrap();
+        assert!(bounded.accept((), Router::new()).await.is_err());
+        drop(first);
+        let third = bounded.accept((), Router::new()).await;
+        assert!(third.is_ok() && bounded.accept((), Router::new()).await.is_err());
+        drop((second, third));
+        assert_eq!(bounded.0.available_permits(), 2);
+    }
 }

@@ -14,7 +14,7 @@ use rumqttc::{
     PublishOptions,
     mqttbytes::{
         QoS,
-        v5::{LastWill, Packet, Publish, PublishProperties},
+        v5::{LastWill, Packet, Publish, PublishProperties, SubAck, SubscribeReasonCode},
     },
 };
 use tokio::{
@@ -26,13 +26,16 @@ use zeroize::Zeroizing;
 
 use super::MAX_INPUT_BYTES;
 use crate::{
-    config::Mqtt,
+    config::{Config, Mqtt},
     names::{answer_topic, response_topic, status_topic, terminal_of},
     pipeline::Pipeline,
 };
 
-/// Requests of QoS 0 and 1 in work at once; QoS 0 has no other bound.
+/// Requests of QoS 0 in work at once: nothing else bounds them, and nobody is promised that they arrive.
 const TASKS: usize = 512;
+/// Requests in work at once, more than ever are: those of QoS 1 are bounded by the receive maximum, and only a lost
+/// connection adds to them. None of them may be dropped: it would stay unacknowledged, and nobody would answer it.
+const ALL_TASKS: u32 = 1 << 20;
 /// Time between attempts to reach the broker.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Time for the last messages when the box stops.
@@ -51,11 +54,23 @@ pub struct Link {
     pub host: String,
     /// Broker's port.
     pub port: u16,
-    /// Whether it is connected.
+    /// Whether it is connected and requests arrive.
     pub connected: Arc<AtomicBool>,
 }
 
-fn options(link: &Link, config: &Mqtt) -> std::io::Result<MqttOptions> {
+impl Link {
+    /// Not connected yet.
+    pub fn new(config: &Config, host: String, port: u16) -> Self {
+        let (site, box_name) = (config.site.clone(), config.r#box.clone());
+        Self { site, box_name, host, port, connected: Arc::default() }
+    }
+}
+
+/// How the box is a client of its broker.
+///
+/// # Errors
+/// The password file cannot be read.
+pub fn options(link: &Link, config: &Mqtt) -> Result<MqttOptions, String> {
     let id = format!("locus-{}-{}", link.site, link.box_name);
     let mut options = MqttOptions::new(id, (link.host.as_str(), link.port));
     let mut network = NetworkOptions::new();
@@ -70,7 +85,8 @@ fn options(link: &Link, config: &Mqtt) -> std::io::Result<MqttOptions> {
     options
         .set_network_options(network)
         .set_keep_alive(10)
-        .set_clean_start(false)
+        // A process that is new knows nothing of a session that the broker may have kept for the one before it.
+        .set_clean_start(true)
         .set_session_expiry_interval(Some(config.session_expiry_s))
         .set_receive_maximum(Some(config.receive_maximum))
         .set_max_packet_size(Some(MAX_INPUT_BYTES as u32))
@@ -79,7 +95,10 @@ fn options(link: &Link, config: &Mqtt) -> std::io::Result<MqttOptions> {
         .set_last_will(will);
     if let Some(user) = &config.username {
         let password = match &config.password_file {
-            Some(path) => Zeroizing::new(std::fs::read_to_string(path)?),
+            Some(path) => Zeroizing::new(
+                std::fs::read_to_string(path)
+                    .map_err(|error| format!("mqtt.password_file {}: {error}", path.display()))?,
+            ),
             None => Zeroizing::default(),
         };
         options.set_credentials(user.clone(), password.trim().to_owned());
@@ -98,39 +117,54 @@ struct Context {
     pipeline: Pipeline,
     /// Grows with every connection: an acknowledgement of an older one belongs to nobody.
     connection: AtomicU64,
+    /// Of QoS 0.
     tasks: Arc<Semaphore>,
+    all_tasks: Arc<Semaphore>,
 }
 
-/// Serves until `stop`, through every loss of the broker.
-///
-/// # Errors
-/// The password file cannot be read.
+/// Serves the requests of a group until `stop`, through every loss of the broker.
 pub async fn run(
     pipeline: Pipeline,
     link: Link,
-    config: Mqtt,
+    options: MqttOptions,
+    group: String,
     stop: CancellationToken,
-) -> std::io::Result<()> {
-    let (client, mut events) = AsyncClient::builder(options(&link, &config)?).capacity(TASKS).build();
-    let filter = format!("$share/{}/locus/v1/{}/request/+", config.group, link.site);
-    let tasks = Arc::new(Semaphore::new(TASKS));
-    let context = Arc::new(Context { client, link, pipeline, connection: AtomicU64::new(0), tasks });
+) {
+    let (client, mut events) = AsyncClient::builder(options).capacity(TASKS).build();
+    let filter = format!("$share/{group}/locus/v1/{}/request/+", link.site);
+    let context = Arc::new(Context {
+        client,
+        link,
+        pipeline,
+        connection: AtomicU64::new(0),
+        tasks: Arc::new(Semaphore::new(TASKS)),
+        all_tasks: Arc::new(Semaphore::new(ALL_TASKS as usize)),
+    });
     let mut backoff = BACKOFF.0;
     let mut tick = interval(CHECKPOINT);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut published = 0;
     loop {
-        let event = tokio::select! {
-            () = stop.cancelled() => break,
-            _ = tick.tick() => {
-                context.checkpoint(&mut published);
-                continue;
+        let event = {
+            let next = events.poll();
+            tokio::pin!(next);
+            // A tick leaves the poll alone: it may be a connect that takes longer than that.
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => break None,
+                    _ = tick.tick() => context.checkpoint(&mut published),
+                    event = &mut next => break Some(event),
+                }
             }
-            event = events.poll() => event,
         };
+        let Some(event) = event else { break };
         match event {
             Ok(event) => {
                 backoff = BACKOFF.0;
+                if matches!(event, Event::Incoming(Packet::ConnAck(_))) {
+                    // From now on the session is this process's own: the broker keeps what comes while it is away.
+                    events.options.set_clean_start(false);
+                }
                 context.take(event, &filter);
             }
             Err(error) => {
@@ -145,7 +179,6 @@ pub async fn run(
         }
     }
     goodbye(&context, &mut events).await;
-    Ok(())
 }
 
 /// Sends what is still in work, says that the box goes, and disconnects.
@@ -154,7 +187,7 @@ async fn goodbye(context: &Context, events: &mut EventLoop) {
         return;
     }
     let last = async {
-        let _all = context.tasks.acquire_many(TASKS as u32).await;
+        let _all = context.all_tasks.acquire_many(ALL_TASKS).await;
         context.publish_status("offline").await;
         let _ = context.client.disconnect().await;
     };
@@ -175,30 +208,45 @@ impl Context {
         match event {
             Event::Incoming(Packet::ConnAck(_)) => {
                 self.connection.fetch_add(1, Ordering::AcqRel);
-                self.link.connected.store(true, Ordering::Release);
-                tracing::info!(host = %self.link.host, port = self.link.port, "connected to the broker");
                 let (context, filter) = (Arc::clone(self), filter.to_owned());
                 tokio::spawn(async move {
                     if let Err(error) = context.client.subscribe(filter, QoS::AtLeastOnce).await {
                         tracing::error!(%error, "requests cannot be subscribed to");
                     }
-                    context.publish_status("online").await;
                 });
             }
+            Event::Incoming(Packet::SubAck(ack)) => self.subscribed(&ack),
             Event::Incoming(Packet::Publish(publish)) => {
-                let Ok(permit) = Arc::clone(&self.tasks).try_acquire_owned() else {
-                    // Only QoS 0 gets here: QoS 1 is bounded by the receive maximum.
+                let unbounded = publish.qos == QoS::AtMostOnce;
+                let one = unbounded.then(|| Arc::clone(&self.tasks).try_acquire_owned()).transpose();
+                let (Ok(one), Ok(other)) = (one, Arc::clone(&self.all_tasks).try_acquire_owned()) else {
                     metrics::counter!("locus_mqtt_dropped_total").increment(1);
                     return;
                 };
                 let (context, connection) = (Arc::clone(self), self.connection.load(Ordering::Acquire));
                 tokio::spawn(async move {
                     context.answer(&publish, connection).await;
-                    drop(permit);
+                    drop((one, other));
                 });
             }
             _ => {}
         }
+    }
+
+    /// Only now do requests arrive.
+    fn subscribed(self: &Arc<Self>, ack: &SubAck) {
+        let refused = ack.return_codes.iter().find(|code| !matches!(code, SubscribeReasonCode::Success(_)));
+        if let Some(code) = refused {
+            tracing::error!(
+                ?code,
+                "the broker refuses the subscription: no request arrives over MQTT; allow it to this box"
+            );
+            return;
+        }
+        self.link.connected.store(true, Ordering::Release);
+        tracing::info!(host = %self.link.host, port = self.link.port, "requests arrive from the broker");
+        let context = Arc::clone(self);
+        tokio::spawn(async move { context.publish_status("online").await });
     }
 
     async fn answer(&self, publish: &Publish, connection: u64) {
@@ -260,3 +308,6 @@ impl Context {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -192,5 +192,46 @@ fn outcome_frames(session: u32, seq: u16, outcome: &Outcome) -> Option<Vec<u8>> 
         Outcome::Answer(answer) => (FrameType::Answer, postcard::to_stdvec(answer)),
         Outcome::Fault(fault) => (FrameType::Fault, postcard::to_stdvec(fault)),
     };
-    frames(kind, session, seq, &message.ok()?).ok()
+    match (frames(kind, session, seq, &message.ok()?), outcome) {
+        (Ok(bytes), _) => Some(bytes),
+        // The terminal waits: it is told that there is nothing to wait for.
+        (Err(error), Outcome::Answer(answer)) => {
+            let message = format!(
+                "got an answer that does not fit a message of this line: {error}; it is in the journal, ask over another transport"
+            );
+            let fault = Fault::new(FaultCode::TooLarge, message).for_id(answer.id.clone());
+            frames(FrameType::Fault, session, seq, &postcard::to_stdvec(&fault).ok()?).ok()
+        }
+        (Err(_), Outcome::Fault(_)) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_does_not_fit_is_a_fault() {
+        let Outcome::Answer(mut answer) = crate::pipeline::tests::an_answer() else { panic!("no answer") };
+        answer.id = Some("a".into());
+        for (warning, expected) in [(10, FrameType::Answer), (MAX_MESSAGE, FrameType::Fault)] {
+            answer.warnings = vec!["x".repeat(warning)];
+            let bytes = outcome_frames(7, 3, &Outcome::Answer(answer.clone())).unwrap();
+            let mut buffer = vec![0; MAX_MESSAGE];
+            let mut reassembler = Reassembler::new(&mut buffer);
+            let mut got = None;
+            Decoder::new().push(&bytes, |frame| {
+                let frame = frame.unwrap();
+                assert_eq!((frame.session, frame.seq, frame.kind), (7, 3, expected));
+                if let Some(message) = reassembler.push(&frame).unwrap() {
+                    got = Some(message.to_vec());
+                }
+            });
+            let got = got.unwrap();
+            if expected == FrameType::Fault {
+                let fault: Fault = postcard::from_bytes(&got).unwrap();
+                assert_eq!((fault.code, fault.id.as_deref()), (FaultCode::TooLarge, Some("a")));
+            }
+        }
+    }
 }
