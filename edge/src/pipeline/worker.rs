@@ -7,7 +7,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
-use locus_engine::{Error, Logits, Score, Scorer, TokenBatch};
+use locus_engine::{Error, Score, Scorer};
 use locus_firmware_config::message::{Fault, FaultCode};
 
 use super::{ActiveModel, Job, Shared, answer, keeper::Kept, prepare};
@@ -202,16 +202,12 @@ impl Worker {
         }
     }
 
-    /// The engine keeps its buffers, and the last token ids in them. A blank run of every shape writes over them.
+    /// The engine keeps its buffers, and the last token ids in them.
     fn write_over(&mut self) {
         self.dirty = false;
         let Some(Serving { scorer, .. }) = &mut self.serving else { return };
-        let (buckets, features) = (scorer.spec().buckets.clone(), scorer.spec().n_features as usize);
-        let mut logits = Logits::default();
-        for bucket in buckets {
-            if let Err(error) = scorer.run(&TokenBatch::blank(1, bucket as usize, features), &mut logits) {
-                tracing::warn!(%error, "the engine's buffers could not be written over");
-            }
+        if let Err(error) = scorer.write_over() {
+            tracing::warn!(%error, "the engine's buffers could not be written over");
         }
     }
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{ScoreError, Scorer};
 use crate::batch::{Row, TokenBatch};
-use crate::session::{ActivePrecision, Logits};
+use crate::session::{ActivePrecision, Logits, Session};
 use crate::{Bundle, Error};
 
 /// Golden vectors in one bundle at most.

@@ -2,6 +2,7 @@
 
 mod error;
 mod golden;
+mod memory;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use crate::{Bundle, Error};
 
 pub use error::ScoreError;
 pub use golden::GoldenReport;
+use memory::Remembering;
 
 /// The outcome for one variant.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,7 +53,7 @@ impl Score {
 
 /// A session with everything around it that turns variants into probabilities.
 pub struct Scorer {
-    session: Box<dyn Session>,
+    session: Remembering,
     skipped: Vec<Skipped>,
     encoder: VariantEncoder,
     manifest: Manifest,
@@ -80,6 +82,7 @@ impl Scorer {
         let golden = golden::read(bundle)?;
         let Opened { session, skipped } = open_session(bundle, profile, options)?;
         let encoder = VariantEncoder::new(*bundle.tokenizer(), manifest.tokenizer.window_kmers as usize);
+        let session = Remembering::new(session);
         Ok(Self { session, skipped, encoder, manifest, digest: bundle.digest().to_owned(), golden })
     }
 
@@ -113,7 +116,7 @@ impl Scorer {
     /// # Errors
     /// As [`logits_of`].
     pub fn logits(&mut self, rows: &[Row<'_>]) -> Result<Vec<Vec<f32>>, Error> {
-        logits_of(&mut *self.session, rows)
+        logits_of(&mut self.session, rows)
     }
 
     /// Runs one prepared batch, for callers that queue and pack themselves.
@@ -122,6 +125,15 @@ impl Scorer {
     /// As [`Session::run`].
     pub fn run(&mut self, batch: &TokenBatch, logits: &mut Logits) -> Result<(), Error> {
         self.session.run(batch, logits)
+    }
+
+    /// Writes over what the engine's memory still holds of the rows since the last call, by blank runs of their
+    /// shapes. For a time when nobody waits.
+    ///
+    /// # Errors
+    /// As [`Session::run`]; the other shapes are written over all the same.
+    pub fn write_over(&mut self) -> Result<(), Error> {
+        self.session.write_over()
     }
 
     /// Scores variants in their order. What the model cannot read, or was not trained for, abstains with its
