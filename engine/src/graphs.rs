@@ -1,5 +1,6 @@
 //! The ONNX graphs of one model and the contract that sessions hold them to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use locus_firmware_config::manifest::{AccuracyContract, TensorSpec};
@@ -144,9 +145,17 @@ impl Graphs {
     }
 }
 
-/// INT8 less FP32 of a metric where more is better: a gain costs nothing.
+/// FP32 less INT8 of a metric where more is better: a gain costs nothing. What was not measured is not within
+/// the budget, and the difference that the contract states is not asked: it follows from the two figures.
 fn over_budget(contract: &AccuracyContract) -> Option<String> {
-    let loss = -contract.difference.get(&contract.metric)?;
+    let figure = |of: &BTreeMap<String, f64>| of.get(&contract.metric).copied();
+    let (Some(fp32), Some(int8)) = (figure(&contract.fp32), figure(&contract.int8)) else {
+        return Some(format!(
+            "the accuracy contract lacks {} of FP32 or of INT8, so what INT8 loses is not known",
+            contract.metric
+        ));
+    };
+    let loss = fp32 - int8;
     (loss.is_nan() || loss > contract.budget).then(|| {
         format!(
             "INT8 loses {loss:.4} {} against FP32, over the budget of {:.4}",
@@ -158,7 +167,6 @@ fn over_budget(contract: &AccuracyContract) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     #[test]
     fn inputs_are_the_seven_of_the_contract() {
@@ -181,19 +189,32 @@ mod tests {
         assert_eq!(digest(b"ab", None), digest(b"ab", None));
     }
 
-    #[test]
-    fn int8_is_refused_beyond_the_budget() {
-        let contract = |difference: f64| AccuracyContract {
+    fn contract(fp32: &[(&str, f64)], int8: &[(&str, f64)]) -> AccuracyContract {
+        let map = |figures: &[(&str, f64)]| figures.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
+        AccuracyContract {
             data: "validation".into(),
             metric: "auroc".into(),
-            fp32: BTreeMap::new(),
-            int8: BTreeMap::new(),
-            difference: [("auroc".to_owned(), difference)].into(),
+            fp32: map(fp32),
+            int8: map(int8),
+            difference: map(&[("auroc", 0.0)]),
             budget: 0.005,
-        };
-        assert!(over_budget(&contract(-0.005)).is_none());
-        assert!(over_budget(&contract(0.02)).is_none());
-        assert!(over_budget(&contract(-0.0051)).is_some());
-        assert!(over_budget(&contract(f64::NAN)).is_some());
+        }
+    }
+
+    #[test]
+    fn int8_is_refused_beyond_the_budget_whatever_difference_is_stated() {
+        let of = |int8: f64| over_budget(&contract(&[("auroc", 0.9)], &[("auroc", int8)]));
+        assert!(of(0.8951).is_none());
+        assert!(of(0.92).is_none());
+        assert!(of(0.8949).is_some_and(|reason| reason.contains("0.0051")));
+        assert!(of(f64::NAN).is_some());
+    }
+
+    #[test]
+    fn int8_is_refused_where_its_loss_was_not_measured() {
+        let other = [("missense_auroc", 0.9)];
+        for (fp32, int8) in [(&[("auroc", 0.9)], &other), (&other, &[("auroc", 0.9)]), (&other, &other)] {
+            assert!(over_budget(&contract(fp32, int8)).is_some_and(|reason| reason.contains("lacks auroc")));
+        }
     }
 }
