@@ -249,7 +249,7 @@ pub(crate) struct BundleDraft {
 }
 
 impl BundleDraft {
-    /// A good bundle around a tiny model. Golden logits are zeros with a huge tolerance until set.
+    /// A good bundle around a tiny model; its golden vectors are missing until set.
     pub(crate) fn new(seed: u64) -> Self {
         let tokenizer = KmerTokenizer::new(3, 1).unwrap();
         let parts: Vec<(String, Vec<u8>)> = vec![
@@ -395,7 +395,7 @@ fn manifest(tokenizer: &KmerTokenizer) -> Value {
             "data": "validation", "metric": "auroc", "fp32": {"auroc": 0.95}, "int8": {"auroc": 0.949},
             "difference": {"auroc": -0.001}, "budget": 0.005,
         },
-        "golden": {"part": "golden.json", "count": 0, "tolerance_fp32": 1e-4, "tolerance_int8": 0.25},
+        "golden": {"part": "golden.json", "count": 8, "tolerance_fp32": 1e-4, "tolerance_int8": 0.25},
         "provenance": {
             "data": {}, "recipe_sha256": "0".repeat(64), "seed": 7, "source": null, "created": "2026-11-24",
         },

@@ -234,6 +234,10 @@ impl Recipe {
                 "1 or more of each",
             );
         }
+        let golden = self.export.golden;
+        if !u32::try_from(golden).is_ok_and(|n| locus_engine::bundle::GOLDEN_VECTORS.contains(&n)) {
+            return wrong("export.golden", golden.to_string(), "8 to 4,096, as a bundle may have");
+        }
         let span = self.pretrain.span;
         if span[0] == 0 || span[0] > span[1] {
             return wrong("pretrain.span", format!("{span:?}"), "shortest (1 or more), then longest");

@@ -28,6 +28,13 @@ const KNOWN: [&str; 8] = [
     "model-card.md",
 ];
 
+/// How many golden vectors a bundle may have: fewer prove nothing of a device.
+pub const GOLDEN_VECTORS: std::ops::RangeInclusive<u32> = 8..=4096;
+/// Loosest tolerances that a manifest may claim, in logits: float kernels differ by the order of their sums, INT8
+/// kernels by quantisation noise. Beyond these a device that computes something else would pass.
+const LOOSEST_FP32: f64 = 1e-2;
+const LOOSEST_INT8: f64 = 0.5;
+
 pub(super) fn parse_manifest(bytes: &[u8], limits: &Limits) -> Result<Manifest, BundleError> {
     let manifest =
         Manifest::from_json(bytes).map_err(|error| BundleError::Manifest { detail: error.to_string() })?;
@@ -94,6 +101,18 @@ fn check_contract(manifest: &Manifest) -> Result<(), BundleError> {
         let longest = got.len().max(expected.len());
         if let Some(at) = (0..longest).find(|at| got.get(*at) != expected.get(*at)) {
             return wrong(what, words(got.get(at)), &words(expected.get(at)));
+        }
+    }
+    let golden = &manifest.golden;
+    if !GOLDEN_VECTORS.contains(&golden.count) {
+        return wrong("golden.count", golden.count.to_string(), "8 to 4,096");
+    }
+    for (what, got, loosest) in [
+        ("golden.tolerance_fp32", golden.tolerance_fp32, LOOSEST_FP32),
+        ("golden.tolerance_int8", golden.tolerance_int8, LOOSEST_INT8),
+    ] {
+        if !(got > 0.0 && got <= loosest) {
+            return wrong(what, got.to_string(), &format!("above 0 and at most {loosest}"));
         }
     }
     if let Some((what, got)) = crate::probability::problem(&manifest.probability) {

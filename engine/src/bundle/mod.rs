@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 pub use archive::ArchiveError;
 use archive::ArchiveReader;
-pub use checks::ENGINE_VERSION;
+pub use checks::{ENGINE_VERSION, GOLDEN_VECTORS};
 use checks::{TOKENIZER, check_tokenizer, parse_manifest};
 pub use error::BundleError;
 pub use trust::{Trust, TrustError, TrustedKey};

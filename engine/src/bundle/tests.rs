@@ -322,6 +322,20 @@ fn every_dishonest_content_is_refused_for_its_own_reason() {
             with_manifest(|m| m["graph"]["outputs"][0]["dtype"] = "float16".into()),
             |e| matches!(e, BundleError::Contract { what: "graph.outputs", .. }),
         ),
+        ("seven golden vectors", with_manifest(|m| m["golden"]["count"] = 7.into()), |e| {
+            matches!(e, BundleError::Contract { what: "golden.count", .. })
+        }),
+        ("a tolerance of zero", with_manifest(|m| m["golden"]["tolerance_int8"] = 0.0.into()), |e| {
+            matches!(e, BundleError::Contract { what: "golden.tolerance_int8", .. })
+        }),
+        (
+            "a tolerance that everything passes",
+            with_manifest(|m| m["golden"]["tolerance_fp32"] = 0.011.into()),
+            |e| matches!(e, BundleError::Contract { what: "golden.tolerance_fp32", .. }),
+        ),
+        ("the same in INT8", with_manifest(|m| m["golden"]["tolerance_int8"] = 1e9.into()), |e| {
+            matches!(e, BundleError::Contract { what: "golden.tolerance_int8", .. })
+        }),
         (
             "a temperature of zero",
             with_manifest(|m| m["probability"]["modes"]["transcript"]["temperature"] = 0.0.into()),
