@@ -1,6 +1,6 @@
 //! An engine without a model, to test queues, transports and journals in microseconds.
 //!
-//! It says so in its provider and precision, and is used only where an order names it.
+//! It says so in its provider and precision, and is used only where an order names it and nothing else.
 
 use locus_firmware_config::profile::DeviceProfile;
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::fake::FakeEngine;
 use crate::graphs::Graphs;
 use crate::ort::OrtEngine;
-use crate::session::{Engine, EngineKind, LoadOptions, Session, Unavailable};
+use crate::session::{Engine, EngineKind, LoadOptions, Session, SessionError, Unavailable};
 use crate::settings::EngineSettings;
 use crate::tract::TractEngine;
 use crate::{Bundle, Error};
@@ -36,11 +36,11 @@ impl std::fmt::Debug for Opened {
 
 /// Opens a session for a verified bundle with the first engine of the order that works here.
 ///
-/// The order is `options.order`, else the profile's. Only engines named there are tried: the fake engine never
-/// serves by accident.
+/// The order is `options.order`, else the profile's. Only engines named there are tried, and the fake one only where
+/// it is the only one: it never serves because another engine could not.
 ///
 /// # Errors
-/// [`Error::NoEngine`] with every reason when none works.
+/// [`Error::NoEngine`] with every reason when none works; [`SessionError::FakeBesideOthers`].
 pub fn open_session(
     bundle: &Bundle,
     profile: &DeviceProfile,
@@ -56,6 +56,10 @@ pub fn open_session(
 pub fn open_graphs(graphs: &Graphs, profile: &DeviceProfile, options: &LoadOptions) -> Result<Opened, Error> {
     let settings = EngineSettings::from_profile(profile)?;
     let options = &settings.fill(options);
+    if options.order.contains(&EngineKind::Fake) && options.order.len() > 1 {
+        let got = options.order.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(SessionError::FakeBesideOthers { got }.into());
+    }
     let graphs = &Graphs { max_batch: graphs.max_batch.min(settings.max_batch), ..graphs.clone() };
     let mut skipped = Vec::new();
     for kind in options.order.iter().copied() {

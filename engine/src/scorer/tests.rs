@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::bundle::{Limits, Trust};
-use crate::session::{ActivePrecision, EngineKind, Precision};
+use crate::session::{ActivePrecision, EngineKind, Precision, SessionError};
 use crate::testing::{self, BundleDraft};
 use locus_genome::{InputMode, KmerTokenizer, Mutation, ScopeReason};
 
@@ -146,6 +146,10 @@ fn the_fake_engine_never_passes_a_self_test_and_serves_only_when_named() {
     let scorer = open_draft(&mut golden_draft(0.0), &default_order).unwrap();
     assert_eq!(scorer.spec().engine, EngineKind::Tract);
     assert!(!scorer.skipped().is_empty());
+    for order in [vec![EngineKind::Tract, EngineKind::Fake], vec![EngineKind::Fake, EngineKind::Tract]] {
+        let error = open_draft(&mut golden_draft(0.0), &LoadOptions { order, ..tract() }).unwrap_err();
+        assert!(matches!(error, Error::Session(SessionError::FakeBesideOthers { .. })), "{error}");
+    }
 }
 
 #[test]

@@ -30,6 +30,15 @@ pub enum SessionError {
         /// The names known.
         expected: String,
     },
+    /// The fake engine beside real ones.
+    #[error(
+        "got the engines {got}, expected fake alone or not at all: its answers mean nothing and must not stand in for \
+         a model's"
+    )]
+    FakeBesideOthers {
+        /// The order given.
+        got: String,
+    },
     /// The precision's name is not known.
     #[error("got precision {got:?}, expected auto, fp32 or int8")]
     UnknownPrecision {
