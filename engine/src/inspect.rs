@@ -1,6 +1,7 @@
 //! What a graph holds, asked before a library loads it.
 
 use locus_onnx::{GraphProto, TensorProto};
+use prost::Message;
 
 use crate::rewrite::{RewriteError, decode};
 
@@ -26,12 +27,19 @@ pub(crate) fn quantised_operators(onnx: &[u8]) -> Result<Vec<String>, RewriteErr
     Ok(names)
 }
 
-/// Refuses a graph whose weights lie in other files: a library would open whatever path they name.
+/// Refuses a graph whose weights lie in other files: a library would open whatever path they name. They could also
+/// be named where the messages here do not look (functions, sparse tensors), so a file that holds anything else than
+/// was decoded is refused as well.
 ///
 /// # Errors
-/// [`RewriteError::External`] with the first such tensor; [`RewriteError::Decode`] or [`RewriteError::NoGraph`].
+/// [`RewriteError::External`] with the first such tensor; [`RewriteError::UnknownFields`], [`RewriteError::Decode`]
+/// or [`RewriteError::NoGraph`].
 pub(crate) fn self_contained(onnx: &[u8]) -> Result<(), RewriteError> {
     let model = decode(onnx)?;
+    // The bytes, not their number: a list in another encoding gets longer, which would make room for a field.
+    if model.encode_to_vec() != onnx {
+        return Err(RewriteError::UnknownFields);
+    }
     match external_tensor(model.graph.as_ref().ok_or(RewriteError::NoGraph)?) {
         None => Ok(()),
         Some(tensor) => Err(RewriteError::External { tensor: tensor.name.chars().take(64).collect() }),
@@ -96,5 +104,37 @@ mod tests {
             let error = self_contained(&finish(draft)).unwrap_err();
             assert!(matches!(&error, RewriteError::External { tensor } if tensor == "w"), "{error}");
         }
+    }
+
+    /// One field of a message: its number, wire type 2, and content of under 128 bytes.
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        let tag = u16::from(number) << 3 | 2;
+        let tag = if tag < 128 { vec![tag as u8] } else { vec![tag as u8 | 0x80, (tag >> 7) as u8] };
+        [tag, vec![content.len() as u8], content.to_vec()].concat()
+    }
+
+    #[test]
+    fn what_the_messages_do_not_hold_is_refused() {
+        let good = finish(Draft::default());
+        assert!(self_contained(&good).is_ok());
+        // ModelProto.functions, field 25, whose node (7) has an attribute (5) with a tensor (5) in another file.
+        let node = field(5, &field(5, &external().encode_to_vec()));
+        let hidden = [good.clone(), field(25, &field(7, &node))].concat();
+        assert!(matches!(self_contained(&hidden), Err(RewriteError::UnknownFields)));
+        // A list of one number gets a byte longer when it is packed: two of them make room for an unknown field.
+        let mut lists = Draft::default();
+        lists.constant("w", FLOAT, &[], vec![0; 4]);
+        let mut model = decode(&finish(lists)).unwrap();
+        let unpacked = TensorProto { name: "w".into(), ..TensorProto::default() }.encode_to_vec();
+        let tensor = [&[0x08, 1, 0x08, 1][..], &unpacked].concat();
+        let packed = TensorProto::decode(tensor.as_slice()).unwrap();
+        assert_eq!(packed.encoded_len(), tensor.len(), "the same length");
+        model.graph.as_mut().unwrap().initializer = vec![packed];
+        let bytes = model.encode_to_vec();
+        let at = bytes.windows(4).position(|four| four == [0x0a, 2, 1, 1]).unwrap();
+        let mut other = bytes.clone();
+        other[at..at + 4].copy_from_slice(&[0x08, 1, 0x08, 1]);
+        assert!(self_contained(&bytes).is_ok());
+        assert!(matches!(self_contained(&other), Err(RewriteError::UnknownFields)));
     }
 }

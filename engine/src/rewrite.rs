@@ -29,8 +29,10 @@ pub enum RewriteError {
         /// The decoder's words.
         detail: String,
     },
-    /// Fields of ONNX that Locus never writes and would lose.
-    #[error("the ONNX model has fields that Locus does not write, so it is not rewritten")]
+    /// Fields of ONNX that Locus never writes, does not look into and would lose.
+    #[error(
+        "the ONNX model has fields that Locus does not write; make the bundle again with `locus bundle create`"
+    )]
     UnknownFields,
     /// Weights outside of the file.
     #[error(
