@@ -93,6 +93,9 @@ fn inspect_lists_the_parts_and_verify_needs_the_right_key() {
     let parts = manifest["parts"].as_array().unwrap();
     assert!(parts.iter().all(|p| p["name"].is_string() && p["size"].is_u64() && p["sha256"].is_string()));
     assert!(parts.iter().any(|p| p["name"] == "int8.onnx"));
+    assert!(run("locus", &["bundle", "inspect", &shipped]).1.contains("(not signed)"));
+    let (_, signed, _) = run("locus", &["bundle", "inspect", &path("signed.locus")]);
+    assert!(signed.contains("claimed signatures by ") && signed.contains("not checked"), "{signed}");
     assert_eq!(
         run("locus", &["bundle", "verify", "--key", &path("publisher.pub"), &path("signed.locus")]).0,
         0

@@ -25,6 +25,7 @@ use archive::ArchiveReader;
 pub use checks::{ENGINE_VERSION, GOLDEN_VECTORS};
 use checks::{TOKENIZER, check_tokenizer, parse_manifest};
 pub use error::BundleError;
+use trust::Signers;
 pub use trust::{Trust, TrustError, TrustedKey};
 
 const MANIFEST: &str = "manifest.json";
@@ -59,7 +60,7 @@ pub struct Bundle {
     manifest: Manifest,
     manifest_bytes: Arc<[u8]>,
     digest: String,
-    signer: Option<String>,
+    signers: Signers,
     tokenizer: KmerTokenizer,
     parts: BTreeMap<String, Arc<[u8]>>,
 }
@@ -71,7 +72,7 @@ impl std::fmt::Debug for Bundle {
             .field("name", &manifest.name)
             .field("version", &manifest.version)
             .field("digest", &self.digest)
-            .field("signer", &self.signer)
+            .field("signers", &self.signers)
             .finish_non_exhaustive()
     }
 }
@@ -111,7 +112,7 @@ impl Bundle {
         let manifest_bytes = entries.take(MANIFEST, limits.manifest_bytes)?;
         let raw_digest: [u8; 32] = Sha256::digest(&manifest_bytes).into();
         let signatures = entries.take_if(SIGNATURES, limits.signatures_bytes)?;
-        let signer = trust.check(&raw_digest, signatures.as_deref())?;
+        let signers = trust.check(&raw_digest, signatures.as_deref())?;
         let manifest = parse_manifest(&manifest_bytes, limits)?;
         let mut parts = BTreeMap::new();
         for part in &manifest.parts {
@@ -123,7 +124,7 @@ impl Bundle {
             manifest,
             manifest_bytes: manifest_bytes.into(),
             digest: hex::encode(raw_digest),
-            signer,
+            signers,
             tokenizer,
             parts,
         })
@@ -151,12 +152,18 @@ impl Bundle {
 
     /// Whether a trusted key's signature was verified; always false under [`Trust::AllowUnsigned`].
     pub fn signed(&self) -> bool {
-        self.signer.is_some()
+        self.signers.verified.is_some()
     }
 
     /// Id of the trusted key that signed.
     pub fn signer(&self) -> Option<&str> {
-        self.signer.as_deref()
+        self.signers.verified.as_deref()
+    }
+
+    /// Ids of keys whose signatures are in the bundle and were not checked, because the key is not a trusted one or
+    /// nobody asked: anybody can write such a signature.
+    pub fn claimed_signers(&self) -> &[String] {
+        &self.signers.claimed
     }
 
     /// The tokenizer of `tokenizer.json`, whose fingerprint is the manifest's.

@@ -85,7 +85,9 @@ fn a_signature_changes_neither_digest_nor_parts() {
     let signed = read(&bytes, &Trust::Keys(vec![trusted(2), trusted(1)])).unwrap();
     assert_eq!(signed.digest(), plain.digest());
     assert_eq!(signed.signer(), Some(trusted(1).id()));
-    assert!(!read(&bytes, &Trust::AllowUnsigned).unwrap().signed());
+    assert!(signed.claimed_signers().is_empty());
+    let unchecked = read(&bytes, &Trust::AllowUnsigned).unwrap();
+    assert!(!unchecked.signed() && unchecked.claimed_signers() == [trusted(1).id()]);
 }
 
 #[test]

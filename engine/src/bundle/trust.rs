@@ -107,15 +107,28 @@ pub enum Trust {
     AllowUnsigned,
 }
 
+/// Whose signatures a bundle has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Signers {
+    /// A trusted key whose signature was verified.
+    pub(crate) verified: Option<String>,
+    /// Key ids whose signatures were not checked: anybody could have written them.
+    pub(crate) claimed: Vec<String>,
+}
+
 impl Trust {
-    /// Checks the signatures over `digest`: the id of a trusted key that signed, or `None` where none is asked for.
+    /// Checks the signatures over `digest`: the trusted key that signed, where one is asked for, and the key ids
+    /// that nobody checked.
     ///
     /// # Errors
     /// [`TrustError`] when a signature is required and missing, or one by a trusted key is wrong; and in both
     /// modes when `signatures.json` is there and does not parse.
-    pub(crate) fn check(&self, digest: &[u8; 32], file: Option<&[u8]>) -> Result<Option<String>, TrustError> {
+    pub(crate) fn check(&self, digest: &[u8; 32], file: Option<&[u8]>) -> Result<Signers, TrustError> {
         let entries = file.map(parse).transpose()?;
-        let Self::Keys(keys) = self else { return Ok(None) };
+        let Self::Keys(keys) = self else {
+            let claimed = entries.into_iter().flatten().map(|(id, _)| id).collect();
+            return Ok(Signers { verified: None, claimed });
+        };
         if keys.is_empty() {
             return Err(TrustError::NoKeys);
         }
@@ -131,8 +144,12 @@ impl Trust {
             }
             signer.get_or_insert_with(|| key_id.clone());
         }
-        let got = || entries.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>().join(", ");
-        signer.map(Some).ok_or_else(|| TrustError::UnknownSigner { got: got(), expected: expected() })
+        let unchecked = |id: &String| !keys.iter().any(|key| key.id == *id);
+        let claimed: Vec<String> = entries.into_iter().map(|(id, _)| id).filter(unchecked).collect();
+        match signer {
+            Some(_) => Ok(Signers { verified: signer, claimed }),
+            None => Err(TrustError::UnknownSigner { got: claimed.join(", "), expected: expected() }),
+        }
     }
 }
 
@@ -199,13 +216,20 @@ mod tests {
         let trust = Trust::Keys(vec![trusted(&ours)]);
         let digest = [7; 32];
         let good = signatures(&[&theirs, &ours], &digest);
-        assert_eq!(trust.check(&digest, Some(&good)).unwrap().as_deref(), Some(trusted(&ours).id()));
+        let signers = trust.check(&digest, Some(&good)).unwrap();
+        assert_eq!(signers.verified.as_deref(), Some(trusted(&ours).id()));
+        assert_eq!(signers.claimed, [trusted(&theirs).id()], "theirs was not checked");
         assert!(matches!(trust.check(&[8; 32], Some(&good)), Err(TrustError::Invalid { .. })));
         assert!(matches!(trust.check(&digest, None), Err(TrustError::Unsigned { .. })));
         let foreign = signatures(&[&theirs], &digest);
         assert!(matches!(trust.check(&digest, Some(&foreign)), Err(TrustError::UnknownSigner { .. })));
         assert!(matches!(Trust::Keys(vec![]).check(&digest, Some(&good)), Err(TrustError::NoKeys)));
-        assert!(Trust::AllowUnsigned.check(&digest, None).unwrap().is_none());
+        let unsigned = Signers { verified: None, claimed: vec![] };
+        assert_eq!(Trust::AllowUnsigned.check(&digest, None).unwrap(), unsigned);
+        // Over another digest, and nobody looks: a claim, no more.
+        let claims = Trust::AllowUnsigned.check(&[8; 32], Some(&good)).unwrap();
+        assert_eq!(claims.verified, None);
+        assert_eq!(claims.claimed, [trusted(&theirs).id(), trusted(&ours).id()]);
     }
 
     #[test]

@@ -133,12 +133,11 @@ pub fn inspect(path: &Path, json: bool) -> Result<()> {
         return Ok(());
     }
     let m = bundle.manifest();
-    println!(
-        "{} {} ({})",
-        m.name,
-        m.version,
-        if bundle.signed() { "signed, not checked against a key" } else { "not signed" }
-    );
+    let signatures = match bundle.claimed_signers() {
+        [] => "not signed".to_owned(),
+        claimed => format!("claimed signatures by {}, not checked", claimed.join(", ")),
+    };
+    println!("{} {} ({signatures})", m.name, m.version);
     println!("digest {}", bundle.digest());
     for part in &m.parts {
         println!("{:>10} {} {}", part.size, part.sha256, part.name);

@@ -19,7 +19,7 @@ pub const HEADER: &str = "chrom\tpos\tref\talt\tprobability\tband\tconsequence\t
 /// What is scored with what.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ScoreArgs {
-    /// The model; it may be unsigned, which is said
+    /// The model; its signature is not checked, which is said
     #[arg(long)]
     pub bundle: PathBuf,
     /// Bases: FASTA, plain or compressed
@@ -56,15 +56,16 @@ pub struct EngineArgs {
     pub onnxruntime: Option<PathBuf>,
 }
 
-/// Opens a bundle to score with; says what runs, and that it is unsigned.
+/// Opens a bundle to score with; says what runs, and that its signature is missing or was not checked.
 pub(crate) fn open(bundle: &Path, args: &EngineArgs) -> Result<Scorer> {
     let bundle = Bundle::open(bundle, &Trust::AllowUnsigned).map_err(locus_engine::Error::from)?;
-    if !bundle.signed() {
-        eprintln!(
-            "note: {} {} is not signed; a box would refuse it",
-            bundle.manifest().name,
-            bundle.manifest().version
-        );
+    let (name, version) = (&bundle.manifest().name, &bundle.manifest().version);
+    match bundle.claimed_signers() {
+        [] => eprintln!("note: {name} {version} is not signed; a box would refuse it"),
+        claimed => eprintln!(
+            "note: {name} {version} has claimed signatures by {}, which were not checked; `locus bundle verify` checks",
+            claimed.join(", ")
+        ),
     }
     let profile = DeviceProfile::named(&args.profile).map_err(|e| Error::Data {
         what: "--profile".into(),
