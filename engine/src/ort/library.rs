@@ -25,6 +25,8 @@ pub(crate) struct Library {
     pub(crate) environment: Environment,
     /// For example `onnxruntime 1.24.4`.
     pub(crate) version: String,
+    /// What the library says of its own build: its commit, which its file's name may hide.
+    pub(crate) build: &'static str,
 }
 
 /// Where the library is: the option, else the variable, else the newest one in the project's folder.
@@ -42,44 +44,50 @@ pub fn library_path(option: Option<&Path>) -> Result<PathBuf, Unavailable> {
         };
     }
     let here = std::env::current_dir().unwrap_or_default();
-    here.ancestors().find_map(|folder| newest_in(&folder.join(PROJECT_FOLDER))).ok_or_else(|| {
+    here.ancestors().find_map(newest_below).ok_or_else(|| {
         Unavailable::new(format!(
-            "no ONNX Runtime library: {LIBRARY_VARIABLE} is not set and there is none in {PROJECT_FOLDER}; \
-             put libonnxruntime.so 1.22 or newer there"
+            "no ONNX Runtime library: {LIBRARY_VARIABLE} is not set and there is none in {PROJECT_FOLDER} that only \
+             this user and root can change; put libonnxruntime.so 1.22 or newer there"
         ))
     })
 }
 
-/// The library of the highest version below `folder`, where this user or root owns it.
-fn newest_in(folder: &Path) -> Option<PathBuf> {
-    let mut found: Vec<(Vec<u64>, PathBuf)> = fs::read_dir(folder)
-        .ok()?
-        .filter_map(|entry| {
-            let folder = entry.ok()?.path();
-            let library =
-                fs::read_dir(&folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).find(|path| {
-                    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                    name.starts_with("libonnxruntime.so") && path.is_file() && owned_by_us(path)
-                })?;
-            let version =
-                folder.file_name()?.to_str()?.split('.').map(|part| part.parse().unwrap_or(0)).collect();
-            Some((version, library))
-        })
-        .collect();
-    found.sort();
-    found.pop().map(|(_, path)| path)
+/// The library of the highest version in a project's folder. Loading a library runs its code, and the folders above
+/// the working folder may be anybody's: every folder on the way, and the file, must be this user's or root's.
+fn newest_below(project: &Path) -> Option<PathBuf> {
+    let folder = project.join(PROJECT_FOLDER);
+    if !(ours(folder.parent()?) && ours(&folder)) {
+        return None;
+    }
+    let versions = fs::read_dir(&folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let library_of = |folder: PathBuf| {
+        let mut files = fs::read_dir(&folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+        let library = files.find(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with("libonnxruntime.so") && path.is_file() && ours(path)
+        })?;
+        let name = folder.file_name()?.to_str()?;
+        let version: Vec<u64> = name.split('.').map(|part| part.parse().unwrap_or(0)).collect();
+        Some((version, library))
+    };
+    versions.filter(|folder| ours(folder)).filter_map(library_of).max().map(|(_, path)| path)
 }
 
-/// Loading a library runs its code, so one that another user left in a parent folder is passed over.
+/// Whether only this user and root can change what `path` leads to: its own entry, which may be a link that somebody
+/// else made, and what that points at.
 #[cfg(unix)]
-fn owned_by_us(path: &Path) -> bool {
+fn ours(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let owner = |path: &Path| fs::metadata(path).map(|metadata| metadata.uid()).ok();
-    owner(path).is_some_and(|uid| uid == 0 || Some(uid) == owner(Path::new("/proc/self")))
+    const OTHERS_WRITE: u32 = 0o002;
+    let Ok(me) = fs::metadata("/proc/self").map(|process| process.uid()) else { return false };
+    let safe = |found: fs::Metadata| {
+        (found.uid() == 0 || found.uid() == me) && (found.is_symlink() || found.mode() & OTHERS_WRITE == 0)
+    };
+    fs::symlink_metadata(path).is_ok_and(safe) && fs::metadata(path).is_ok_and(safe)
 }
 
 #[cfg(not(unix))]
-fn owned_by_us(_path: &Path) -> bool {
+fn ours(_path: &Path) -> bool {
     true
 }
 
@@ -110,7 +118,7 @@ pub(crate) fn load(option: Option<&Path>) -> Result<Library, Unavailable> {
     let environment = builder.with_name("locus").with_telemetry(false).build();
     let environment = environment.map_err(|error| failed(error.to_string()))?;
     environment.set_log_level(LogLevel::Warning);
-    let library = Library { version: version_of(&path), path: path.clone(), environment };
+    let library = Library { version: version_of(&path), build: ort::info(), path: path.clone(), environment };
     tracing::info!(path = %path.display(), version = %library.version, "ONNX Runtime loaded");
     *loaded = Some(library.clone());
     Ok(library)
@@ -129,21 +137,57 @@ fn version_of(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_newest_version_counts_numerically() {
-        let folder = tempfile::tempdir().unwrap();
-        for version in ["1.9.0", "1.24.4", "1.22.1"] {
-            let folder = folder.path().join(version);
+    /// A project with libraries of these versions.
+    fn project(versions: &[&str]) -> tempfile::TempDir {
+        let project = tempfile::tempdir().unwrap();
+        for version in versions {
+            let folder = project.path().join(PROJECT_FOLDER).join(version);
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join(format!("libonnxruntime.so.{version}")), b"x").unwrap();
             fs::write(folder.join("libonnxruntime_providers_shared.so"), b"x").unwrap();
         }
-        fs::create_dir_all(folder.path().join("9.9.9")).unwrap();
-        let newest = newest_in(folder.path()).unwrap();
+        project
+    }
+
+    #[test]
+    fn the_newest_version_counts_numerically() {
+        let project = project(&["1.9.0", "1.24.4", "1.22.1"]);
+        fs::create_dir_all(project.path().join(PROJECT_FOLDER).join("9.9.9")).unwrap();
+        let newest = newest_below(project.path()).unwrap();
         assert!(newest.ends_with("1.24.4/libonnxruntime.so.1.24.4"), "{newest:?}");
         assert_eq!(version_of(&newest), "onnxruntime 1.24.4");
         assert_eq!(version_of(Path::new("/usr/lib/libonnxruntime.so")), "onnxruntime");
-        assert!(newest_in(&folder.path().join("absent")).is_none());
+        assert!(newest_below(&project.path().join("absent")).is_none());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_library_that_another_user_can_change_is_passed_over() {
+        use std::os::unix::fs::{PermissionsExt, chown, symlink};
+        let file = format!("{PROJECT_FOLDER}/1.24.4/libonnxruntime.so.1.24.4");
+        let on_the_way = [".locus", PROJECT_FOLDER, &format!("{PROJECT_FOLDER}/1.24.4"), &file];
+        for place in on_the_way {
+            let project = project(&["1.24.4"]);
+            assert!(newest_below(project.path()).is_some());
+            let place = project.path().join(place);
+            fs::set_permissions(&place, fs::Permissions::from_mode(0o757)).unwrap();
+            assert!(newest_below(project.path()).is_none(), "{}", place.display());
+            fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
+            // Only root can give a file away.
+            if chown(&place, Some(65_534), None).is_ok() {
+                assert!(newest_below(project.path()).is_none(), "{}", place.display());
+            }
+        }
+        let elsewhere = tempfile::tempdir().unwrap();
+        let target = elsewhere.path().join("library");
+        fs::write(&target, b"x").unwrap();
+        let project = project(&["1.24.4"]);
+        let link = project.path().join(&file);
+        fs::remove_file(&link).unwrap();
+        symlink(&target, &link).unwrap();
+        assert!(newest_below(project.path()).is_some());
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o646)).unwrap();
+        assert!(newest_below(project.path()).is_none(), "behind a link of our own");
     }
 
     #[test]

@@ -99,13 +99,14 @@ fn cache_folder(
     library: &Library,
 ) -> PathBuf {
     let key = format!(
-        "{}\n{kind}\n{}\n{}\n{:?}\n{}\n{}",
+        "{}\n{kind}\n{}\n{}\n{:?}\n{}\n{}\n{}",
         graphs.digest,
         chosen.precision,
         hex::encode(Sha256::digest(&chosen.onnx)),
         graphs.buckets,
         graphs.max_batch,
         library.version,
+        library.build,
     );
     let mut name = hex::encode(Sha256::digest(key.as_bytes()));
     name.truncate(32);
