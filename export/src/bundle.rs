@@ -4,7 +4,7 @@ use std::io::Read;
 
 use ed25519_dalek::{Signer, SigningKey};
 use locus_firmware_config::manifest::{
-    Manifest, Part, Signature, Signatures, digest, key_id, signing_message,
+    MAX_BUNDLE_BYTES, MAX_SIGNATURES, Manifest, Part, Signature, Signatures, digest, key_id, signing_message,
 };
 use sha2::{Digest, Sha256};
 
@@ -23,8 +23,6 @@ const ORDER: [&str; 8] = [
     "int8-fp16.onnx",
     "model-card.md",
 ];
-/// Largest bundle that is read to be signed.
-const MAX_BYTES: u64 = 4 << 30;
 
 /// Puts a bundle together.
 pub struct BundleBuilder {
@@ -96,8 +94,8 @@ fn archive(entries: &[(String, Vec<u8>)]) -> Result<Vec<u8>, ExportError> {
 /// No archive, or one without a manifest in front.
 pub fn split(bundle: &[u8]) -> Result<Vec<(String, Vec<u8>)>, ExportError> {
     let bad = |reason| ExportError::Bundle { reason };
-    if bundle.len() as u64 > MAX_BYTES {
-        return Err(bad("larger than 4 GiB"));
+    if bundle.len() as u64 > MAX_BUNDLE_BYTES {
+        return Err(bad("larger than 2 GiB"));
     }
     let mut entries = Vec::new();
     for entry in tar::Archive::new(bundle).entries().map_err(|_| bad("not an archive"))? {
@@ -117,10 +115,11 @@ pub fn split(bundle: &[u8]) -> Result<Vec<(String, Vec<u8>)>, ExportError> {
     }
 }
 
-/// Adds a signature over the bundle's digest; the digest stays as it is.
+/// Adds a signature over the bundle's digest, or renews that of the same key; the digest stays as it is. Whether the
+/// parts are those of the manifest is for `locus-engine` to check first.
 ///
 /// # Errors
-/// Not a bundle, or a manifest that is none.
+/// Not a bundle, a manifest that is none, or as many signatures of other keys as a bundle may have.
 pub fn sign(bundle: &[u8], key: &SigningKey) -> Result<Vec<u8>, ExportError> {
     let mut entries = split(bundle)?;
     Manifest::from_json(&entries[0].1)?;
@@ -133,6 +132,9 @@ pub fn sign(bundle: &[u8], key: &SigningKey) -> Result<Vec<u8>, ExportError> {
     };
     let id = key_id(key.verifying_key().as_bytes());
     signatures.signatures.retain(|s| s.key_id != id);
+    if signatures.signatures.len() >= MAX_SIGNATURES {
+        return Err(ExportError::TooManySignatures);
+    }
     let signature = hex::encode(key.sign(&signing_message(&hash)).to_bytes());
     signatures.signatures.push(Signature { key_id: id, algorithm: "ed25519".into(), signature });
     let bytes = serde_json::to_vec_pretty(&signatures).expect("texts serialise");
@@ -147,4 +149,34 @@ pub fn sign(bundle: &[u8], key: &SigningKey) -> Result<Vec<u8>, ExportError> {
 pub fn strip(bundle: &[u8]) -> Result<Vec<u8>, ExportError> {
     let entries: Vec<_> = split(bundle)?.into_iter().filter(|(n, _)| n != SIGNATURES).collect();
     archive(&entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(seed: usize) -> SigningKey {
+        SigningKey::from_bytes(&[seed as u8; 32])
+    }
+
+    fn signers(bundle: &[u8]) -> Vec<String> {
+        let entries = split(bundle).unwrap();
+        let file: Signatures = serde_json::from_slice(&entries[1].1).unwrap();
+        file.signatures.into_iter().map(|s| s.key_id).collect()
+    }
+
+    #[test]
+    fn a_bundle_takes_sixteen_signatures_and_a_renewed_one_but_no_seventeenth() {
+        let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/variant-effect.locus");
+        let unsigned = std::fs::read(shipped).unwrap();
+        let mut bundle = unsigned.clone();
+        for seed in 1..=MAX_SIGNATURES {
+            bundle = sign(&bundle, &key(seed)).unwrap();
+        }
+        assert_eq!(signers(&bundle).len(), MAX_SIGNATURES);
+        assert_eq!(signers(&sign(&bundle, &key(1)).unwrap()).len(), MAX_SIGNATURES);
+        assert!(matches!(sign(&bundle, &key(99)), Err(ExportError::TooManySignatures)));
+        let parts = |bundle: &[u8]| split(bundle).unwrap().into_iter().filter(|(name, _)| name != SIGNATURES);
+        assert!(parts(&bundle).eq(parts(&unsigned)), "nothing else changes");
+    }
 }

@@ -1,5 +1,7 @@
 use std::{io, path::PathBuf};
 
+use locus_firmware_config::manifest::MAX_SIGNATURES;
+
 /// Why something could not be exported.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -58,6 +60,11 @@ pub enum ExportError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// One signature more than a box reads.
+    #[error(
+        "the bundle has {MAX_SIGNATURES} signatures, expected fewer to add one; sign the bundle as it was made"
+    )]
+    TooManySignatures,
     /// A key file that is none.
     #[error("{path}: got no {expected} in PEM; make one with `locus keygen`")]
     Key {

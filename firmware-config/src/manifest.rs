@@ -9,6 +9,10 @@ use sha2::{Digest, Sha256};
 pub const FORMAT: u32 = 1;
 /// Largest manifest that is read, in bytes.
 pub const MAX_MANIFEST_BYTES: usize = 1 << 20;
+/// Largest bundle, in bytes.
+pub const MAX_BUNDLE_BYTES: u64 = 2 << 30;
+/// Most signatures in one bundle.
+pub const MAX_SIGNATURES: usize = 16;
 /// What a signature covers is this, then the 32 bytes of the digest.
 pub const SIGNING_CONTEXT: &[u8] = b"locus-bundle-v1\0";
 
@@ -266,7 +270,7 @@ pub struct Provenance {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signatures {
-    /// Any number of them.
+    /// 1 to [`MAX_SIGNATURES`], one by each key.
     pub signatures: Vec<Signature>,
 }
 

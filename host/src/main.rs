@@ -100,7 +100,7 @@ enum Bundle {
         /// The bundle
         bundle: PathBuf,
     },
-    /// Check everything that a box would check
+    /// Check everything that a box checks before it runs the model
     Verify {
         /// Trusted public keys
         #[arg(long, required = true)]

@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use locus_tests::{Rig, facts, program, root};
+use locus_tests::{Rig, facts, program, root, variation};
 
 fn run(name: &str, arguments: &[&str]) -> (i32, String, String) {
     let output = program(name).args(arguments).output().unwrap();
@@ -104,6 +104,21 @@ fn inspect_lists_the_parts_and_verify_needs_the_right_key() {
     let again = rig.path("again.locus");
     rig.sign(&root().join("models/variant-effect.locus"), &again).unwrap();
     assert_eq!(fs::read(again).unwrap(), fs::read(rig.path("signed.locus")).unwrap(), "byte for byte");
+    let mut damaged = fs::read(&shipped).unwrap();
+    let at = damaged.len() - 4096;
+    damaged[at] ^= 1;
+    fs::write(rig.path("damaged.locus"), damaged).unwrap();
+    let key = path("publisher.key");
+    let (code, _, error) =
+        run("locus", &["bundle", "sign", "--key", &key, &path("damaged.locus"), &path("never.locus")]);
+    assert!(code == 1 && error.contains("int8.onnx has SHA-256"), "{error}");
+    assert!(!rig.path("never.locus").exists());
+    let other_features = variation(|m| m.graph.features[0] = "phylop".into()).unwrap();
+    fs::write(rig.path("features.locus"), other_features).unwrap();
+    rig.sign(&rig.path("features.locus"), &rig.path("features-signed.locus")).unwrap();
+    let verify = ["bundle", "verify", "--key", &path("publisher.pub"), &path("features-signed.locus")];
+    let (code, _, error) = run("locus", &verify);
+    assert!(code == 1 && error.contains("phylop"), "{error}");
 }
 
 #[test]

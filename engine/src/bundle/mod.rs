@@ -16,7 +16,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use locus_firmware_config::manifest::{Manifest, Part};
+use locus_firmware_config::manifest::{MAX_BUNDLE_BYTES, MAX_MANIFEST_BYTES, Manifest, Part};
 use locus_genome::KmerTokenizer;
 use sha2::{Digest, Sha256};
 
@@ -46,8 +46,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            bundle_bytes: 2 << 30,
-            manifest_bytes: 1 << 20,
+            bundle_bytes: MAX_BUNDLE_BYTES,
+            manifest_bytes: MAX_MANIFEST_BYTES as u64,
             signatures_bytes: 64 << 10,
             text_bytes: 64 << 20,
         }

@@ -5,12 +5,10 @@
 
 use ed25519_dalek::pkcs8::DecodePublicKey;
 use ed25519_dalek::{Signature, VerifyingKey};
-use locus_firmware_config::manifest::{Signatures, key_id, signing_message};
+use locus_firmware_config::manifest::{MAX_SIGNATURES, Signatures, key_id, signing_message};
 
 /// The only algorithm of format 1.
 const ALGORITHM: &str = "ed25519";
-/// Signatures in one bundle.
-const MAX_SIGNATURES: usize = 16;
 
 /// Why a bundle is not trusted.
 #[derive(Debug, thiserror::Error)]

@@ -71,6 +71,17 @@ impl std::fmt::Debug for Scorer {
 }
 
 impl Scorer {
+    /// Checks what is asked of a verified bundle before an engine is looked for: the features are those that this
+    /// program computes, the golden vectors can be read.
+    ///
+    /// # Errors
+    /// [`ScoreError`].
+    pub fn check(bundle: &Bundle) -> Result<(), Error> {
+        check_features(&bundle.manifest().graph.features)?;
+        golden::read(bundle)?;
+        Ok(())
+    }
+
     /// Opens a session for a verified bundle, by the order of `options` or else of `profile`.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use locus_engine::{Bundle, Trust, TrustedKey};
+use locus_engine::{Bundle, Limits, Scorer, Trust, TrustedKey};
 use locus_export::BundleBuilder;
 use locus_firmware_config::manifest::{
     FORMAT, Golden, GraphContract, Manifest, Provenance, Scope, Task, TokenizerInfo,
@@ -106,20 +106,31 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
         .part("fp32.onnx", read("fp32.onnx")?)?
         .part("int8.onnx", read("int8.onnx")?)?
         .build()?;
+    let bundle = opens(&bytes, &Trust::AllowUnsigned)?;
     files::write_atomically(out, &bytes)?;
-    let bundle = Bundle::open(out, &Trust::AllowUnsigned).map_err(locus_engine::Error::from)?;
     eprintln!("bundle: {} bytes, digest {}", bytes.len(), bundle.digest());
     Ok(())
 }
 
-/// Adds a signature.
+/// Adds a signature to a bundle that opens, and writes it only where the result opens with this key.
 ///
 /// # Errors
-/// No bundle or no private key.
+/// A bundle that is refused, or no private key.
 pub fn sign(key: &Path, input: &Path, out: &Path) -> Result<()> {
     let key = locus_export::read_private(key)?;
+    Bundle::open(input, &Trust::AllowUnsigned).map_err(locus_engine::Error::from)?;
     let bytes = std::fs::read(input).map_err(io_at(input))?;
-    files::write_atomically(out, &locus_export::sign(&bytes, &key)?)
+    let signed = locus_export::sign(&bytes, &key)?;
+    let own = TrustedKey::from_bytes(key.verifying_key().as_bytes())
+        .map_err(|error| locus_engine::Error::from(locus_engine::BundleError::from(error)))?;
+    opens(&signed, &Trust::Keys(vec![own]))?;
+    files::write_atomically(out, &signed)
+}
+
+/// What is written must open, within the limits of a box.
+fn opens(bytes: &[u8], trust: &Trust) -> Result<Bundle> {
+    let bundle = Bundle::read(bytes, bytes.len() as u64, trust, &Limits::default());
+    Ok(bundle.map_err(locus_engine::Error::from)?)
 }
 
 /// Prints the manifest, as JSON or in words.
@@ -145,7 +156,8 @@ pub fn inspect(path: &Path, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Checks everything that a box would check.
+/// Checks everything that a box checks before it looks for an engine: signature, manifest, parts, features. Whether
+/// the golden vectors come out right is for each device to find.
 ///
 /// # Errors
 /// A bundle that is refused, with the reason.
@@ -162,8 +174,9 @@ pub fn verify(path: &Path, keys: &[PathBuf]) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     let bundle = Bundle::open(path, &Trust::Keys(trusted)).map_err(locus_engine::Error::from)?;
+    Scorer::check(&bundle)?;
     println!(
-        "{} {}: every part and the signature are good",
+        "{} {}: every part and the signature are good; a device still has to prove its golden vectors",
         bundle.manifest().name,
         bundle.manifest().version
     );
