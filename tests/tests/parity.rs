@@ -2,8 +2,8 @@
 //! engine that is not here is a reported skip, never a pass.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use locus_calibration::{CalibrationTable, MinMax};
-use locus_engine::{EngineKind, Graphs, LoadOptions, Precision, Row, logits_of, open_graphs};
+use locus_calibration::{CalibrationTable, MinMax, max_abs_error};
+use locus_engine::{EngineKind, Graphs, LoadOptions, Precision, Row, logits_of, open_graphs, ort};
 use locus_export::{ModelConfig as ExportConfig, SafetensorsWeights, build_fp32, build_int8, to_bytes};
 use locus_firmware_config::profile::DeviceProfile;
 use locus_host::model::{Context, ModelConfig, Observer, PairBatch, PairHead, Params, Rows};
@@ -11,9 +11,9 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// FP32 kernels differ in the order of their sums only.
-const FP32: f32 = 1e-4;
+const FP32: f64 = 1e-4;
 /// Part of the logits' spread that 8-bit steps through two random layers may move one.
-const INT8: f32 = 0.03;
+const INT8: f64 = 0.03;
 const BUCKETS: [u32; 2] = [32, 64];
 const FEATURES: usize = 20;
 
@@ -124,49 +124,54 @@ fn case(norm_position: &str, seed: u64, count: usize) -> Case {
     }
 }
 
-/// Largest difference from candle, or why the engine is not here.
-fn difference(case: &Case, engine: EngineKind, precision: Precision) -> Result<f32, String> {
+/// Largest difference from candle. An engine that does not load here fails the test.
+fn difference(case: &Case, engine: EngineKind, precision: Precision) -> f64 {
     let options = LoadOptions { order: vec![engine], precision, ..LoadOptions::default() };
-    let mut opened = open_graphs(&case.graphs, &DeviceProfile::named("base").unwrap(), &options)
-        .map_err(|e| e.to_string())?;
+    let mut opened = open_graphs(&case.graphs, &DeviceProfile::named("base").unwrap(), &options).unwrap();
     let rows: Vec<Row<'_>> = case.rows.iter().map(Owned::row).collect();
     let logits = logits_of(&mut *opened.session, &rows).unwrap();
-    Ok(logits.iter().zip(&case.expected).map(|(got, want)| (got[0] - want).abs()).fold(0.0, f32::max))
+    max_abs_error(&logits.concat(), &case.expected)
 }
 
-fn spread(values: &[f32]) -> f32 {
-    values.iter().copied().fold(f32::MIN, f32::max) - values.iter().copied().fold(f32::MAX, f32::min)
+/// Whether there is a library at all; a test without it is skipped, and says so.
+fn onnx_runtime_is_here() -> bool {
+    ort::library_path(None).map_err(|why| println!("skipped: {why}")).is_ok()
+}
+
+fn spread(values: &[f32]) -> f64 {
+    assert!(values.iter().all(|v| v.is_finite()));
+    let (least, most) = values.iter().fold((f32::MAX, f32::MIN), |(l, m), v| (l.min(*v), m.max(*v)));
+    f64::from(most - least)
 }
 
 #[test]
 fn onnx_runtime_in_fp32_equals_candle() {
+    if !onnx_runtime_is_here() {
+        return;
+    }
     for norm in ["pre", "post"] {
         let case = case(norm, 1, 200);
         assert!(spread(&case.expected) > 0.1, "the model says the same of everything");
-        match difference(&case, EngineKind::OrtCpu, Precision::Fp32) {
-            Ok(d) => assert!(d <= FP32, "{norm}: {d}"),
-            Err(why) => println!("skipped: {why}"),
-        }
+        let d = difference(&case, EngineKind::OrtCpu, Precision::Fp32);
+        assert!(d <= FP32, "{norm}: {d}");
     }
 }
 
 #[test]
 fn tract_equals_candle() {
-    let case = case("pre", 2, 40);
-    let d = difference(&case, EngineKind::Tract, Precision::Fp32).unwrap();
+    let d = difference(&case("pre", 2, 40), EngineKind::Tract, Precision::Fp32);
     assert!(d <= FP32, "{d}");
 }
 
 #[test]
 fn onnx_runtime_in_int8_is_close_to_candle() {
-    let case = case("pre", 3, 100);
-    match difference(&case, EngineKind::OrtCpu, Precision::Int8) {
-        Ok(d) => {
-            let share = d / spread(&case.expected);
-            assert!(share <= INT8 && d > FP32, "{d} is {share} of the spread");
-        }
-        Err(why) => println!("skipped: {why}"),
+    if !onnx_runtime_is_here() {
+        return;
     }
+    let case = case("pre", 3, 100);
+    let d = difference(&case, EngineKind::OrtCpu, Precision::Int8);
+    let share = d / spread(&case.expected);
+    assert!(share <= INT8 && d > FP32, "{d} is {share} of the spread");
 }
 
 #[test]
