@@ -1,7 +1,8 @@
 //! ONNX Runtime, loaded at run time: TensorRT, CUDA and CPU providers.
 //!
 //! A provider that cannot start is an error here, never a silent move to the CPU: ONNX Runtime's own default
-//! is to log and go on, and its `is_available` says yes for a GPU library on a machine without a GPU.
+//! is to log and go on, and its `is_available` says yes for a GPU library on a machine without a GPU. One that
+//! started may still leave single operators to those behind it.
 
 pub(crate) mod library;
 mod probe;

@@ -32,7 +32,8 @@ pub(super) fn check(kind: EngineKind, library: &Library) -> Result<(), Unavailab
 }
 
 /// Providers in order of preference. TensorRT is followed by CUDA for what it leaves; the CPU is ONNX Runtime's
-/// own last resort and needs no entry of its own behind the others.
+/// own last resort and needs no entry of its own behind the others. ONNX Runtime asks the first one node by node:
+/// that it starts is made sure here, how many nodes it takes is not.
 pub(super) fn build(
     kind: EngineKind,
     settings: &EngineSettings,
@@ -47,7 +48,7 @@ pub(super) fn build(
                 options.cache_dir.as_deref().map(|root| cache_folder(root, kind, graphs, chosen, library));
             let cache = cache.map(prepare_folder).transpose()?;
             vec![
-                tensorrt(settings, graphs, cache.as_deref()).build().error_on_failure(),
+                tensorrt(settings, graphs, chosen, cache.as_deref()).build().error_on_failure(),
                 cuda(settings).build().error_on_failure(),
             ]
         }
@@ -60,11 +61,13 @@ fn cuda(settings: &EngineSettings) -> CUDA {
     CUDA::default().with_device_id(settings.device_id)
 }
 
-fn tensorrt(settings: &EngineSettings, graphs: &Graphs, cache: Option<&Path>) -> TensorRT {
+fn tensorrt(settings: &EngineSettings, graphs: &Graphs, chosen: &Chosen, cache: Option<&Path>) -> TensorRT {
     let shortest = graphs.buckets.first().copied().unwrap_or(1);
     let longest = graphs.buckets.last().copied().unwrap_or(1);
     let mut provider = TensorRT::default()
         .with_device_id(settings.device_id)
+        // Up to TensorRT 10 a graph with Q/DQ is refused, or run in floats, without it.
+        .with_int8(chosen.precision.is_int8())
         .with_profile_min_shapes(shapes(graphs, 1, shortest))
         .with_profile_opt_shapes(shapes(graphs, 1, longest))
         .with_profile_max_shapes(shapes(graphs, graphs.max_batch, longest));
@@ -131,5 +134,17 @@ mod tests {
         assert_eq!(text.split(',').count(), 7);
         assert!(text.starts_with("ref_ids:8x64,alt_ids:8x64,"));
         assert!(text.ends_with(",features:8x5"));
+    }
+
+    #[test]
+    fn tensorrt_is_told_when_a_graph_is_int8() {
+        use crate::session::ActivePrecision::{Fp32, Int8S8};
+        let graphs = Graphs::from_onnx(None, None, &[32], 8, 1, 5);
+        let options = |precision| {
+            let chosen = Chosen { onnx: [].into(), precision, note: None };
+            format!("{:?}", tensorrt(&EngineSettings::default(), &graphs, &chosen, None))
+        };
+        assert!(options(Int8S8).contains(r#""trt_int8_enable": "true""#), "{}", options(Int8S8));
+        assert!(options(Fp32).contains(r#""trt_int8_enable": "false""#));
     }
 }

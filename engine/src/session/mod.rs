@@ -35,7 +35,8 @@ pub struct LoadOptions {
 pub struct SessionSpec {
     /// The engine.
     pub engine: EngineKind,
-    /// The provider really in use, by the engine's own name for it.
+    /// The provider that is registered and asked first, by the engine's own name for it. It did start; single
+    /// operators that it does not have run in the next one.
     pub provider: String,
     /// The library and its version, as far as it tells.
     pub runtime: String,
