@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
+use locus_calibration::MinMax;
 use locus_genome::KmerTokenizer;
 
 use crate::{
@@ -15,15 +16,13 @@ use crate::{
 pub type Ranges = BTreeMap<String, (f32, f32)>;
 
 #[derive(Default)]
-struct MinMax(Ranges);
+struct Seen(BTreeMap<String, MinMax>);
 
-impl Observer for MinMax {
+impl Observer for Seen {
     fn observe(&mut self, name: &str, values: &Tensor) -> candle_core::Result<()> {
-        let values = values.flatten_all()?;
-        let (low, high) = (values.min(0)?.to_scalar::<f32>()?, values.max(0)?.to_scalar::<f32>()?);
-        let range = self.0.entry(name.to_owned()).or_insert((low, high));
-        *range = (range.0.min(low), range.1.max(high));
-        Ok(())
+        let values = values.flatten_all()?.to_vec1::<f32>()?;
+        let seen = self.0.entry(name.to_owned()).or_default();
+        seen.observe(&values).map_err(|error| candle_core::Error::msg(format!("activation {name}: {error}")))
     }
 }
 
@@ -31,7 +30,7 @@ impl Observer for MinMax {
 /// whole and cropped.
 ///
 /// # Errors
-/// No training record, or rows that the model cannot take.
+/// No training record, rows that the model cannot take, or an activation that is not finite.
 pub fn observe_ranges(
     config: &ModelConfig,
     params: &Params,
@@ -39,14 +38,15 @@ pub fn observe_ranges(
     tokenizer: &KmerTokenizer,
     plan: &RangePlan<'_>,
 ) -> Result<Ranges> {
-    let mut seen = MinMax::default();
+    let mut seen = Seen::default();
     let train = dataset.of_split(Split::Train);
     let batches = BatchPlan::new(&train, plan.batch, plan.augmentation, plan.seed, u64::MAX - 1);
     for n in 0..batches.len().min(plan.records.div_ceil(plan.batch)) {
         let (batch, _) = training_batch(dataset, tokenizer, &batches.batch(n), plan.buckets);
         PairHead::new(config, params).forward(&batch, &Context::observe(&mut seen))?;
     }
-    Ok(seen.0)
+    let range = |(name, seen): (String, MinMax)| Some((name, seen.range()?));
+    Ok(seen.0.into_iter().filter_map(range).map(|(name, r)| (name, (r.min, r.max))).collect())
 }
 
 /// What [`observe_ranges`] runs over.
@@ -62,4 +62,20 @@ pub struct RangePlan<'a> {
     pub buckets: &'a [usize],
     /// Seed of the drawing.
     pub seed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn an_activation_that_is_not_finite_gives_no_range_but_an_error_that_names_it() {
+        let mut seen = Seen::default();
+        let tensor = |values: &[f32]| Tensor::new(values, &Device::Cpu).unwrap();
+        seen.observe("layer.0.input", &tensor(&[1.0, -2.0])).unwrap();
+        let error = seen.observe("layer.0.input", &tensor(&[3.0, f32::NAN])).unwrap_err();
+        assert!(error.to_string().contains("layer.0.input"), "{error}");
+    }
 }
