@@ -166,6 +166,20 @@ mod tests {
     }
 
     #[test]
+    fn parts_lie_in_one_order_and_only_those_that_the_format_knows() {
+        let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/variant-effect.locus");
+        let bytes = std::fs::read(shipped).unwrap();
+        let mut entries = split(&bytes).unwrap();
+        let manifest = Manifest::from_json(&entries.remove(0).1).unwrap();
+        let builder = || BundleBuilder::new(manifest.clone());
+        let backwards = entries.iter().rev().fold(builder(), |b, (n, part)| b.part(n, part.clone()).unwrap());
+        assert!(backwards.build().unwrap() == bytes, "the same parts give the same bytes");
+        assert!(builder().part("run.sh", vec![]).is_err());
+        assert!(builder().part("fp32.onnx", vec![]).unwrap().part("fp32.onnx", vec![]).is_err());
+        assert!(split(b"no archive").is_err() && split(&bytes[512..]).is_err());
+    }
+
+    #[test]
     fn a_bundle_takes_sixteen_signatures_and_a_renewed_one_but_no_seventeenth() {
         let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/variant-effect.locus");
         let unsigned = std::fs::read(shipped).unwrap();

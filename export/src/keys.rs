@@ -63,3 +63,23 @@ pub fn read_public(path: &Path) -> Result<VerifyingKey, ExportError> {
     VerifyingKey::from_public_key_pem(&text)
         .map_err(|_| ExportError::Key { path: path.to_owned(), expected: "public key" })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_reads_back_is_private_and_is_never_overwritten() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (private, public) = generate(&folder.path().join("k")).unwrap();
+        let key = read_private(&private).unwrap();
+        let pem = std::fs::read_to_string(&public).unwrap();
+        assert_eq!(key.verifying_key().to_public_key_pem(LineEnding::LF).unwrap(), pem);
+        assert_eq!(std::fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(generate(&folder.path().join("k")), Err(ExportError::Io { .. })));
+        assert_eq!(read_private(&private).unwrap(), key);
+        let error = read_private(&public).unwrap_err();
+        assert!(error.to_string().contains("private key"), "{error}");
+    }
+}

@@ -131,13 +131,17 @@ impl Lowering<'_> {
         activation: &str,
         output: &str,
     ) -> Result<(String, String), ExportError> {
+        let weight = format!("{output}.weight");
         let Some(table) = self.table else {
-            return Ok((x.to_owned(), self.draft.floats(&format!("{output}.weight"), &dims, matrix)));
+            return Ok((x.to_owned(), self.draft.floats(&weight, &dims, matrix)));
         };
-        let quantise = |source| ExportError::Quantise { name: activation.to_owned(), source };
+        let of = |name: &str| {
+            let name = name.to_owned();
+            |source| ExportError::Quantise { name, source }
+        };
         let range =
             table.ranges.get(activation).ok_or_else(|| ExportError::Range { name: activation.to_owned() })?;
-        let scale = range.params().map_err(quantise)?.scale;
+        let scale = range.params().map_err(of(activation))?.scale;
         let d = &mut self.draft;
         let (s, z) = (
             d.floats(&format!("{activation}.scale"), &[], &[scale]),
@@ -145,16 +149,12 @@ impl Lowering<'_> {
         );
         let q = d.node("QuantizeLinear", &[x, &s, &z], &format!("{activation}.quantised"), vec![]);
         let x = d.node("DequantizeLinear", &[&q, &s, &z], &format!("{activation}.dequantised"), vec![]);
-        let (codes, scales) = quantise_per_channel(matrix, dims[1]).map_err(quantise)?;
-        let w = d.codes(&format!("{output}.weight"), &dims, &codes);
-        let s = d.floats(&format!("{output}.weight.scale"), &[dims[1]], &scales);
-        let z = d.codes(&format!("{output}.weight.zero_point"), &[dims[1]], &vec![0; dims[1]]);
-        let w = d.node(
-            "DequantizeLinear",
-            &[&w, &s, &z],
-            &format!("{output}.weight.dequantised"),
-            vec![int("axis", 1)],
-        );
+        let (codes, scales) = quantise_per_channel(matrix, dims[1]).map_err(of(&weight))?;
+        let w = d.codes(&weight, &dims, &codes);
+        let s = d.floats(&format!("{weight}.scale"), &[dims[1]], &scales);
+        let z = d.codes(&format!("{weight}.zero_point"), &[dims[1]], &vec![0; dims[1]]);
+        let axis = vec![int("axis", 1)];
+        let w = d.node("DequantizeLinear", &[&w, &s, &z], &format!("{weight}.dequantised"), axis);
         Ok((x, w))
     }
 
@@ -361,3 +361,6 @@ impl Lowering<'_> {
         logits
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,3 +45,37 @@ impl WeightSource for SafetensorsWeights<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use safetensors::tensor::TensorView;
+
+    use super::*;
+
+    fn file(dtype: Dtype, bytes: &[u8]) -> Vec<u8> {
+        let view = TensorView::new(dtype, vec![2], bytes).unwrap();
+        safetensors::serialize([("w", view)], None).unwrap()
+    }
+
+    fn read(file: &[u8], name: &str, shape: &[usize]) -> Result<Vec<f32>, String> {
+        let weights = SafetensorsWeights::parse(file).map_err(|error| error.to_string())?;
+        weights.tensor(name, shape).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_tensor_comes_as_it_was_asked_for_or_not_at_all() {
+        let bytes = |values: [f32; 2]| values.map(f32::to_le_bytes).concat();
+        let good = file(Dtype::F32, &bytes([1.5, -2.0]));
+        assert_eq!(read(&good, "w", &[2]), Ok(vec![1.5, -2.0]));
+        let refused = [
+            (read(&good, "v", &[2]), "tensor v: got nothing"),
+            (read(&good, "w", &[1, 2]), "got F32 [2], expected F32 [1, 2]"),
+            (read(&file(Dtype::F16, &[0; 4]), "w", &[2]), "got F16 [2]"),
+            (read(&file(Dtype::F32, &bytes([0.0, f32::NAN])), "w", &[2]), "the value NaN"),
+            (read(&good[..good.len() - 1], "w", &[2]), "the checkpoint cannot be read"),
+        ];
+        for (got, expected) in refused {
+            assert!(got.as_ref().is_err_and(|error| error.contains(expected)), "{expected}: {got:?}");
+        }
+    }
+}
