@@ -35,7 +35,7 @@ pub struct QuantParams {
     pub scale: f32,
 }
 
-/// Largest code. -128 is not used, so that negation stays exact.
+/// Largest code. -128 is not used here, so that negation stays exact; only a graph's own QuantizeLinear writes it.
 const TOP: f32 = 127.0;
 
 impl QuantParams {

@@ -114,9 +114,12 @@ fn pick(graphs: &Graphs, kind: EngineKind, asked: Precision, cpu: &Cpu) -> Resul
 fn int8_on_cpu(onnx: Arc<[u8]>, cpu: &Cpu) -> Result<Chosen, Unavailable> {
     match cpu {
         Cpu::Other => signed(onnx, None),
-        Cpu::X86 => {
-            signed(onnx, Some("no AVX-VNNI or AVX512-VNNI: the signed graph runs, slower than FP32 may"))
-        }
+        Cpu::X86 => signed(
+            onnx,
+            Some(
+                "this processor has neither AVX-VNNI nor AVX512-VNNI: the signed graph runs, slower than FP32 would",
+            ),
+        ),
         Cpu::X86Vnni => match rewrite::unsigned_activations(&onnx) {
             Ok(rewritten) => unsigned(rewritten),
             Err(error) => signed(onnx, Some(&format!("not rewritten for this processor: {error}"))),

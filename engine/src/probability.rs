@@ -66,9 +66,10 @@ pub fn judge(model: &ProbabilityModel, mode: InputMode, logit: f32) -> Result<Ve
     };
     let accuracy = calibration.answered_accuracy;
     if accuracy.is_nan() || accuracy < MIN_ANSWERED_ACCURACY {
+        // Rounded down: 89.96 % must not read as the 90 % that are needed.
         let reason = format!(
-            "in input mode {mode} the model's answers were right in {:.0} % of validation, under the {:.0} % needed",
-            accuracy * 100.0,
+            "in input mode {mode} the model's answers were right in {:.1} % of validation, under the {:.0} % needed",
+            (accuracy * 1000.0).floor() / 10.0,
             MIN_ANSWERED_ACCURACY * 100.0
         );
         return Ok(Verdict::abstain(reason, Some(calibration.prior)));
@@ -163,6 +164,17 @@ mod tests {
         assert!(verdict.probability.is_none() && verdict.abstained.is_some());
         let verdict = judge(&model(calibration()), InputMode::Transcript, 9.0).unwrap();
         assert_eq!((verdict.band, verdict.abstained), (Band::Pathogenic, None));
+    }
+
+    #[test]
+    fn an_accuracy_just_under_the_one_needed_does_not_read_as_if_it_were_enough() {
+        for (accuracy, shown) in
+            [(0.895_487, "89.5 %"), (0.899_99, "89.9 %"), (0.9_f64.next_down(), "89.9 %")]
+        {
+            let weak = ModeCalibration { answered_accuracy: accuracy, ..calibration() };
+            let reason = judge(&model(weak), InputMode::Transcript, 0.0).unwrap().abstained.unwrap();
+            assert!(reason.contains(&format!("right in {shown}")), "{reason}");
+        }
     }
 
     #[test]

@@ -291,6 +291,11 @@ pub fn digest(manifest_bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(manifest_bytes))
 }
 
+/// Whether a text is `digits` hex digits in lower case, the only form that is written and compared.
+pub fn is_hex(text: &str, digits: usize) -> bool {
+    text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// What a signature covers.
 pub fn signing_message(digest: &[u8; 32]) -> Vec<u8> {
     [SIGNING_CONTEXT, digest].concat()
@@ -357,8 +362,8 @@ impl Manifest {
             if part.name == "manifest.json" || part.name == "signatures.json" || !names.insert(&part.name) {
                 return wrong("parts[].name", &part.name, "each other part once");
             }
-            if part.sha256.len() != 64 || hex::decode(&part.sha256).is_err() {
-                return wrong("parts[].sha256", &part.sha256, "64 hex digits");
+            if !is_hex(&part.sha256, 64) {
+                return wrong("parts[].sha256", &part.sha256, "64 hex digits in lower case");
             }
         }
         let numbers = self.probability.modes.values().flat_map(|m| {
@@ -468,6 +473,11 @@ pub(crate) mod tests {
             let mut m = manifest();
             m.parts.push(Part { name: name.into(), size: 0, sha256: "a".repeat(64) });
             assert!(m.to_json().is_err(), "{name}");
+        }
+        for digest in ["A".repeat(64), "a".repeat(63), "g".repeat(64)] {
+            let mut m = manifest();
+            m.parts[0].sha256 = digest;
+            assert!(m.to_json().is_err());
         }
         let mut m = manifest();
         m.contract.budget = f64::NAN;

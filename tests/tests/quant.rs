@@ -1,7 +1,9 @@
 //! Properties of quantisation.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use locus_calibration::{MinMax, QuantParams, Range, max_abs_error, quantise_per_channel, sqnr_db};
+use locus_calibration::{
+    MinMax, QuantParams, Range, max_abs_error, mean_square_error, quantise_per_channel, sqnr_db,
+};
 use proptest::prelude::*;
 
 proptest! {
@@ -65,4 +67,15 @@ fn the_range_is_that_of_everything_seen() {
     m.observe(&[]).unwrap();
     m.observe(&[-7.0]).unwrap();
     assert_eq!(m.range(), Some(Range { min: -7.0, max: 3.0 }));
+}
+
+#[test]
+fn measures_of_unequal_lengths_are_as_bad_as_can_be() {
+    for (a, b) in [(&[1.0_f32, 2.0][..], &[1.0_f32][..]), (&[1.0], &[1.0, 2.0]), (&[], &[0.0])] {
+        assert!(mean_square_error(a, b).is_infinite() && max_abs_error(a, b).is_infinite());
+        assert_eq!(sqnr_db(a, b), f64::NEG_INFINITY);
+    }
+    assert_eq!((mean_square_error(&[1.0, 3.0], &[0.0, 1.0]), mean_square_error(&[], &[])), (2.5, 0.0));
+    assert!((sqnr_db(&[10.0, 10.0], &[9.0, 11.0]) - 20.0).abs() < 1e-9);
+    assert!(sqnr_db(&[1.0], &[1.0]).is_infinite());
 }

@@ -5,7 +5,7 @@
 
 use ed25519_dalek::pkcs8::DecodePublicKey;
 use ed25519_dalek::{Signature, VerifyingKey};
-use locus_firmware_config::manifest::{MAX_SIGNATURES, Signatures, key_id, signing_message};
+use locus_firmware_config::manifest::{MAX_SIGNATURES, Signatures, is_hex, key_id, signing_message};
 
 /// The only algorithm of format 1.
 const ALGORITHM: &str = "ed25519";
@@ -165,17 +165,16 @@ fn parse(file: &[u8]) -> Result<Vec<(String, Signature)>, TrustError> {
         if entry.algorithm != ALGORITHM {
             return Err(malformed(format!("an algorithm other than {ALGORITHM}")));
         }
-        let is_id = entry.key_id.len() == 16
-            && entry.key_id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if !is_id {
-            return Err(malformed("a key_id that is not 16 hexadecimal digits".into()));
+        if !is_hex(&entry.key_id, 16) {
+            return Err(malformed("a key_id that is not 16 hexadecimal digits in lower case".into()));
         }
         if entries.iter().any(|(id, _)| *id == entry.key_id) {
             return Err(malformed(format!("two signatures by key {}", entry.key_id)));
         }
         let mut bytes = [0; 64];
-        hex::decode_to_slice(&entry.signature, &mut bytes)
-            .map_err(|_| malformed("a signature that is not 128 hexadecimal digits".into()))?;
+        if !is_hex(&entry.signature, 128) || hex::decode_to_slice(&entry.signature, &mut bytes).is_err() {
+            return Err(malformed("a signature that is not 128 hexadecimal digits in lower case".into()));
+        }
         entries.push((entry.key_id, Signature::from_bytes(&bytes)));
     }
     Ok(entries)
@@ -246,6 +245,7 @@ mod tests {
         let key = signing_key(1);
         let good = String::from_utf8(signatures(&[&key], &[7; 32])).unwrap();
         let id = trusted(&key).id().to_owned();
+        let signature = hex::encode(key.sign(&signing_message(&[7; 32])).to_bytes());
         let twice = good.replace("}]", &format!("}},{}]", &good[15..good.len() - 2]));
         let bad = [
             "{}".to_owned(),
@@ -255,6 +255,7 @@ mod tests {
             good.replace(&id, "short"),
             good.replace(&id, &id.to_uppercase()).replace(&id, "ZZZZZZZZZZZZZZZZ"),
             good.replace("\"signature\":\"", "\"signature\":\"00"),
+            good.replace(&signature, &signature.to_uppercase()),
             good.replace("\"algorithm\"", "\"extra\":1,\"algorithm\""),
             twice,
         ];

@@ -84,7 +84,7 @@ fn what_the_model_cannot_judge_abstains_and_does_not_fail_the_others() {
     assert!(!scores[1].abstained);
     // The bundle's sequence-only mode was right in 70 % of validation: a logit, but no probability.
     assert!(scores[2].abstained && scores[2].probability.is_none() && scores[2].logits.len() == 1);
-    assert!(scores[2].reason.as_deref().unwrap().contains("70 %"), "{:?}", scores[2].reason);
+    assert!(scores[2].reason.as_deref().unwrap().contains("70.0 %"), "{:?}", scores[2].reason);
 }
 
 #[test]
