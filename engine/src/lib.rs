@@ -50,9 +50,6 @@ pub enum Error {
     /// An engine or its session.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// A graph that is not rewritten.
-    #[error(transparent)]
-    Rewrite(#[from] RewriteError),
     /// Logits that become no answer.
     #[error(transparent)]
     Score(#[from] ScoreError),

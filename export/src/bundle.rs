@@ -142,15 +142,6 @@ pub fn sign(bundle: &[u8], key: &SigningKey) -> Result<Vec<u8>, ExportError> {
     archive(&entries)
 }
 
-/// The bundle without its signatures.
-///
-/// # Errors
-/// Not a bundle.
-pub fn strip(bundle: &[u8]) -> Result<Vec<u8>, ExportError> {
-    let entries: Vec<_> = split(bundle)?.into_iter().filter(|(n, _)| n != SIGNATURES).collect();
-    archive(&entries)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,10 +8,8 @@ use std::{
 };
 
 use ed25519_dalek::{
-    SigningKey, VerifyingKey,
-    pkcs8::{
-        DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, spki::der::pem::LineEnding,
-    },
+    SigningKey,
+    pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, spki::der::pem::LineEnding},
 };
 use zeroize::Zeroizing;
 
@@ -52,16 +50,6 @@ pub fn read_private(path: &Path) -> Result<SigningKey, ExportError> {
     let text = Zeroizing::new(std::fs::read_to_string(path).map_err(io(path))?);
     SigningKey::from_pkcs8_pem(&text)
         .map_err(|_| ExportError::Key { path: path.to_owned(), expected: "private key" })
-}
-
-/// Reads a public key.
-///
-/// # Errors
-/// No such file, or no public key in it.
-pub fn read_public(path: &Path) -> Result<VerifyingKey, ExportError> {
-    let text = std::fs::read_to_string(path).map_err(io(path))?;
-    VerifyingKey::from_public_key_pem(&text)
-        .map_err(|_| ExportError::Key { path: path.to_owned(), expected: "public key" })
 }
 
 #[cfg(test)]

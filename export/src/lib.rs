@@ -9,9 +9,9 @@ mod keys;
 mod lower;
 mod weights;
 
-pub use bundle::{BundleBuilder, sign, split, strip};
+pub use bundle::{BundleBuilder, sign, split};
 pub use config::ModelConfig;
 pub use error::ExportError;
-pub use keys::{generate, read_private, read_public};
+pub use keys::{generate, read_private};
 pub use lower::{build_fp32, build_int8, to_bytes};
 pub use weights::{SafetensorsWeights, WeightSource};

@@ -22,8 +22,7 @@ use crate::batch::TokenBatch;
 use crate::graphs::{FEATURES_INPUT, Graphs, LOGITS_OUTPUT};
 use crate::precision::{self, Cpu};
 use crate::session::{
-    ActivePrecision, Engine, EngineKind, LoadOptions, Logits, Precision, Session, SessionError, SessionSpec,
-    Unavailable,
+    ActivePrecision, Engine, EngineKind, LoadOptions, Logits, Session, SessionError, SessionSpec, Unavailable,
 };
 use crate::settings::EngineSettings;
 
@@ -162,17 +161,4 @@ fn build_session(
         .map_err(words)?
         .commit_from_memory(onnx)
         .map_err(|error| error.to_string())
-}
-
-/// Opens FP32 or INT8 bytes on the CPU as they are, without a bundle: for exporters that check parity.
-///
-/// # Errors
-/// [`SessionError`] when there is no library or it refuses the graph.
-pub fn open_on_cpu(
-    graphs: &Graphs,
-    precision: Precision,
-    options: &LoadOptions,
-) -> Result<Box<dyn Session>, Error> {
-    let engine = OrtEngine { kind: EngineKind::OrtCpu, settings: EngineSettings::default() };
-    engine.load_graphs(graphs, &LoadOptions { precision, ..options.clone() })
 }

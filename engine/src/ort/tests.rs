@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::select::open_graphs;
+use crate::session::Precision;
 use crate::testing::{self, BUCKETS, Numbers, OwnedRow, SCALE};
 
 fn engine(kind: EngineKind) -> OrtEngine {
