@@ -144,7 +144,7 @@ mod tests {
             let chosen = Chosen { onnx: [].into(), precision, note: None };
             format!("{:?}", tensorrt(&EngineSettings::default(), &graphs, &chosen, None))
         };
-        assert!(options(Int8S8).contains(r#""trt_int8_enable": "1""#), "{}", options(Int8S8));
-        assert!(options(Fp32).contains(r#""trt_int8_enable": "0""#));
+        assert!(options(Int8S8).contains(r#""trt_int8_enable": "true""#), "{}", options(Int8S8));
+        assert!(options(Fp32).contains(r#""trt_int8_enable": "false""#));
     }
 }
