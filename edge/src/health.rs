@@ -72,7 +72,7 @@ pub struct Report {
 /// What runs the model.
 #[derive(Debug, Serialize)]
 pub struct EngineReport {
-    /// Engine and provider really in use.
+    /// Engine and provider that serve: the provider started and is asked first.
     pub provider: String,
     /// Library and version.
     pub runtime: String,

@@ -178,7 +178,7 @@ pub struct ModelInfo {
 /// An engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineInfo {
-    /// Engine and provider really in use.
+    /// Engine and provider that serve: the provider started and is asked first.
     pub provider: String,
     /// Precision really in use.
     pub precision: String,

@@ -1,25 +1,14 @@
 //! The exported graphs before Python's `onnx` checker and `onnxruntime`: independent of this project's own reader.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path, process::Command};
 
 use locus_export::split;
 use locus_firmware_config::manifest::Manifest;
-use locus_tests::{peer, root};
+use locus_tests::{python, root};
 
 /// Versions that results were compared with.
 const PACKAGES: [&str; 3] = ["onnx==1.20.1", "onnxruntime==1.24.4", "numpy==2.3.5"];
-/// Ends well where exactly these versions can be imported.
-const VERSIONS: &str = "
-import sys, importlib.metadata as m, numpy, onnx, onnxruntime
-got = [p.split('==')[0] + '==' + m.version(p.split('==')[0]) for p in sys.argv[1:]]
-sys.exit(None if got == sys.argv[1:] else f'got {got}, expected {sys.argv[1:]}')
-";
-
 const SCRIPT: &str = r#"
 import json, sys
 import numpy as np, onnx, onnxruntime as ort
@@ -47,32 +36,6 @@ for name, key in (("fp32.onnx", "logits_fp32"), ("int8.onnx", "logits_int8")):
     print(json.dumps({"file": name, "vectors": len(golden), "largest": largest, "nodes": len(model.graph.node)}))
 "#;
 
-/// A virtual environment in the project's folder; `None`, with a line that says why, where it cannot be made.
-fn python() -> Option<PathBuf> {
-    let system = peer("the Python reference", "python3")?;
-    let folder = root().join(".locus/python");
-    let program = folder.join("bin/python");
-    let succeeds = |command: &mut Command| match command.output() {
-        Ok(output) if output.status.success() => Ok(()),
-        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Err(error) => Err(error.to_string()),
-    };
-    let versions = || succeeds(Command::new(&program).args(["-c", VERSIONS]).args(PACKAGES));
-    let make = || {
-        succeeds(Command::new(system).args(["-m", "venv"]).arg(&folder))?;
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-        succeeds(Command::new(&program).args(pip).args(PACKAGES))?;
-        versions()
-    };
-    match versions().or_else(|_| make()) {
-        Ok(()) => Some(program),
-        Err(why) => {
-            println!("skipped: the Python reference cannot be installed: {why}");
-            None
-        }
-    }
-}
-
 fn unpack(into: &Path) -> Manifest {
     let bundle = fs::read(root().join("models/variant-effect.locus")).unwrap();
     let entries = split(&bundle).unwrap();
@@ -84,7 +47,7 @@ fn unpack(into: &Path) -> Manifest {
 
 #[test]
 fn pythons_checker_and_runtime_accept_and_reproduce_the_shipped_graphs() {
-    let Some(python) = python() else { return };
+    let Some(python) = python("onnx", &PACKAGES, "import numpy, onnx, onnxruntime") else { return };
     let folder = tempfile::tempdir().unwrap();
     let golden = unpack(folder.path()).golden;
     let output = Command::new(python).args(["-c", SCRIPT]).arg(folder.path()).output().unwrap();

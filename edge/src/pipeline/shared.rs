@@ -36,7 +36,7 @@ pub struct ActiveModel {
     pub(crate) digest: [u8; 32],
     /// Assembly that it was trained on.
     pub assembly: String,
-    /// Engine and provider really in use.
+    /// Engine and provider that serve: the provider started and is asked first.
     pub provider: String,
     /// Library and version.
     pub runtime: String,

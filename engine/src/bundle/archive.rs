@@ -74,7 +74,9 @@ pub enum ArchiveError {
         name: String,
     },
     /// An entry larger than what is left of the file, or than it may be.
-    #[error("part {name} says {got} bytes, expected at most {limit}; do not open this bundle")]
+    #[error(
+        "part {name} says {got} bytes, expected at most {limit}; copy the bundle again, and do not open it if this stays"
+    )]
     PartTooLarge {
         /// Name of the part.
         name: String,
