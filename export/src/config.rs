@@ -4,6 +4,15 @@ use std::{fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
+/// What reads the hidden states, besides the masked-token head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadKind {
+    /// Reference and alternate rows of one variant.
+    #[default]
+    Pair,
+}
+
 /// Sizes and switches of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +45,9 @@ pub struct ModelConfig {
     pub initializer_range: f64,
     /// `pre` or `post`: where layer norm stands.
     pub norm_position: String,
+    /// What reads the hidden states.
+    #[serde(default)]
+    pub head: HeadKind,
     /// Outputs of the head.
     pub labels: Vec<String>,
     /// Annotation features of the head.

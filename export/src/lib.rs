@@ -10,7 +10,7 @@ mod lower;
 mod weights;
 
 pub use bundle::{BundleBuilder, sign, split};
-pub use config::ModelConfig;
+pub use config::{HeadKind, ModelConfig};
 pub use error::ExportError;
 pub use keys::{generate, read_private};
 pub use lower::{build_fp32, build_int8, to_bytes};

@@ -24,6 +24,7 @@ fn main() -> anyhow::Result<()> {
         attention_probs_dropout_prob: 0.0,
         initializer_range: 0.02,
         norm_position: "pre".into(),
+        head: Default::default(),
         labels: vec!["pathogenic".into()],
         n_features: 400,
         track_codes: vec![],

@@ -226,6 +226,7 @@ impl Recipe {
             attention_probs_dropout_prob: 0.0,
             initializer_range: 0.02,
             norm_position: "pre".into(),
+            head: Default::default(),
             labels: vec!["pathogenic".into()],
             n_features,
             track_codes: track.map(str::to_owned).to_vec(),

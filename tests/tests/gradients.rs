@@ -99,6 +99,7 @@ fn config() -> ModelConfig {
         attention_probs_dropout_prob: 0.0,
         initializer_range: 0.1,
         norm_position: "pre".into(),
+        head: Default::default(),
         labels: vec!["pathogenic".into()],
         n_features: 10,
         track_codes: Vec::new(),

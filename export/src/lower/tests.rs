@@ -35,6 +35,7 @@ fn config(norm_position: &str) -> ModelConfig {
         attention_probs_dropout_prob: 0.0,
         initializer_range: 0.02,
         norm_position: norm_position.into(),
+        head: Default::default(),
         labels: vec!["pathogenic".into()],
         n_features: 5,
         track_codes: vec![],

@@ -10,7 +10,7 @@ mod heads;
 mod layer;
 mod params;
 
-pub use config::ModelConfig;
+pub use config::{HeadKind, ModelConfig};
 pub use encoder::{Context, Encoder, Observer, Rows};
 pub use heads::{MlmHead, PairBatch, PairHead};
 pub use params::Params;

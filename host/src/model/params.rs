@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::ModelConfig;
+use super::{HeadKind, ModelConfig, heads};
 
 /// Every trainable tensor under its Hugging Face BERT name, f32 on the CPU.
 #[derive(Clone, Debug)]
@@ -16,46 +16,54 @@ pub struct Params {
     tensors: BTreeMap<String, Tensor>,
 }
 
-/// Names and shapes of the encoder and both heads.
+/// Names and shapes of tensors, in the order in which new ones are drawn.
+#[derive(Default)]
+pub(super) struct Shapes(Vec<(String, Vec<usize>)>);
+
+impl Shapes {
+    pub(super) fn add(&mut self, name: &str, shape: &[usize]) {
+        self.0.push((name.to_owned(), shape.to_vec()));
+    }
+
+    /// A matrix from `input` to `out` with its bias.
+    pub(super) fn linear(&mut self, name: &str, out: usize, input: usize) {
+        self.add(&format!("{name}.weight"), &[out, input]);
+        self.add(&format!("{name}.bias"), &[out]);
+    }
+
+    pub(super) fn norm(&mut self, name: &str, h: usize) {
+        self.add(&format!("{name}.weight"), &[h]);
+        self.add(&format!("{name}.bias"), &[h]);
+    }
+}
+
+/// The tensors of the encoder and of the heads that the configuration names.
 fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     let (h, f) = (config.hidden_size, config.intermediate_size);
-    let mut all: Vec<(String, Vec<usize>)> = Vec::new();
-    let mut add = |name: String, shape: &[usize]| all.push((name, shape.to_vec()));
-    add("bert.embeddings.word_embeddings.weight".into(), &[config.vocab_size, h]);
-    add("bert.embeddings.position_embeddings.weight".into(), &[config.max_position_embeddings, h]);
-    add("bert.embeddings.token_type_embeddings.weight".into(), &[config.type_vocab_size, h]);
-    let mut norms = vec!["bert.embeddings.LayerNorm".to_owned()];
-    let mut linears = Vec::new();
+    let mut all = Shapes::default();
+    all.add("bert.embeddings.word_embeddings.weight", &[config.vocab_size, h]);
+    all.add("bert.embeddings.position_embeddings.weight", &[config.max_position_embeddings, h]);
+    all.add("bert.embeddings.token_type_embeddings.weight", &[config.type_vocab_size, h]);
+    all.norm("bert.embeddings.LayerNorm", h);
     for n in 0..config.num_hidden_layers {
         let layer = format!("bert.encoder.layer.{n}");
         for part in ["query", "key", "value"] {
-            linears.push((format!("{layer}.attention.self.{part}"), h, h));
+            all.linear(&format!("{layer}.attention.self.{part}"), h, h);
         }
-        linears.push((format!("{layer}.attention.output.dense"), h, h));
-        linears.push((format!("{layer}.intermediate.dense"), f, h));
-        linears.push((format!("{layer}.output.dense"), h, f));
-        norms.push(format!("{layer}.attention.output.LayerNorm"));
-        norms.push(format!("{layer}.output.LayerNorm"));
+        all.linear(&format!("{layer}.attention.output.dense"), h, h);
+        all.norm(&format!("{layer}.attention.output.LayerNorm"), h);
+        all.linear(&format!("{layer}.intermediate.dense"), f, h);
+        all.linear(&format!("{layer}.output.dense"), h, f);
+        all.norm(&format!("{layer}.output.LayerNorm"), h);
     }
     if config.norm_position == "pre" {
-        norms.push("bert.encoder.LayerNorm".into());
+        all.norm("bert.encoder.LayerNorm", h);
     }
-    linears.push(("cls.predictions.transform.dense".into(), h, h));
-    norms.push("cls.predictions.transform.LayerNorm".into());
-    linears.push(("head.features.dense1".into(), 128, config.n_features));
-    linears.push(("head.features.dense2".into(), 64, 128));
-    linears.push(("head.dense".into(), 128, 4 * h + 64));
-    linears.push(("head.out".into(), config.labels.len(), 128));
-    for norm in norms {
-        add(format!("{norm}.weight"), &[h]);
-        add(format!("{norm}.bias"), &[h]);
+    heads::mlm::shapes(config, &mut all);
+    match config.head {
+        HeadKind::Pair => heads::pair::shapes(config, &mut all),
     }
-    for (linear, out, input) in linears {
-        add(format!("{linear}.weight"), &[out, input]);
-        add(format!("{linear}.bias"), &[out]);
-    }
-    add("cls.predictions.bias".into(), &[config.vocab_size]);
-    all
+    all.0
 }
 
 impl Params {

@@ -1,12 +1,23 @@
-//! What is read off the hidden states.
+//! Is a variant pathogenic: reference and alternate rows, with the annotation features.
 
 use candle_core::{Device, Result, Tensor, bail};
 
-use super::{
-    ModelConfig, Params,
-    encoder::{Context, Encoder, Linear, Rows},
+use crate::{
+    model::{
+        ModelConfig, Params,
+        encoder::{Context, Encoder, Linear, Rows},
+        params::Shapes,
+    },
+    nn::{bias_add, bias_gelu, dropout},
 };
-use crate::nn::{bias_add, bias_gelu, dropout, layer_norm};
+
+/// Adds the tensors of [`PairHead`].
+pub(in crate::model) fn shapes(config: &ModelConfig, shapes: &mut Shapes) {
+    shapes.linear("head.features.dense1", 128, config.n_features);
+    shapes.linear("head.features.dense2", 64, 128);
+    shapes.linear("head.dense", 128, 4 * config.hidden_size + 64);
+    shapes.linear("head.out", config.labels.len(), 128);
+}
 
 /// Reference and alternate rows of one batch, with the annotation features.
 #[derive(Clone, Debug)]
@@ -86,34 +97,5 @@ impl<'a> PairHead<'a> {
     fn gelu(&self, x: &Tensor, name: &str) -> Result<Tensor> {
         let dense = Linear::of(self.params, name)?;
         bias_gelu(&dense.product(x)?, dense.bias)
-    }
-}
-
-/// Masked-token head, its decoder tied to the word embeddings.
-pub struct MlmHead<'a> {
-    config: &'a ModelConfig,
-    params: &'a Params,
-}
-
-impl<'a> MlmHead<'a> {
-    /// A head over `params`.
-    pub const fn new(config: &'a ModelConfig, params: &'a Params) -> Self {
-        Self { config, params }
-    }
-
-    /// Logits [hidden positions, vocabulary] at `positions` (indices into rows·tokens).
-    ///
-    /// # Errors
-    /// A position beyond the rows.
-    pub fn forward(&self, rows: &Rows, positions: &[u32], context: &Context<'_>) -> Result<Tensor> {
-        let hidden = Encoder::new(self.config, self.params).forward(rows, context)?;
-        let index = Tensor::from_vec(positions.to_vec(), positions.len(), &Device::Cpu)?;
-        let x = hidden.index_select(&index, 0)?;
-        let dense = Linear::of(self.params, "cls.predictions.transform.dense")?;
-        let x = bias_gelu(&dense.product(&x)?, dense.bias)?;
-        let norm = |p: &str| self.params.get(&format!("cls.predictions.transform.LayerNorm.{p}"));
-        let x = layer_norm(&x, norm("weight")?, norm("bias")?, self.config.layer_norm_eps as f32)?;
-        let words = self.params.get("bert.embeddings.word_embeddings.weight")?;
-        bias_add(&x.matmul(&words.t()?)?, self.params.get("cls.predictions.bias")?)
     }
 }

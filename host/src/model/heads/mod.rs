@@ -1,0 +1,7 @@
+//! What is read off the hidden states: a file a head, with the tensors that it needs.
+
+pub(super) mod mlm;
+pub(super) mod pair;
+
+pub use mlm::MlmHead;
+pub use pair::{PairBatch, PairHead};
