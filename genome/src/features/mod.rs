@@ -1,13 +1,19 @@
 //! What the annotation says about a variant, as numbers for the head: consequence, residues and their
-//! neighbours, distances, and the kind of base change. All zero where there is no transcript.
+//! neighbours, distances, the kind of base change, and what the protein and the transcript are like. All zero where
+//! there is no transcript.
+
+mod residues;
+mod structure;
 
 use alloc::{format, string::String, vec, vec::Vec};
 
 use crate::{
-    amino, codon,
+    amino,
     consequence::{self, Bases, Consequence},
     transcript::{ExonPart, Site, Strand, Transcript},
 };
+
+use self::residues::Residues;
 
 /// Residues on each side of the changed one.
 const NEIGHBOURS: i64 = 8;
@@ -31,8 +37,17 @@ const SCALARS: [&str; 13] = [
 ];
 
 /// Number of features.
-pub const N_FEATURES: usize =
-    Consequence::ALL.len() + 2 * RESIDUES + SCALARS.len() + 2 * NEIGHBOURS as usize * RESIDUES;
+pub const N_FEATURES: usize = Consequence::ALL.len()
+    + 2 * RESIDUES
+    + SCALARS.len()
+    + 2 * NEIGHBOURS as usize * RESIDUES
+    + residues::COUNT
+    + structure::NAMES.len();
+
+/// Offsets of the neighbours that are described one by one.
+fn neighbours() -> impl Iterator<Item = i64> {
+    (-NEIGHBOURS..=NEIGHBOURS).filter(|&o| o != 0)
+}
 
 /// Names of the features, in the order of the graph's input.
 pub fn feature_names() -> Vec<String> {
@@ -44,9 +59,11 @@ pub fn feature_names() -> Vec<String> {
         names.extend(residues().map(|r| format!("{side}_residue:{r}")));
     }
     names.extend(SCALARS.iter().map(|&s| String::from(s)));
-    for offset in (-NEIGHBOURS..=NEIGHBOURS).filter(|&o| o != 0) {
+    for offset in neighbours() {
         names.extend(residues().map(|r| format!("residue{offset:+}:{r}")));
     }
+    names.extend(residues::names());
+    names.extend(structure::NAMES.iter().map(|&s| String::from(s)));
     names
 }
 
@@ -68,6 +85,8 @@ pub fn of_snv(bases: &dyn Bases, transcript: &Transcript, position: i64, referen
     let residues_at = Consequence::ALL.len();
     let scalars_at = residues_at + 2 * RESIDUES;
     let neighbours_at = scalars_at + SCALARS.len();
+    let context_at = neighbours_at + 2 * NEIGHBOURS as usize * RESIDUES;
+    let structure_at = context_at + residues::COUNT;
     let mut scalars = [0.0f32; SCALARS.len()];
 
     match transcript.site(position) {
@@ -102,16 +121,15 @@ pub fn of_snv(bases: &dyn Bases, transcript: &Transcript, position: i64, referen
         scalars[3] = scalars[1].abs();
         scalars[4] = scalars[2].abs();
         scalars[12] = 1.0;
-        let offsets = (-NEIGHBOURS..=NEIGHBOURS).filter(|&o| o != 0);
-        for (slot, offset) in offsets.enumerate() {
-            let residue = consequence::codon_at(bases, transcript, change.index + 3 * offset)
-                .and_then(codon::translate)
-                .and_then(amino::residue_index);
-            if let Some(i) = residue {
+        let around = Residues::around(bases, transcript, change.index);
+        for (slot, offset) in neighbours().enumerate() {
+            if let Some(i) = around.at(offset) {
                 features[neighbours_at + slot * RESIDUES + i] = 1.0;
             }
         }
+        around.describe(&mut features[context_at..structure_at]);
     }
+    structure::describe(transcript, position, &mut features[structure_at..]);
     features[scalars_at..neighbours_at].copy_from_slice(&scalars);
     features
 }
