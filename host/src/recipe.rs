@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result, data::Augmentation, error::io_at, model::ModelConfig};
+use crate::{Error, Result, calibrate::Method, data::Augmentation, error::io_at, model::ModelConfig};
 
 /// Variable that names the data folder.
 pub const DATA_VARIABLE: &str = "LOCUS_DATA";
@@ -66,6 +66,11 @@ pub struct DataPlan {
     /// Keep one record in so many, for trials.
     #[serde(default = "one")]
     pub keep_one_in: usize,
+}
+
+/// A key that is left as it is says nothing new.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 const fn one() -> usize {
@@ -160,6 +165,9 @@ pub struct CalibratePlan {
     pub prior: f64,
     /// Accuracy wanted of answers outside the uncertain band.
     pub answered_accuracy: f64,
+    /// `platt` or `temperature`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub method: Method,
 }
 
 /// `[export]`

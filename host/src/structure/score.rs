@@ -5,21 +5,10 @@
 
 use serde::Serialize;
 
-use super::{
-    Point,
-    superpose::{Superposition, squared_distance, superpose},
-};
+use super::{Pairs, search::search, superpose};
 
-/// Rounds of growing from one start.
-const ROUNDS: usize = 20;
-/// Lengths of starts that are tried, and the shortest.
-const STARTS: usize = 6;
-const SHORTEST: usize = 4;
 /// Distances of GDT, in ångström.
 const CUTOFFS: [f64; 5] = [0.5, 1.0, 2.0, 4.0, 8.0];
-
-/// Model and reference coordinates of paired residues.
-pub type Pairs = [(Point, Point)];
 
 /// How near two structures are.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -51,88 +40,29 @@ pub fn similarity(pairs: &Pairs, length: usize) -> Option<Similarity> {
         return None;
     }
     let d0 = d0(length);
-    let mut best = Best { d0, length: length as f64, ..Best::default() };
-    search(pairs, d0.clamp(4.5, 8.0), &mut best);
-    let share =
-        |which: &[usize]| which.iter().map(|&c| best.within[c] as f64).sum::<f64>() / (4.0 * best.length);
+    let (mut tm_score, mut within) = (0.0_f64, [0_usize; 5]);
+    search(pairs, d0.clamp(4.5, 8.0), 1, |_, distances| {
+        tm_score = tm_score.max(distances.iter().map(|d| 1.0 / (1.0 + (d / d0).powi(2))).sum());
+        for (most, cutoff) in within.iter_mut().zip(CUTOFFS) {
+            *most = (*most).max(distances.iter().filter(|d| **d <= cutoff).count());
+        }
+    });
+    let share = |which: &[usize]| which.iter().map(|&c| within[c] as f64).sum::<f64>() / (4 * length) as f64;
     Some(Similarity {
         pairs: pairs.len(),
         length,
         rmsd: superpose(pairs).rmsd(pairs),
-        tm_score: best.tm_score,
+        tm_score: tm_score / length as f64,
         d0,
         gdt_ts: share(&[1, 2, 3, 4]),
         gdt_ha: share(&[0, 1, 2, 3]),
     })
 }
 
-#[derive(Default)]
-struct Best {
-    d0: f64,
-    length: f64,
-    tm_score: f64,
-    within: [usize; 5],
-}
-
-impl Best {
-    /// Counts a superposition, and gives the pairs that lie within `cutoff` after it; the cutoff grows until
-    /// there are three.
-    fn look(&mut self, pairs: &Pairs, by: &Superposition, cutoff: f64) -> Vec<usize> {
-        let distances: Vec<f64> =
-            pairs.iter().map(|&(a, b)| squared_distance(by.apply(a), b).sqrt()).collect();
-        let sum: f64 = distances.iter().map(|d| 1.0 / (1.0 + (d / self.d0).powi(2))).sum();
-        self.tm_score = self.tm_score.max(sum / self.length);
-        for (most, cutoff) in self.within.iter_mut().zip(CUTOFFS) {
-            *most = (*most).max(distances.iter().filter(|d| **d <= cutoff).count());
-        }
-        near(&distances, cutoff)
-    }
-}
-
-fn near(distances: &[f64], mut cutoff: f64) -> Vec<usize> {
-    loop {
-        let found: Vec<usize> = (0..distances.len()).filter(|&i| distances[i] < cutoff).collect();
-        if found.len() >= 3 || distances.len() <= 3 || !cutoff.is_finite() {
-            return found;
-        }
-        // Far structures would take a loop of half ångströms as long as their distance.
-        let third = {
-            let mut d = distances.to_vec();
-            d.sort_by(f64::total_cmp);
-            d[2]
-        };
-        let steps = ((third - cutoff) / 0.5).floor().max(0.0) + 1.0;
-        cutoff += 0.5 * steps;
-    }
-}
-
-fn search(pairs: &Pairs, d0_search: f64, best: &mut Best) {
-    let n = pairs.len();
-    let mut lengths: Vec<usize> = (0..STARTS - 1).map(|i| n >> i).take_while(|&l| l > SHORTEST).collect();
-    lengths.push(SHORTEST.min(n));
-    for length in lengths {
-        for start in 0..=n - length {
-            let mut chosen: Vec<usize> = (start..start + length).collect();
-            let by = of(pairs, &chosen);
-            let mut next = best.look(pairs, &by, d0_search - 1.0);
-            for _ in 0..ROUNDS {
-                chosen = next;
-                next = best.look(pairs, &of(pairs, &chosen), d0_search + 1.0);
-                if next == chosen {
-                    break;
-                }
-            }
-        }
-    }
-}
-
-fn of(pairs: &Pairs, chosen: &[usize]) -> Superposition {
-    superpose(&chosen.iter().map(|&i| pairs[i]).collect::<Vec<_>>())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::structure::Point;
 
     fn helix(n: usize) -> Vec<Point> {
         (0..n)
