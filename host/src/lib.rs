@@ -1,5 +1,6 @@
 //! The workbench: trains, evaluates and ships DNA language models.
 
+pub mod align;
 pub mod calibrate;
 pub mod commands;
 pub mod data;
@@ -15,6 +16,7 @@ pub mod progress;
 pub mod recipe;
 pub mod report;
 pub mod stage;
+pub mod structure;
 pub mod train;
 
 pub use error::{Error, Result};

@@ -63,6 +63,12 @@ enum Command {
     },
     /// Figures on labelled variants
     Evaluate(commands::evaluate::EvaluateArgs),
+    /// An evaluation as an HTML page and as a model card
+    Report(commands::report::ReportArgs),
+    /// How near two protein structures are: RMSD, TM-score, GDT
+    Structure(commands::structure::StructureArgs),
+    /// Identity of two sequences, aligned from end to end
+    Align(commands::align::AlignArgs),
     /// Score every allele of a VCF
     Score(commands::score::ScoreArgs),
     /// The whole training chain, from where it stopped, to an unsigned bundle OUT/NAME.locus
@@ -147,6 +153,9 @@ fn main() -> anyhow::Result<()> {
         Command::Bundle(Bundle::Verify { key, bundle }) => commands::bundle::verify(&bundle, &key)?,
         Command::Keygen { out } => drop(locus_export::generate(&out).map_err(locus_host::Error::from)?),
         Command::Evaluate(args) => drop(commands::evaluate::run(&args)?),
+        Command::Report(args) => commands::report::run(&args)?,
+        Command::Structure(args) => commands::structure::run(&args)?,
+        Command::Align(args) => commands::align::run(&args)?,
         Command::Score(args) => commands::score::run(&args)?,
         Command::Run { training, proof: Proof { onnxruntime }, date, source } => {
             let stage = Stage { onnxruntime, ..stage(&training)? };

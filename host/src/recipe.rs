@@ -10,7 +10,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result, data::Augmentation, error::io_at, model::ModelConfig, train::TrainPlan};
+use crate::{
+    Error, Result, calibrate::Method, data::Augmentation, error::io_at, model::ModelConfig, train::TrainPlan,
+};
 
 /// Variable that names the data folder.
 pub const DATA_VARIABLE: &str = "LOCUS_DATA";
@@ -66,6 +68,11 @@ pub struct DataPlan {
     /// Keep one record in so many, for trials.
     #[serde(default = "one")]
     pub keep_one_in: usize,
+}
+
+/// A key that is left as it is says nothing new.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 const fn one() -> usize {
@@ -144,6 +151,9 @@ pub struct CalibratePlan {
     pub prior: f64,
     /// Accuracy wanted of answers outside the uncertain band.
     pub answered_accuracy: f64,
+    /// `platt` or `temperature`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub method: Method,
 }
 
 /// `[export]`

@@ -1,5 +1,6 @@
 //! The commands: each is a stage that reads the recipe and the output folder and writes into it.
 
+pub mod align;
 pub mod bundle;
 pub mod calibrate;
 mod chain;
@@ -8,7 +9,9 @@ pub mod export;
 pub mod finetune;
 pub mod prepare;
 pub mod pretrain;
+pub mod report;
 pub mod score;
+pub mod structure;
 
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! What a recipe may say.
 
 use super::Recipe;
-use crate::{Error, Result};
+use crate::{Error, Result, calibrate::Method};
 
 impl Recipe {
     /// Refuses values with which a stage would fail, perhaps hours later, or do nothing.
@@ -83,6 +83,10 @@ impl Recipe {
             let expected = "from 0.9, under which a box does not answer, to under 1";
             return wrong("calibrate.answered_accuracy", c.answered_accuracy.to_string(), expected);
         }
+        if c.method == Method::Isotonic {
+            let expected = "platt or temperature: a manifest holds no steps";
+            return wrong("calibrate.method", c.method.to_string(), expected);
+        }
         if !u32::try_from(e.golden).is_ok_and(|n| locus_engine::bundle::GOLDEN_VECTORS.contains(&n)) {
             return wrong("export.golden", e.golden.to_string(), "8 to 4,096, as a bundle may have");
         }
@@ -146,6 +150,7 @@ mod tests {
             ("calibrate.prior", "prior = 0.35", "prior = 0.0"),
             ("calibrate.prior", "prior = 0.35", "prior = 1.0"),
             ("calibrate.answered_accuracy", "answered_accuracy = 0.90", "answered_accuracy = 0.5"),
+            ("calibrate.method", "prior = 0.35", "prior = 0.35\nmethod = \"isotonic\""),
             ("export.golden", "golden = 32", "golden = 7"),
         ] {
             let recipe = shipped("smoke.toml");
