@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use locus_genome::{Alphabet, ReadError, smiles::Molecule};
+use locus_genome::{ReadError, smiles::Molecule};
 
 use super::{
     SequenceRecord, SequenceSet, SetPlan, Target,
