@@ -1,5 +1,6 @@
 //! Sets of labelled sequences: read, filtered, freed of duplicates, split and counted.
 
+pub mod augment;
 pub mod balance;
 pub mod duplicates;
 pub mod filter;
@@ -7,9 +8,11 @@ pub mod plan;
 pub mod prepare;
 pub mod read;
 pub mod record;
+pub mod report;
 pub mod scaffold;
 pub mod split;
 
+pub use augment::SequenceAugmentation;
 pub use balance::Balance;
 pub use plan::SetPlan;
 pub use prepare::prepare;
