@@ -15,6 +15,7 @@ pub mod panel;
 pub mod progress;
 pub mod recipe;
 pub mod report;
+pub mod sequence;
 pub mod stage;
 pub mod structure;
 pub mod train;
