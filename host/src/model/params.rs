@@ -1,6 +1,9 @@
 //! Trainable tensors by name.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
 
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use rand::{Rng, RngExt, SeedableRng};
@@ -147,9 +150,9 @@ impl Params {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let tensors: std::collections::HashMap<String, Tensor> =
+        let tensors: HashMap<String, Tensor> =
             self.vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
-        candle_core::safetensors::save(&tensors, path)
+        save_tensors(&tensors, path)
     }
 
     /// A deep copy, which later steps do not change.
@@ -182,13 +185,22 @@ impl Params {
 ///
 /// # Errors
 /// No such file, or one that is cut or no safetensors file.
-pub(crate) fn load_tensors(path: &Path) -> Result<std::collections::HashMap<String, Tensor>> {
+pub(crate) fn load_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
     candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| {
         candle_core::Error::Msg(format!(
             "{}: got what is no whole safetensors file ({e}), expected a checkpoint; run the stage that makes it again",
             path.display()
         ))
     })
+}
+
+/// Writes a safetensors file.
+///
+/// # Errors
+/// The disk is full, or gone.
+pub(crate) fn save_tensors(tensors: &HashMap<String, Tensor>, path: &Path) -> Result<()> {
+    candle_core::safetensors::save(tensors, path)
+        .map_err(|e| candle_core::Error::Msg(format!("{} cannot be written: {e}", path.display())))
 }
 
 /// Standard normal (Box & Muller 1958).

@@ -9,7 +9,7 @@ use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Params, load_tensors};
+use crate::model::{Params, load_tensors, save_tensors};
 
 /// Learning rate over steps: linear from 0 in `warmup_steps`, then a half cosine down to 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -149,7 +149,7 @@ impl AdamW {
             tensors.insert(format!("v.{name}"), Tensor::from_slice(v, v.len(), &Device::Cpu)?);
         }
         tensors.insert("step".into(), Tensor::new(self.step as i64, &Device::Cpu)?);
-        candle_core::safetensors::save(&tensors, path)
+        save_tensors(&tensors, path)
     }
 
     /// Reads what [`AdamW::write`] wrote.
