@@ -7,6 +7,7 @@ use locus_host::{
     Recipe,
     commands::{self, Stage},
     stage::Run,
+    train::Ranks,
 };
 
 #[global_allocator]
@@ -133,7 +134,7 @@ enum Bundle {
 fn stage(training: &Training) -> anyhow::Result<Stage> {
     let recipe = Recipe::read(&training.recipe)?;
     let folder = training.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
-    Ok(Stage { run: Run::open(&folder)?, recipe, onnxruntime: None })
+    Ok(Stage { run: Run::open_as(&folder, Ranks::from_environment()?)?, recipe, onnxruntime: None })
 }
 
 fn main() -> anyhow::Result<()> {

@@ -111,8 +111,11 @@ impl Stage {
         Ok(None)
     }
 
-    /// Whether a stage has nothing to do; then says so.
+    /// Whether a stage has nothing to do; then says so. Only a stage that trains runs over several ranks.
     pub(crate) fn done_before(&self, link: Link) -> Result<bool> {
+        if !matches!(link, Link::Pretrain | Link::Finetune) {
+            self.run.ranks().expect_alone(link.name())?;
+        }
         let done = self.undone(link)?.is_none();
         if done {
             eprintln!("{}: done before", link.name());
@@ -130,13 +133,16 @@ impl Stage {
         Ok(())
     }
 
-    /// Says that a stage ended.
+    /// Says that a stage ended; of several ranks the first one does.
     pub(crate) fn finish(
         &self,
         link: Link,
         inputs: BTreeMap<String, String>,
         figures: BTreeMap<String, f64>,
     ) -> Result<()> {
+        if !self.run.ranks().is_first() {
+            return Ok(());
+        }
         let digest_of = |name: &&str| Ok(((*name).to_owned(), files::sha256(&self.run.at(name))?));
         let outputs = link.leaves().iter().map(digest_of).collect::<Result<_>>()?;
         self.run.finish(link.name(), &StageRecord { inputs, outputs, figures })

@@ -78,7 +78,7 @@ impl Stage {
     }
 }
 
-/// Writes a checkpoint folder to train or export from.
+/// Writes a checkpoint folder to train or export from; of several ranks the first one does.
 pub(crate) fn write_model(
     stage: &Stage,
     name: &str,
@@ -86,6 +86,9 @@ pub(crate) fn write_model(
     params: &Params,
     tokenizer: &KmerTokenizer,
 ) -> Result<()> {
+    if !stage.run.ranks().is_first() {
+        return Ok(());
+    }
     let folder = stage.run.at(name);
     std::fs::create_dir_all(&folder).map_err(io_at(&folder))?;
     let part = folder.join("model.safetensors.part");

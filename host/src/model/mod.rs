@@ -14,3 +14,4 @@ pub use config::{HeadKind, ModelConfig};
 pub use encoder::{Context, Encoder, Observer, Rows};
 pub use heads::{MlmHead, PairBatch, PairHead};
 pub use params::Params;
+pub(crate) use params::{load_tensors, save_tensors};
