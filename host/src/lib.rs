@@ -10,6 +10,7 @@ pub mod infer;
 pub mod metrics;
 pub mod model;
 pub mod nn;
+pub mod packed;
 pub mod panel;
 pub mod progress;
 pub mod recipe;
