@@ -12,5 +12,5 @@ mod params;
 
 pub use config::{HeadKind, ModelConfig};
 pub use encoder::{Context, Encoder, Observer, Rows};
-pub use heads::{MlmHead, PairBatch, PairHead};
+pub use heads::{MlmHead, ORDERS, PairBatch, PairHead, SegmentHead, SegmentQuestion};
 pub use params::Params;
