@@ -7,6 +7,7 @@ mod error;
 pub mod evaluate;
 pub mod files;
 pub mod infer;
+pub mod language;
 pub mod metrics;
 pub mod model;
 pub mod nn;
@@ -14,6 +15,7 @@ pub mod packed;
 pub mod panel;
 pub mod progress;
 pub mod recipe;
+pub mod report;
 pub mod stage;
 pub mod train;
 
