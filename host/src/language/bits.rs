@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Result,
-    evaluate::estimate::{Estimate, estimate},
+    evaluate::{Estimate, estimate},
     model::{Context, MlmHead, ModelConfig, Params, Rows},
 };
 

@@ -20,7 +20,7 @@ impl Recipe {
             ("export.parity_windows", e.parity_windows),
         ] {
             if count == 0 {
-                return wrong(key, "0".into(), "1 or more");
+                return wrong(key, 0, "1 or more");
             }
         }
         for (key, value) in [("export.parity_tolerance", e.parity_tolerance)] {
