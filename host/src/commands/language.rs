@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Error, Result, files,
     language::{
-        LanguageModel, Regions, StretchWindows,
+        LanguageModel, Regions, Stretch, StretchWindows,
         bits::{self, Report},
         counts::Counts,
         objectives::Maker,
@@ -144,9 +144,12 @@ impl LanguageStage {
         let (tokenizer, config, width) = (r.tokenizer()?, r.model_config()?, self.width()?);
         let windows =
             StretchWindows::new(&genome, &regions.train, tokenizer, width, r.data.max_ambiguous)?;
-        let held_out = StretchWindows::new(&genome, &regions.held_out, tokenizer, bits::span(width), 0.0)?;
-        let questions = bits::questions(&held_out, width, r.data.held_out_bases, r.seed)?;
-        let fewer = questions.len().div_ceil(VALIDATIONS as usize);
+        let ask = |stretches: &[Stretch], count: usize| {
+            let windows = StretchWindows::new(&genome, stretches, tokenizer, bits::span(width), 0.0)?;
+            bits::questions(&windows, width, count, r.seed)
+        };
+        let (select, report) = regions.held_out_parts();
+        let few = r.data.held_out_bases.div_ceil(VALIDATIONS as usize);
         let objective = LanguageModel {
             maker: Maker {
                 windows: &windows,
@@ -157,7 +160,7 @@ impl LanguageStage {
             objectives: r.pretrain.objectives,
             config: &config,
             batch: r.pretrain.train.batch,
-            questions: questions[..fewer].to_vec(),
+            questions: ask(&select, few)?,
         };
         let trainer = Trainer {
             stage: "pretrain",
@@ -174,6 +177,7 @@ impl LanguageStage {
         };
         let trained = trainer.train(&objective, || start(&r.pretrain, &config, &tokenizer, r.seed))?;
         let params = trained.best();
+        let questions = ask(&report, r.data.held_out_bases)?;
         let counts = Counts::of(&genome, &regions.train)?;
         let model = (&config, &params.frozen());
         let report = bits::report(model, &tokenizer, &counts, &questions, regions.train_bases(), r.seed)?;

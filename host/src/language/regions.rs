@@ -133,6 +133,18 @@ impl Regions {
         Ok(regions)
     }
 
+    /// Held-out stretches that checkpoints are chosen by, one in four, and those that are reported on; the same ones
+    /// where there is only one.
+    pub fn held_out_parts(&self) -> (Vec<Stretch>, Vec<Stretch>) {
+        if self.held_out.len() < 2 {
+            return (self.held_out.clone(), self.held_out.clone());
+        }
+        let (select, report): (Vec<_>, Vec<_>) =
+            self.held_out.iter().enumerate().partition(|(n, _)| n % 4 == 0);
+        let stretches = |part: Vec<(usize, &Stretch)>| part.into_iter().map(|(_, s)| *s).collect();
+        (stretches(select), stretches(report))
+    }
+
     /// Bases that are trained on.
     pub fn train_bases(&self) -> u64 {
         self.train.iter().map(Stretch::len).sum()
@@ -256,6 +268,9 @@ pub(crate) mod tests {
         let held: u64 = one.held_out.iter().map(Stretch::len).sum();
         assert!((200_000..2_000_000).contains(&held), "{held}");
         assert_eq!(held + one.train_bases() + one.left_out["too short or ambiguous"], 3_000_050);
+        let (select, report) = one.held_out_parts();
+        assert_eq!(select.len() + report.len(), one.held_out.len());
+        assert!(!select.is_empty() && select.iter().all(|s| !report.contains(s)));
     }
 
     #[test]

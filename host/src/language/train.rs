@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
-use candle_core::{D, DType, Result as ModelResult, Tensor};
+use candle_core::{D, DType, Device, Result as ModelResult, Tensor};
 use locus_genome::KmerTokenizer;
 
 use super::{
@@ -32,10 +32,7 @@ pub struct LanguageModel<'a, W> {
 }
 
 /// Logits of a batch [targets, answers].
-///
-/// # Errors
-/// Rows that the configuration cannot take.
-pub(crate) fn logits(
+fn logits(
     config: &ModelConfig,
     params: &Params,
     batch: &Batch,
@@ -59,9 +56,12 @@ impl<W: Windows> Objective for LanguageModel<'_, W> {
     }
 
     fn loss(&self, params: &Params, batch: &Batch, context: &Context<'_>) -> ModelResult<Loss> {
+        let tokens = (batch.rows.rows * batch.rows.tokens) as u64;
+        if batch.targets.is_empty() {
+            return Ok(Loss::new(Tensor::zeros((), DType::F32, &Device::Cpu)?, 0.0, tokens));
+        }
         let logits = logits(self.config, params, batch, context)?;
         let mean = cross_entropy(&logits, &batch.targets)?;
-        let tokens = (batch.rows.rows * batch.rows.tokens) as u64;
         let mut loss = Loss::new(mean, batch.targets.len() as f64, tokens);
         if self.objectives != Objectives::default() {
             let right = logits.argmax(D::Minus1)?.to_dtype(DType::U32)?.to_vec1::<u32>()?;
