@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use locus_host::{
     Recipe,
-    commands::{self, Stage},
+    commands::{self, Stage, language::LanguageStage},
+    recipe::{self, LanguageRecipe},
     stage::Run,
     train::Ranks,
 };
@@ -137,10 +138,26 @@ fn stage(training: &Training) -> anyhow::Result<Stage> {
     Ok(Stage { run: Run::open_as(&folder, Ranks::from_environment()?)?, recipe, onnxruntime: None })
 }
 
+/// The stage of a language-model recipe; `None` for a recipe of another task.
+fn language(training: &Training) -> anyhow::Result<Option<LanguageStage>> {
+    if recipe::task(&training.recipe)?.as_deref() != Some("language_model") {
+        return Ok(None);
+    }
+    let recipe = LanguageRecipe::read(&training.recipe)?;
+    let folder = training.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
+    Ok(Some(LanguageStage { run: Run::open(&folder)?, recipe }))
+}
+
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
-        Command::Prepare(t) => commands::prepare::run(&stage(&t)?)?,
-        Command::Pretrain(t) => commands::pretrain::run(&stage(&t)?)?,
+        Command::Prepare(t) => match language(&t)? {
+            Some(stage) => stage.prepare()?,
+            None => commands::prepare::run(&stage(&t)?)?,
+        },
+        Command::Pretrain(t) => match language(&t)? {
+            Some(stage) => stage.pretrain()?,
+            None => commands::pretrain::run(&stage(&t)?)?,
+        },
         Command::Finetune(t) => commands::finetune::run(&stage(&t)?)?,
         Command::Calibrate(t) => commands::calibrate::run(&stage(&t)?)?,
         Command::Export { training, proof: Proof { onnxruntime } } => {
@@ -159,6 +176,10 @@ fn main() -> anyhow::Result<()> {
         Command::Align(args) => commands::align::run(&args)?,
         Command::Score(args) => commands::score::run(&args)?,
         Command::Run { training, proof: Proof { onnxruntime }, date, source } => {
+            if let Some(stage) = language(&training)? {
+                stage.prepare()?;
+                return Ok(stage.pretrain()?);
+            }
             let stage = Stage { onnxruntime, ..stage(&training)? };
             commands::export::ready(&stage)?;
             commands::prepare::run(&stage)?;

@@ -19,6 +19,8 @@ pub struct Params {
     tensors: BTreeMap<String, Tensor>,
 }
 
+const POSITIONS: &str = "bert.embeddings.position_embeddings.weight";
+
 /// Names and shapes of tensors, in the order in which new ones are drawn.
 #[derive(Default)]
 pub(super) struct Shapes(Vec<(String, Vec<usize>)>);
@@ -45,7 +47,7 @@ fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     let (h, f) = (config.hidden_size, config.intermediate_size);
     let mut all = Shapes::default();
     all.add("bert.embeddings.word_embeddings.weight", &[config.vocab_size, h]);
-    all.add("bert.embeddings.position_embeddings.weight", &[config.max_position_embeddings, h]);
+    all.add(POSITIONS, &[config.max_position_embeddings, h]);
     all.add("bert.embeddings.token_type_embeddings.weight", &[config.type_vocab_size, h]);
     all.norm("bert.embeddings.LayerNorm", h);
     for n in 0..config.num_hidden_layers {
@@ -65,6 +67,7 @@ fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     heads::mlm::shapes(config, &mut all);
     match config.head {
         HeadKind::Pair => heads::pair::shapes(config, &mut all),
+        HeadKind::Pretraining => heads::segments::shapes(config, &mut all),
     }
     all.0
 }
@@ -141,6 +144,34 @@ impl Params {
             bail!(
                 "{file}: got no tensor {name}, expected every tensor of the encoder: it was made with another recipe"
             );
+        }
+        Ok(params)
+    }
+
+    /// New weights, but encoder and masked-token head from the `model.safetensors` of another head's training. Where
+    /// that one has more positions, the first of them.
+    ///
+    /// # Errors
+    /// The file cannot be read, lacks one of these tensors, or has another shape of it.
+    pub fn start_from(path: &Path, config: &ModelConfig, seed: u64) -> Result<Self> {
+        let params = Self::new(config, seed)?;
+        let found = candle_core::safetensors::load(path, &Device::Cpu)?;
+        for (name, var) in &params.vars {
+            let own = name.starts_with("bert.") && !name.starts_with("bert.pooler.");
+            if !own && !name.starts_with("cls.predictions.") {
+                continue;
+            }
+            let Some(mut tensor) = found.get(name).cloned() else {
+                bail!("{}: got no tensor {name}, expected one of shape {:?}", path.display(), var.dims())
+            };
+            if name == POSITIONS && tensor.rank() == 2 && tensor.dim(0)? > var.dim(0)? {
+                tensor = tensor.narrow(0, 0, var.dim(0)?)?;
+            }
+            if var.dims() != tensor.dims() {
+                let at = path.display();
+                bail!("{at}: {name}: got shape {:?}, expected {:?}", tensor.dims(), var.dims());
+            }
+            var.set(&tensor.to_dtype(DType::F32)?.contiguous()?)?;
         }
         Ok(params)
     }
