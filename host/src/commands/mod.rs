@@ -6,6 +6,7 @@ mod chain;
 pub mod evaluate;
 pub mod export;
 pub mod finetune;
+pub mod interchange;
 pub mod prepare;
 pub mod pretrain;
 pub mod score;

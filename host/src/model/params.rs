@@ -38,7 +38,7 @@ impl Shapes {
 }
 
 /// The tensors of the encoder and of the heads that the configuration names.
-fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
+fn shapes_of(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     let (h, f) = (config.hidden_size, config.intermediate_size);
     let mut all = Shapes::default();
     all.add("bert.embeddings.word_embeddings.weight", &[config.vocab_size, h]);
@@ -72,6 +72,11 @@ impl Params {
         Self { vars, tensors }
     }
 
+    /// Names and shapes of the tensors of a configuration.
+    pub fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
+        shapes_of(config)
+    }
+
     /// The same values for a model that is only run: no graph is built, so that every intermediate is freed as
     /// soon as it is read.
     #[must_use]
@@ -87,7 +92,7 @@ impl Params {
     pub fn new(config: &ModelConfig, seed: u64) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut vars = BTreeMap::new();
-        for (name, shape) in shapes(config) {
+        for (name, shape) in shapes_of(config) {
             let n: usize = shape.iter().product();
             let values: Vec<f32> = if name.ends_with("LayerNorm.weight") {
                 vec![1.0; n]
