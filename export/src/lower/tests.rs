@@ -36,6 +36,7 @@ fn config(norm_position: &str) -> ModelConfig {
         initializer_range: 0.02,
         norm_position: norm_position.into(),
         head: Default::default(),
+        frames: 1,
         labels: vec!["pathogenic".into()],
         n_features: 5,
         track_codes: vec![],

@@ -62,6 +62,7 @@ fn shapes_of(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     heads::mlm::shapes(config, &mut all);
     match config.head {
         HeadKind::Pair => heads::pair::shapes(config, &mut all),
+        HeadKind::Sequence => heads::sequence::shapes(config, &mut all),
     }
     all.0
 }

@@ -2,6 +2,8 @@
 
 pub(super) mod mlm;
 pub(super) mod pair;
+pub(super) mod sequence;
 
 pub use mlm::MlmHead;
 pub use pair::{PairBatch, PairHead};
+pub use sequence::SequenceHead;
