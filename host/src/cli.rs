@@ -56,6 +56,9 @@ pub(crate) enum Command {
     },
     /// Figures on labelled variants
     Evaluate(commands::evaluate::EvaluateArgs),
+    /// Hugging Face folders, in and out
+    #[command(subcommand)]
+    Interchange(Interchange),
     /// Score every allele of a VCF
     Score(commands::score::ScoreArgs),
     /// The whole training chain, from where it stopped, to an unsigned bundle OUT/NAME.locus
@@ -115,4 +118,12 @@ pub(crate) enum Bundle {
         /// The bundle
         bundle: PathBuf,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Interchange {
+    /// Make a checkpoint folder of a Hugging Face folder (BERT over DNA k-mers)
+    Import(commands::interchange::InterchangeArgs),
+    /// Make a Hugging Face folder of a checkpoint folder, such as runs/NAME/best
+    Export(commands::interchange::InterchangeArgs),
 }

@@ -3,7 +3,10 @@
 use locus_onnx::{ModelProto, tensor_proto::DataType};
 
 use super::Lowering;
-use crate::{ExportError, draft::{int, ints}};
+use crate::{
+    ExportError,
+    draft::{int, ints},
+};
 
 const INPUTS: [&str; 3] = ["ids", "track", "mask"];
 /// Width of the head's hidden layer.
@@ -41,7 +44,8 @@ impl Lowering<'_> {
         let rotations: Vec<&str> = rotations.iter().map(String::as_str).collect();
         let x = d.node("Concat", &rotations, "head.input", vec![int("axis", 1)]);
         let dense = ["head.dense".to_owned()];
-        let x = self.linear(&x, &dense, (frames + 2) * c.hidden_size, WIDTH, "head.dense_input", "head.inner")?;
+        let x =
+            self.linear(&x, &dense, (frames + 2) * c.hidden_size, WIDTH, "head.dense_input", "head.inner")?;
         let x = self.gelu(&x, "head.inner.gelu");
         let x = self.draft.node("ReduceMax", &[&x], "head.best", keep(1, 0));
         // The last product is tiny and sets the logits: it stays float in every graph.

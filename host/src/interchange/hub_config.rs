@@ -74,7 +74,11 @@ impl HubConfig {
             return refuse("model_type", &config.model_type, "bert or roberta-prelayernorm");
         };
         if !["gelu", "gelu_python"].contains(&config.hidden_act.as_str()) {
-            return refuse("hidden_act", &config.hidden_act, "gelu, the exact form: no other one is known here");
+            return refuse(
+                "hidden_act",
+                &config.hidden_act,
+                "gelu, the exact form: no other one is known here",
+            );
         }
         if config.position_embedding_type != "absolute" {
             return refuse("position_embedding_type", &config.position_embedding_type, "absolute");
@@ -131,6 +135,7 @@ impl HubConfig {
             initializer_range: self.initializer_range,
             norm_position: architecture.norm_position().into(),
             head: Default::default(),
+            frames: 1,
             labels: vec!["pathogenic".into()],
             n_features: locus_genome::feature_names().len(),
             track_codes: track.map(str::to_owned).to_vec(),

@@ -65,7 +65,9 @@ impl<'a> Source<'a> {
             expected: "a whole safetensors file".into(),
         })?;
         // Names of before 2019, as in converted TensorFlow checkpoints.
-        let today = |n: &str| n.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias");
+        let today = |n: &str| {
+            n.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        };
         let names: BTreeMap<String, String> =
             file.names().into_iter().map(|n| (today(n), n.to_string())).collect();
         let prefixed = names.keys().any(|n| n.starts_with(architecture.prefix()));
@@ -98,7 +100,10 @@ impl<'a> Source<'a> {
         if view.shape() != shape {
             return Err(wrong(format!("shape {:?}", view.shape())));
         }
-        let float = matches!(view.dtype(), safetensors::Dtype::F32 | safetensors::Dtype::F16 | safetensors::Dtype::BF16);
+        let float = matches!(
+            view.dtype(),
+            safetensors::Dtype::F32 | safetensors::Dtype::F16 | safetensors::Dtype::BF16
+        );
         if !float {
             return Err(wrong(format!("{:?}", view.dtype())));
         }
@@ -125,7 +130,9 @@ pub fn read(folder: &Path) -> Result<Transfer> {
         return Err(Error::Data {
             what: folder.display().to_string(),
             got: format!("no {WEIGHTS}"),
-            expected: format!("the weights in one {WEIGHTS}, as save_pretrained(folder, safe_serialization=True) writes them; pickled or split weights are not read"),
+            expected: format!(
+                "the weights in one {WEIGHTS}, as save_pretrained(folder, safe_serialization=True) writes them; pickled or split weights are not read"
+            ),
         });
     }
     let bytes = fs::read(&path).map_err(io_at(&path))?;
@@ -234,7 +241,11 @@ pub fn export(from: &Path, out: &Path) -> Result<Transfer> {
     if config.vocab_size != tokenizer.vocab_size() {
         return Err(Error::Data {
             what: from.display().to_string(),
-            got: format!("{} rows of word embeddings and {} words", config.vocab_size, tokenizer.vocab_size()),
+            got: format!(
+                "{} rows of word embeddings and {} words",
+                config.vocab_size,
+                tokenizer.vocab_size()
+            ),
             expected: "a row a word".into(),
         });
     }

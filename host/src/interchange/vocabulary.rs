@@ -66,10 +66,12 @@ fn words(folder: &Path) -> Result<HashMap<String, usize>> {
 /// No vocabulary, one without all k-mers over ACGT and the five specials, or ids beyond `vocab_size`.
 pub(super) fn read(folder: &Path, vocab_size: usize) -> Result<(KmerTokenizer, Vec<u32>)> {
     let words = words(folder)?;
-    let wrong = |got: String| Error::Data {
+    let wrong = |got: String| {
+        Error::Data {
         what: format!("vocabulary of {}", folder.display()),
         got,
         expected: "[PAD], [UNK], [CLS], [SEP], [MASK] and all words of 3 to 6 bases over ACGT, each with a row in the embeddings".into(),
+    }
     };
     let id_of = |word: &str| match words.get(word) {
         Some(&id) if id < vocab_size => Ok(id as u32),
@@ -81,7 +83,8 @@ pub(super) fn read(folder: &Path, vocab_size: usize) -> Result<(KmerTokenizer, V
     let config = folder.join("tokenizer_config.json");
     let stated = if config.exists() { read_json::<Value>(&config)?[STRIDE].as_u64() } else { None };
     let tokenizer = KmerTokenizer::new(k, stated.unwrap_or(1) as usize)?;
-    let special = |names: &[&str; 2]| id_of(names.iter().find(|n| words.contains_key(**n)).unwrap_or(&names[0]));
+    let special =
+        |names: &[&str; 2]| id_of(names.iter().find(|n| words.contains_key(**n)).unwrap_or(&names[0]));
     let mut ids: Vec<u32> = SPECIALS.iter().map(special).collect::<Result<_>>()?;
     for id in SPECIAL_TOKENS..tokenizer.vocab_size() as u32 {
         ids.push(id_of(&word(&tokenizer, id))?);
