@@ -3,6 +3,8 @@
 mod pair;
 mod sequence;
 
+use std::cell::RefCell;
+
 use locus_calibration::{CalibrationTable, quantise_per_channel};
 use locus_onnx::{ModelProto, tensor_proto::DataType};
 use prost::Message;
@@ -20,7 +22,7 @@ const MASKED: f32 = -10_000.0;
 /// # Errors
 /// A configuration or checkpoint that does not fit.
 pub fn build_fp32(config: &ModelConfig, weights: &dyn WeightSource) -> Result<ModelProto, ExportError> {
-    Lowering { config, weights, table: None, draft: Draft::default() }.run()
+    Lowering::new(config, weights, None).run()
 }
 
 /// The graph with signed 8-bit Q/DQ around every product with a weight; the rest stays float32.
@@ -32,7 +34,7 @@ pub fn build_int8(
     weights: &dyn WeightSource,
     table: &CalibrationTable,
 ) -> Result<ModelProto, ExportError> {
-    Lowering { config, weights, table: Some(table), draft: Draft::default() }.run()
+    Lowering::new(config, weights, Some(table)).run()
 }
 
 /// The bytes of the file: the same for the same model.
@@ -40,11 +42,38 @@ pub fn to_bytes(model: &ModelProto) -> Vec<u8> {
     model.encode_to_vec()
 }
 
+/// Matrices of a checkpoint that stand in the graph as one, transposed, with their biases: `output.weight` and
+/// `output.bias`.
+pub(crate) struct Joined {
+    pub(crate) output: String,
+    pub(crate) names: Vec<String>,
+    pub(crate) input: usize,
+    pub(crate) each: usize,
+}
+
+/// Every matrix of a configuration's graph; the values of `weights` do not matter.
+pub(crate) fn joined(config: &ModelConfig, weights: &dyn WeightSource) -> Result<Vec<Joined>, ExportError> {
+    let joined = RefCell::new(Vec::new());
+    Lowering { joined: Some(&joined), ..Lowering::new(config, weights, None) }.run()?;
+    Ok(joined.into_inner())
+}
+
 struct Lowering<'a> {
     config: &'a ModelConfig,
     weights: &'a dyn WeightSource,
     table: Option<&'a CalibrationTable>,
     draft: Draft,
+    joined: Option<&'a RefCell<Vec<Joined>>>,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(
+        config: &'a ModelConfig,
+        weights: &'a dyn WeightSource,
+        table: Option<&'a CalibrationTable>,
+    ) -> Self {
+        Self { config, weights, table, draft: Draft::default(), joined: None }
+    }
 }
 
 impl Lowering<'_> {
@@ -112,6 +141,10 @@ impl Lowering<'_> {
         activation: &str,
         output: &str,
     ) -> Result<String, ExportError> {
+        if let Some(joined) = self.joined {
+            let (output, names) = (output.to_owned(), names.to_vec());
+            joined.borrow_mut().push(Joined { output, names, input, each });
+        }
         let out = each * names.len();
         let mut matrix = vec![0.0; input * out];
         let mut bias = Vec::with_capacity(out);
@@ -313,4 +346,4 @@ impl Lowering<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -56,6 +56,9 @@ pub(crate) enum Command {
     },
     /// Figures on labelled variants
     Evaluate(commands::evaluate::EvaluateArgs),
+    /// Why variants are answered as they are
+    #[command(subcommand)]
+    Explain(Explain),
     /// Hugging Face folders, in and out
     #[command(subcommand)]
     Interchange(Interchange),
@@ -126,4 +129,12 @@ pub(crate) enum Interchange {
     Import(commands::interchange::InterchangeArgs),
     /// Make a Hugging Face folder of a checkpoint folder, such as runs/NAME/best
     Export(commands::interchange::InterchangeArgs),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Explain {
+    /// Picture, attributions, attention and all other variants of the window, for each variant
+    Variants(commands::explain::VariantArgs),
+    /// How complete and how faithful the attributions are, over many variants
+    Test(commands::explain::TestArgs),
 }

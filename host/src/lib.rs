@@ -5,6 +5,7 @@ pub mod commands;
 pub mod data;
 mod error;
 pub mod evaluate;
+pub mod explain;
 pub mod files;
 pub mod infer;
 pub mod interchange;

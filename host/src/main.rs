@@ -11,7 +11,7 @@ use locus_host::{
     stage::Run,
 };
 
-use cli::{Bundle, Cli, Command, Interchange, Proof, Training};
+use cli::{Bundle, Cli, Command, Explain, Interchange, Proof, Training};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -39,6 +39,8 @@ fn main() -> anyhow::Result<()> {
         Command::Bundle(Bundle::Verify { key, bundle }) => commands::bundle::verify(&bundle, &key)?,
         Command::Keygen { out } => drop(locus_export::generate(&out).map_err(locus_host::Error::from)?),
         Command::Evaluate(args) => drop(commands::evaluate::run(&args)?),
+        Command::Explain(Explain::Variants(args)) => commands::explain::variants(&args)?,
+        Command::Explain(Explain::Test(args)) => drop(commands::explain::test(&args)?),
         Command::Interchange(Interchange::Import(args)) => commands::interchange::import(&args)?,
         Command::Interchange(Interchange::Export(args)) => commands::interchange::export(&args)?,
         Command::Score(args) => commands::score::run(&args)?,

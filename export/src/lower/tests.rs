@@ -19,7 +19,7 @@ const QUANTISED: [(&str, &str); 7] = [
     ("head.inner", "head.dense_input"),
 ];
 
-fn config(norm_position: &str) -> ModelConfig {
+pub(crate) fn config(norm_position: &str) -> ModelConfig {
     ModelConfig {
         model_type: "bert".into(),
         vocab_size: 69,

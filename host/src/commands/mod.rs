@@ -4,6 +4,7 @@ pub mod bundle;
 pub mod calibrate;
 mod chain;
 pub mod evaluate;
+pub mod explain;
 pub mod export;
 pub mod finetune;
 pub mod interchange;

@@ -155,6 +155,18 @@ impl Params {
         }
     }
 
+    /// Gives a tensor new values, which every copy without a graph follows.
+    ///
+    /// # Errors
+    /// No such name, or another shape.
+    pub fn set(&self, name: &str, values: &Tensor) -> Result<()> {
+        match self.vars.get(name) {
+            Some(var) if var.dims() == values.dims() => var.set(values),
+            Some(var) => bail!("{name}: got shape {:?}, expected {:?}", values.dims(), var.dims()),
+            None => bail!("the model has no tensor {name}"),
+        }
+    }
+
     /// Names and variables, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
         self.vars.iter().map(|(n, v)| (n.as_str(), v))
