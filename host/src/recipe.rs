@@ -244,6 +244,7 @@ impl ModelPlan {
             initializer_range: 0.02,
             norm_position: "pre".into(),
             head: HeadKind::Pretraining,
+            frames: 1,
             labels: Vec::new(),
             n_features: 0,
             track_codes: track.map(str::to_owned).to_vec(),

@@ -43,7 +43,7 @@ impl Shapes {
 }
 
 /// The tensors of the encoder and of the heads that the configuration names.
-fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
+fn shapes_of(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     let (h, f) = (config.hidden_size, config.intermediate_size);
     let mut all = Shapes::default();
     all.add("bert.embeddings.word_embeddings.weight", &[config.vocab_size, h]);
@@ -68,6 +68,7 @@ fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     match config.head {
         HeadKind::Pair => heads::pair::shapes(config, &mut all),
         HeadKind::Pretraining => heads::segments::shapes(config, &mut all),
+        HeadKind::Sequence => heads::sequence::shapes(config, &mut all),
     }
     all.0
 }
@@ -76,6 +77,11 @@ impl Params {
     fn of(vars: BTreeMap<String, Var>) -> Self {
         let tensors = vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
         Self { vars, tensors }
+    }
+
+    /// Names and shapes of the tensors of a configuration.
+    pub fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
+        shapes_of(config)
     }
 
     /// The same values for a model that is only run: no graph is built, so that every intermediate is freed as
@@ -103,7 +109,7 @@ impl Params {
     pub fn new(config: &ModelConfig, seed: u64) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut vars = BTreeMap::new();
-        for (name, shape) in shapes(config) {
+        for (name, shape) in shapes_of(config) {
             let n: usize = shape.iter().product();
             let values: Vec<f32> = if name.ends_with("LayerNorm.weight") {
                 vec![1.0; n]
@@ -202,6 +208,18 @@ impl Params {
     pub fn get(&self, name: &str) -> Result<&Tensor> {
         match self.tensors.get(name) {
             Some(tensor) => Ok(tensor),
+            None => bail!("the model has no tensor {name}"),
+        }
+    }
+
+    /// Gives a tensor new values, which every copy without a graph follows.
+    ///
+    /// # Errors
+    /// No such name, or another shape.
+    pub fn set(&self, name: &str, values: &Tensor) -> Result<()> {
+        match self.vars.get(name) {
+            Some(var) if var.dims() == values.dims() => var.set(values),
+            Some(var) => bail!("{name}: got shape {:?}, expected {:?}", values.dims(), var.dims()),
             None => bail!("the model has no tensor {name}"),
         }
     }
