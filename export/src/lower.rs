@@ -74,13 +74,7 @@ impl Lowering<'_> {
     }
 
     /// The graph whose last value is `logits`.
-    fn finish(
-        mut self,
-        name: &str,
-        logits: &str,
-        tokens: &[&str],
-        features: Option<usize>,
-    ) -> ModelProto {
+    fn finish(mut self, name: &str, logits: &str, tokens: &[&str], features: Option<usize>) -> ModelProto {
         self.draft.node("Identity", &[logits], "logits", vec![]);
         let mut inputs: Vec<_> =
             tokens.iter().map(|n| value(n, DataType::Int64, &["batch", "tokens"])).collect();
@@ -185,11 +179,7 @@ impl Lowering<'_> {
 
     /// Hidden states [rows, tokens, H] of the values `ids`, `track` and `mask`, all [rows, tokens]; `like` is an
     /// input whose tokens are as many.
-    fn encoder(
-        &mut self,
-        [ids, track, mask]: [&str; 3],
-        like: &str,
-    ) -> Result<String, ExportError> {
+    fn encoder(&mut self, [ids, track, mask]: [&str; 3], like: &str) -> Result<String, ExportError> {
         let c = self.config;
         let h = c.hidden_size;
         let table = |n: &str| format!("bert.embeddings.{n}_embeddings.weight");

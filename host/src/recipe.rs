@@ -227,7 +227,7 @@ impl Recipe {
             initializer_range: 0.02,
             norm_position: "pre".into(),
             head: Default::default(),
-        frames: 1,
+            frames: 1,
             labels: vec!["pathogenic".into()],
             n_features,
             track_codes: track.map(str::to_owned).to_vec(),

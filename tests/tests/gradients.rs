@@ -6,8 +6,8 @@ use candle_core::{Device, Result, Tensor, Var};
 use locus_host::{
     model::{Context, Encoder, MlmHead, ModelConfig, PairBatch, Params, Rows},
     nn::{
-        Attention, ClassLoss, Dropout, attention, bce_with_logits, bias_add, bias_dropout_residual, bias_gelu,
-        class_loss, cross_entropy, dropout, embed, huber, layer_norm,
+        Attention, ClassLoss, Dropout, attention, bce_with_logits, bias_add, bias_dropout_residual,
+        bias_gelu, class_loss, cross_entropy, dropout, embed, huber, layer_norm,
     },
     train::{AdamW, AdamWOptions, Schedule, mlm_step, pair_loss, pair_step},
 };

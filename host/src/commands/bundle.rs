@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use locus_engine::{Bundle, Limits, Scorer, Trust, TrustedKey};
+use locus_engine::{Bundle, Inputs, Limits, Scorer, Trust, TrustedKey};
 use locus_export::BundleBuilder;
 use locus_firmware_config::manifest::{
     FORMAT, Golden, GraphContract, Manifest, Provenance, Scope, Task, TokenizerInfo,
@@ -44,7 +44,7 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
         })
     };
     let window = tokenizer.bases(recipe.window.kmers) as u32;
-    let (inputs, outputs) = locus_engine::tensors(config.n_features);
+    let (inputs, outputs) = locus_engine::tensors(Inputs::Pair, config.n_features, config.labels.len());
     let manifest = Manifest {
         format: FORMAT,
         name: recipe.name.clone(),
@@ -60,6 +60,7 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
             modes: vec!["transcript".into(), "sequence_only".into()],
             consequences: None,
             assembly: recipe.data.assembly.clone(),
+            max_ambiguous_percent: None,
         },
         graph: GraphContract {
             inputs,
@@ -74,6 +75,7 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
             stride: tokenizer.stride() as u32,
             vocab_size: tokenizer.vocab_size() as u32,
             window_kmers: recipe.window.kmers as u32,
+            frames: None,
             fingerprint: tokenizer.fingerprint(),
         },
         probability: read_json(&stage.run.at("probability.json"))?,

@@ -171,7 +171,8 @@ impl CustomOp1 for Huber {
 
     fn bwd(&self, v: &Tensor, _loss: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
         let scale = g.to_scalar::<f32>()? / self.0.len() as f32;
-        let slopes = v.to_vec1::<f32>()?.into_iter().zip(&*self.0).map(|(v, t)| scale * (v - t).clamp(-1.0, 1.0));
+        let slopes =
+            v.to_vec1::<f32>()?.into_iter().zip(&*self.0).map(|(v, t)| scale * (v - t).clamp(-1.0, 1.0));
         Ok(Some(Tensor::from_vec(slopes.collect(), self.0.len(), &candle_core::Device::Cpu)?))
     }
 }
