@@ -20,6 +20,7 @@ pub mod features;
 pub mod indel;
 pub mod position;
 pub mod sequence;
+pub mod smiles;
 pub mod tokenizer;
 pub mod transcript;
 pub mod variant;
@@ -44,7 +45,7 @@ pub use error::EncodeError;
 pub use features::feature_names;
 pub use position::{Interval, Position};
 pub use sequence::{EncodedSequence, SequenceEncoder};
-pub use tokenizer::{KmerTokenizer, TokenizerError};
+pub use tokenizer::{Alphabet, KmerTokenizer, Tokenizer, TokenizerError};
 pub use transcript::{CdsPart, Exon, Strand, Transcript};
 pub use variant::{Mutation, Variant};
 
