@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result, data::Augmentation, error::io_at, model::ModelConfig};
+use crate::{Error, Result, data::Augmentation, error::io_at, model::ModelConfig, train::TrainPlan};
 
 /// Variable that names the data folder.
 pub const DATA_VARIABLE: &str = "LOCUS_DATA";
@@ -110,22 +110,14 @@ pub struct ModelPlan {
 pub struct PretrainPlan {
     /// Steps; 0 skips the stage.
     pub steps: u64,
-    /// Windows per step.
-    pub batch: usize,
-    /// Highest learning rate.
-    pub learning_rate: f64,
-    /// Steps of warm-up.
-    pub warmup: u64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// Largest gradient norm.
-    pub clip: f64,
     /// Share of tokens to guess.
     pub mask_share: f64,
     /// Shortest and longest hidden span, in tokens.
     pub span: [usize; 2],
     /// Share of windows without track.
     pub track_dropout: f64,
+    /// How parameters are moved; a row is a window.
+    pub train: TrainPlan,
 }
 
 /// `[finetune]`
@@ -134,20 +126,12 @@ pub struct PretrainPlan {
 pub struct FinetunePlan {
     /// Passes over the training records.
     pub epochs: u64,
-    /// Pairs per step.
-    pub batch: usize,
-    /// Highest learning rate.
-    pub learning_rate: f64,
-    /// Steps of warm-up; a quarter of the run at most.
-    pub warmup: u64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// Largest gradient norm.
-    pub clip: f64,
     /// What training leaves to chance.
     pub augment: Augmentation,
     /// Validations per epoch.
     pub validations: u64,
+    /// How parameters are moved; a row is a pair.
+    pub train: TrainPlan,
 }
 
 /// `[calibrate]`

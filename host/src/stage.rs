@@ -101,6 +101,10 @@ pub struct TrainState {
     pub step: u64,
     /// Best validation score so far, and its step.
     pub best: Option<(f64, u64)>,
+    /// Validations since then.
+    pub worse: u64,
+    /// Whether it stopped early.
+    pub stopped: bool,
     /// Smoothed loss.
     pub loss: Option<f64>,
     /// Seconds spent.

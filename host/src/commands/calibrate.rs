@@ -99,7 +99,7 @@ pub fn run(stage: &Stage) -> Result<()> {
     }
     let ranges = RangePlan {
         records: plan.range_records,
-        batch: stage.recipe.finetune.batch.min(dataset.of_split(Split::Train).len()),
+        batch: stage.recipe.finetune.train.batch.min(dataset.of_split(Split::Train).len()),
         augmentation: stage.recipe.finetune.augment,
         buckets,
         seed: stage.recipe.seed,

@@ -74,7 +74,7 @@ impl Stage {
             Link::Pretrain => r.digest_of(&(&r.pretrain, &r.model)),
             Link::Finetune => r.digest_of(&(&r.finetune, &r.model)),
             // Ranges are measured on batches as training draws them.
-            Link::Calibrate => r.digest_of(&(&r.calibrate, r.finetune.batch, r.finetune.augment)),
+            Link::Calibrate => r.digest_of(&(&r.calibrate, r.finetune.train.batch, r.finetune.augment)),
             Link::Export => r.digest_of(&(&r.export, r.calibrate.range_records)),
         };
         let mut all = BTreeMap::from([("recipe".to_owned(), part)]);

@@ -1,24 +1,57 @@
 //! `locus pretrain`: span-masked tokens on regions without validation or test records.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, ops::Range};
 
+use candle_core::Result as ModelResult;
 use locus_genome::ReferencePack;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use serde_json::json;
 
 use super::{Link, Stage, write_model};
 use crate::{
     Result,
     data::{masking::Masking, regions::WindowSampler},
-    model::Params,
-    progress::{JsonLines, Progress},
-    stage::{TrainState, Weights, read_checkpoint, write_checkpoint},
-    train::{AdamW, AdamWOptions, Schedule, mlm_step},
+    model::{Context, MlmHead, ModelConfig, Params, Rows},
+    nn::cross_entropy,
+    train::{Loss, Metric, Objective, Trainer},
 };
 
 /// Steps between checkpoints.
 const CHECKPOINT_EVERY: u64 = 100;
+
+struct MaskedTokens<'a> {
+    sampler: &'a WindowSampler<'a>,
+    masking: Masking,
+    config: &'a ModelConfig,
+    buckets: &'a [usize],
+    seed: u64,
+    /// Windows per step.
+    batch: usize,
+}
+
+impl Objective for MaskedTokens<'_> {
+    /// Rows, hidden places and their true tokens.
+    type Batch = (Rows, Vec<u32>, Vec<u32>);
+
+    fn batch(&self, step: u64, rows: Range<usize>) -> Result<Self::Batch> {
+        let first = step * self.batch as u64;
+        let windows = first + rows.start as u64..first + rows.end as u64;
+        Ok(self.sampler.batch(windows, &self.masking, self.buckets, self.seed))
+    }
+
+    fn loss(
+        &self,
+        params: &Params,
+        (rows, places, targets): &Self::Batch,
+        context: &Context<'_>,
+    ) -> ModelResult<Loss> {
+        let logits = MlmHead::new(self.config, params).forward(rows, places, context)?;
+        let tokens = (rows.rows * rows.tokens) as u64;
+        Ok(Loss::new(cross_entropy(&logits, targets)?, targets.len() as f64, tokens))
+    }
+
+    fn validate(&self, _: &Params) -> Result<BTreeMap<String, f64>> {
+        Ok(BTreeMap::new())
+    }
+}
 
 /// Runs the stage from its last checkpoint, or says that it is done.
 ///
@@ -33,49 +66,41 @@ pub fn run(stage: &Stage) -> Result<()> {
     let made_from = stage.made_from(Link::Pretrain)?;
     let tokenizer = dataset.tokenizer()?;
     let config = stage.config(&dataset)?;
-    let schedule = Schedule { peak: plan.learning_rate, warmup_steps: plan.warmup, total_steps: plan.steps };
-    let mut optimizer = AdamW::new(
-        AdamWOptions { weight_decay: plan.weight_decay, clip: plan.clip, ..AdamWOptions::default() },
-        schedule,
-    );
-    let last = stage.run.at("pretrain.last");
-    let (weights, mut state) = match read_checkpoint(&last, &config, &mut optimizer, &made_from)? {
-        Some(found) => found,
-        None => (
-            Weights { last: Params::new(&config, stage.recipe.seed)?, best: None },
-            TrainState::new(made_from.clone()),
-        ),
-    };
-    let params = &weights.last;
-    let mut figures = BTreeMap::new();
-    if plan.steps > 0 {
+    let mut figures = BTreeMap::from([("steps".to_owned(), 0.0)]);
+    let params = if plan.steps > 0 {
         let files = stage.sources();
         let reference = ReferencePack::open(&files.fasta, &files.gff3)?;
-        let sampler = WindowSampler::new(&reference, &dataset, plan.track_dropout)?;
-        let masking =
-            Masking { share: plan.mask_share, span: plan.span.into(), vocab_size: config.vocab_size as u32 };
-        let mut log = JsonLines::resume(&stage.run.at("pretrain.jsonl"), state.step)?;
-        let mut progress = Progress::new("pretrain", state.step, plan.steps);
-        while state.step < plan.steps {
-            let began = Instant::now();
-            let seed = stage.recipe.seed.wrapping_add(state.step.wrapping_mul(0x9e37_79b9));
-            let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            let (rows, places, targets) =
-                sampler.batch(plan.batch, &masking, &stage.recipe.window.buckets, &mut rng);
-            let tokens = (rows.rows * rows.tokens) as u64;
-            let loss = mlm_step(&config, params, &mut optimizer, &rows, &places, &targets, seed)?;
-            let (rate, seconds) = (schedule.rate(state.step), began.elapsed().as_secs_f64());
-            let mean = state.took(loss, seconds);
-            log.write(&json!({ "stage": "pretrain", "step": state.step, "loss": loss, "learning_rate": rate, "tokens": tokens, "seconds": seconds }))?;
-            progress.step(state.step, tokens, &format!("loss {mean:.4}"));
-            if state.step.is_multiple_of(CHECKPOINT_EVERY) || state.step == plan.steps {
-                write_checkpoint(&last, &weights, &optimizer, &state)?;
-            }
-        }
-    }
-    write_model(stage, "pretrained", &config, params, &tokenizer)?;
-    figures.extend(state.loss.map(|loss| ("loss".to_owned(), loss)));
-    figures.insert("steps".into(), state.step as f64);
-    figures.insert("seconds".into(), state.seconds);
+        let objective = MaskedTokens {
+            sampler: &WindowSampler::new(&reference, &dataset, plan.track_dropout)?,
+            masking: Masking {
+                share: plan.mask_share,
+                span: plan.span.into(),
+                vocab_size: config.vocab_size as u32,
+            },
+            config: &config,
+            buckets: &stage.recipe.window.buckets,
+            seed: stage.recipe.seed,
+            batch: plan.train.batch,
+        };
+        let trainer = Trainer {
+            stage: "pretrain",
+            run: &stage.run,
+            inputs: &made_from,
+            config: &config,
+            seed: stage.recipe.seed,
+            plan: &plan.train,
+            batch: plan.train.batch,
+            steps: plan.steps,
+            validate_every: 0,
+            checkpoint_every: CHECKPOINT_EVERY,
+            metric: Metric::lower("loss"),
+        };
+        let trained = trainer.train(&objective, || Ok(Params::new(&config, stage.recipe.seed)?))?;
+        figures.extend(trained.figures());
+        trained.weights.last
+    } else {
+        Params::new(&config, stage.recipe.seed)?
+    };
+    write_model(stage, "pretrained", &config, &params, &tokenizer)?;
     stage.finish(Link::Pretrain, made_from, figures)
 }

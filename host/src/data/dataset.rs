@@ -132,6 +132,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Contig, position and alleles.
+    pub fn name(&self) -> String {
+        format!("{}-{}-{}-{}", self.contig, self.position, self.ref_allele, self.alt_allele)
+    }
+
     /// Whether an amino acid changes into another.
     pub fn is_missense(&self) -> bool {
         self.consequence.starts_with("missense_variant")

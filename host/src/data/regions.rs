@@ -1,7 +1,10 @@
 //! Windows for pretraining, drawn from the regions that hold no validation or test record.
 
+use std::ops::Range;
+
 use locus_genome::{KmerTokenizer, ReferencePack, Strand, Transcript, encode::Stretch, window::Window};
-use rand::{Rng, RngExt};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use super::{Dataset, masking::Masking};
 use crate::{Error, Result, data::augment::bucket_for, model::Rows};
@@ -78,15 +81,24 @@ impl<'a> WindowSampler<'a> {
         (window.ids(&self.tokenizer), window.token_track(&self.tokenizer))
     }
 
-    /// One masked batch: rows, hidden places (indices into rows·tokens), and their true token ids.
+    /// One masked batch of the windows of these numbers: rows, hidden places (indices into rows·tokens), and their
+    /// true token ids. A number and the seed decide what its window is.
     pub fn batch(
         &self,
-        rows: usize,
+        numbers: Range<u64>,
         masking: &Masking,
         buckets: &[usize],
-        rng: &mut impl Rng,
+        seed: u64,
     ) -> (Rows, Vec<u32>, Vec<u32>) {
-        let windows: Vec<(Vec<i64>, Vec<i64>)> = (0..rows).map(|_| self.window(rng)).collect();
+        let mut chances: Vec<ChaCha8Rng> = numbers
+            .map(|n| {
+                let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                rng.set_stream(n);
+                rng
+            })
+            .collect();
+        let rows = chances.len();
+        let windows: Vec<(Vec<i64>, Vec<i64>)> = chances.iter_mut().map(|rng| self.window(rng)).collect();
         let tokens = bucket_for(windows.iter().map(|w| w.0.len()).max().unwrap_or(0), buckets);
         let mut batch = Rows {
             rows,
@@ -96,7 +108,7 @@ impl<'a> WindowSampler<'a> {
             mask: vec![0.0; rows * tokens],
         };
         let (mut places, mut targets) = (Vec::new(), Vec::new());
-        for (row, (ids, track)) in windows.iter().enumerate() {
+        for (row, ((ids, track), rng)) in windows.iter().zip(&mut chances).enumerate() {
             let at = row * tokens;
             let mut ids: Vec<u32> = ids.iter().map(|&i| i as u32).collect();
             for (place, target) in masking.hide(&mut ids, rng) {

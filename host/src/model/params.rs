@@ -81,6 +81,16 @@ impl Params {
         Self { vars: self.vars.clone(), tensors }
     }
 
+    /// The same variables, some of them without a gradient.
+    #[must_use]
+    pub fn freeze(&self, frozen: impl Fn(&str) -> bool) -> Self {
+        let tensor = |(n, v): (&String, &Var)| {
+            let t = v.as_tensor();
+            (n.clone(), if frozen(n) { t.detach() } else { t.clone() })
+        };
+        Self { vars: self.vars.clone(), tensors: self.vars.iter().map(tensor).collect() }
+    }
+
     /// New weights: normal with the configured deviation, layer norms at one, biases at zero.
     ///
     /// # Errors
