@@ -13,6 +13,7 @@ pub mod nn;
 pub mod panel;
 pub mod progress;
 pub mod recipe;
+pub mod report;
 pub mod stage;
 pub mod train;
 
