@@ -14,8 +14,9 @@ pub mod panel;
 pub mod progress;
 pub mod recipe;
 pub mod report;
+pub mod sequence_model;
 pub mod stage;
 pub mod train;
 
 pub use error::{Error, Result};
-pub use recipe::Recipe;
+pub use recipe::{AnyRecipe, Recipe, SequenceRecipe};

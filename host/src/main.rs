@@ -6,8 +6,11 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use locus_host::{
-    Recipe,
-    commands::{self, Stage},
+    AnyRecipe,
+    commands::{
+        self, Stage,
+        sequence::{self, SequenceStage},
+    },
     stage::Run,
 };
 
@@ -16,23 +19,45 @@ use cli::{Bundle, Cli, Command, Proof, Training};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn stage(training: &Training) -> anyhow::Result<Stage> {
-    let recipe = Recipe::read(&training.recipe)?;
-    let folder = training.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
-    Ok(Stage { run: Run::open(&folder)?, recipe, onnxruntime: None })
+/// A stage of whatever task the recipe names.
+#[allow(clippy::large_enum_variant, reason = "one value per run")]
+enum Any {
+    Variant(Stage),
+    Sequence(SequenceStage),
+}
+
+fn stage(training: &Training, onnxruntime: Option<PathBuf>) -> anyhow::Result<Any> {
+    let recipe = AnyRecipe::read(&training.recipe)?;
+    let folder = training.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(recipe.name()));
+    let run = Run::open(&folder)?;
+    Ok(match recipe {
+        AnyRecipe::Variant(recipe) => Any::Variant(Stage { recipe, run, onnxruntime }),
+        AnyRecipe::Sequence(recipe) => Any::Sequence(Stage { recipe, run, onnxruntime }),
+    })
+}
+
+/// Runs a command of the chain on a stage of either task.
+macro_rules! chain {
+    ($command:ident, $training:expr, $onnxruntime:expr) => {
+        match stage($training, $onnxruntime)? {
+            Any::Variant(stage) => commands::$command::run(&stage)?,
+            Any::Sequence(stage) => sequence::$command(&stage)?,
+        }
+    };
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
-        Command::Prepare(t) => commands::prepare::run(&stage(&t)?)?,
-        Command::Pretrain(t) => commands::pretrain::run(&stage(&t)?)?,
-        Command::Finetune(t) => commands::finetune::run(&stage(&t)?)?,
-        Command::Calibrate(t) => commands::calibrate::run(&stage(&t)?)?,
-        Command::Export { training, proof: Proof { onnxruntime } } => {
-            commands::export::run(&Stage { onnxruntime, ..stage(&training)? })?
-        }
+        Command::Prepare(t) => chain!(prepare, &t, None),
+        Command::Pretrain(t) => chain!(pretrain, &t, None),
+        Command::Finetune(t) => chain!(finetune, &t, None),
+        Command::Calibrate(t) => chain!(calibrate, &t, None),
+        Command::Export { training, proof: Proof { onnxruntime } } => chain!(export, &training, onnxruntime),
         Command::Bundle(Bundle::Create { training, bundle, date, source }) => {
-            commands::bundle::create(&stage(&training)?, &bundle, &date, source)?
+            match stage(&training, None)? {
+                Any::Variant(stage) => commands::bundle::create(&stage, &bundle, &date, source)?,
+                Any::Sequence(stage) => sequence::bundle::create(&stage, &bundle, &date, source)?,
+            }
         }
         Command::Bundle(Bundle::Sign { key, input, out }) => commands::bundle::sign(&key, &input, &out)?,
         Command::Bundle(Bundle::Inspect { json, bundle }) => commands::bundle::inspect(&bundle, json)?,
@@ -41,16 +66,11 @@ fn main() -> anyhow::Result<()> {
         Command::Evaluate(args) => drop(commands::evaluate::run(&args)?),
         Command::Score(args) => commands::score::run(&args)?,
         Command::Run { training, proof: Proof { onnxruntime }, date, source } => {
-            let stage = Stage { onnxruntime, ..stage(&training)? };
-            commands::export::ready(&stage)?;
-            commands::prepare::run(&stage)?;
-            commands::pretrain::run(&stage)?;
-            commands::finetune::run(&stage)?;
-            commands::calibrate::run(&stage)?;
-            commands::export::run(&stage)?;
-            let bundle = stage.run.at(&format!("{}.locus", stage.recipe.name));
             let date = date.unwrap_or_else(|| time::OffsetDateTime::now_utc().date().to_string());
-            commands::bundle::create(&stage, &bundle, &date, source)?;
+            let bundle = match stage(&training, onnxruntime)? {
+                Any::Variant(stage) => commands::run(&stage, &date, source)?,
+                Any::Sequence(stage) => sequence::run(&stage, &date, source)?,
+            };
             println!("{}: unsigned; `locus bundle sign` makes it flashable", bundle.display());
         }
     }

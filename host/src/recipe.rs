@@ -1,16 +1,21 @@
 //! Recipes: one TOML file says what is trained, on what, how, and what may be shipped.
 
 mod check;
+mod sequence;
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, data::Augmentation, error::io_at, model::ModelConfig, train::TrainPlan};
+
+pub use sequence::{
+    LabelledPlan, MaskedPlan, RangesPlan, SequenceAugment, SequenceRecipe, Task, TokenPlan,
+};
 
 /// Variable that names the data folder.
 pub const DATA_VARIABLE: &str = "LOCUS_DATA";
@@ -160,21 +165,67 @@ pub struct ExportPlan {
     pub golden: usize,
 }
 
+/// A recipe of any task.
+#[allow(clippy::large_enum_variant, reason = "one value per run")]
+#[derive(Clone, Debug)]
+pub enum AnyRecipe {
+    /// Is a variant pathogenic: no `task` in the file.
+    Variant(Recipe),
+    /// `task = "sequence"`.
+    Sequence(SequenceRecipe),
+}
+
+impl AnyRecipe {
+    /// Reads and checks a recipe of whatever task the file names.
+    ///
+    /// # Errors
+    /// As [`Recipe::read`].
+    pub fn read(path: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Head {
+            task: Option<toml::Value>,
+        }
+        let text = read_text(path)?;
+        let head: Head = parse(path, &text, "a recipe")?;
+        if head.task.is_none() {
+            return Recipe::read(path).map(Self::Variant);
+        }
+        let recipe: SequenceRecipe = parse(path, &text, "the keys of recipes/coding.toml")?;
+        recipe.check()?;
+        Ok(Self::Sequence(recipe))
+    }
+
+    /// Name of the model.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Variant(recipe) => &recipe.name,
+            Self::Sequence(recipe) => &recipe.name,
+        }
+    }
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(io_at(path))
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, text: &str, expected: &str) -> Result<T> {
+    toml::from_str(text).map_err(|e| {
+        let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        Error::Recipe {
+            key: format!("{} line {line}", path.display()),
+            got: e.message().to_owned(),
+            expected: expected.into(),
+        }
+    })
+}
+
 impl Recipe {
     /// Reads and checks a recipe.
     ///
     /// # Errors
     /// No such file, unknown keys, or values that cannot be.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(io_at(path))?;
-        let recipe: Self = toml::from_str(&text).map_err(|e| {
-            let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-            Error::Recipe {
-                key: format!("{} line {line}", path.display()),
-                got: e.message().to_owned(),
-                expected: "the keys of recipes/variant-effect.toml".into(),
-            }
-        })?;
+        let recipe: Self = parse(path, &read_text(path)?, "the keys of recipes/variant-effect.toml")?;
         recipe.check()?;
         Ok(recipe)
     }
