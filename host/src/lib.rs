@@ -15,6 +15,7 @@ pub mod progress;
 pub mod recipe;
 pub mod report;
 pub mod sequence_model;
+pub mod sequence;
 pub mod stage;
 pub mod train;
 
