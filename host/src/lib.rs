@@ -1,5 +1,6 @@
 //! The workbench: trains, evaluates and ships DNA language models.
 
+pub mod align;
 pub mod calibrate;
 pub mod commands;
 pub mod data;
@@ -17,6 +18,7 @@ pub mod report;
 pub mod sequence_model;
 pub mod sequence;
 pub mod stage;
+pub mod structure;
 pub mod train;
 
 pub use error::{Error, Result};
