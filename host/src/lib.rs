@@ -20,9 +20,10 @@ pub mod progress;
 pub mod recipe;
 pub mod report;
 pub mod sequence;
+pub mod sequence_model;
 pub mod stage;
 pub mod structure;
 pub mod train;
 
 pub use error::{Error, Result};
-pub use recipe::Recipe;
+pub use recipe::{AnyRecipe, Recipe, SequenceRecipe};
