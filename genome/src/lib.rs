@@ -34,7 +34,7 @@ pub mod gff;
 #[cfg(feature = "std")]
 pub mod reference;
 #[cfg(feature = "std")]
-mod text;
+pub mod text;
 #[cfg(feature = "std")]
 pub mod vcf;
 

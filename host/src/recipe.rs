@@ -15,6 +15,7 @@ pub use language::{CorpusPlan, FastaPlan, LanguageRecipe, RowPlan};
 
 use crate::{
     Error, Result,
+    calibrate::Method,
     data::{Augmentation, masking::Masking},
     error::io_at,
     language::Objectives,
@@ -76,6 +77,11 @@ pub struct DataPlan {
     /// Keep one record in so many, for trials.
     #[serde(default = "one")]
     pub keep_one_in: usize,
+}
+
+/// A key that is left as it is says nothing new.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 const fn one() -> usize {
@@ -162,6 +168,9 @@ pub struct CalibratePlan {
     pub prior: f64,
     /// Accuracy wanted of answers outside the uncertain band.
     pub answered_accuracy: f64,
+    /// `platt` or `temperature`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub method: Method,
 }
 
 /// `[export]`
@@ -235,6 +244,7 @@ impl ModelPlan {
             initializer_range: 0.02,
             norm_position: "pre".into(),
             head: HeadKind::Pretraining,
+            frames: 1,
             labels: Vec::new(),
             n_features: 0,
             track_codes: track.map(str::to_owned).to_vec(),

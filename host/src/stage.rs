@@ -15,14 +15,16 @@ use crate::{
     error::io_at,
     files,
     model::{ModelConfig, Params},
-    train::AdamW,
+    train::{AdamW, Ranks},
 };
 
-/// Places in one output folder, which is this program's alone while one of these lives.
+/// Places in one output folder, which is this program's alone while one of these lives; of several ranks the first
+/// one holds it for all.
 #[derive(Clone, Debug)]
 pub struct Run {
     folder: PathBuf,
-    _lock: Arc<File>,
+    ranks: Ranks,
+    _lock: Option<Arc<File>>,
 }
 
 /// What a stage was made from and what came out.
@@ -38,19 +40,35 @@ pub struct StageRecord {
 }
 
 impl Run {
-    /// Opens an output folder, made where it is not there.
+    /// Opens an output folder, made where it is not there, for one process alone.
     ///
     /// # Errors
     /// The folder cannot be made, or [`Error::Busy`].
     pub fn open(folder: &Path) -> Result<Self> {
+        Self::open_as(folder, Ranks::ALONE)
+    }
+
+    /// Opens an output folder for one of several ranks.
+    ///
+    /// # Errors
+    /// As [`Run::open`].
+    pub fn open_as(folder: &Path, ranks: Ranks) -> Result<Self> {
         fs::create_dir_all(folder).map_err(io_at(folder))?;
+        if !ranks.is_first() {
+            return Ok(Self { folder: folder.to_owned(), ranks, _lock: None });
+        }
         let path = folder.join("lock");
         let lock = File::create(&path).map_err(io_at(&path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { folder: folder.to_owned(), _lock: Arc::new(lock) }),
+            Ok(()) => Ok(Self { folder: folder.to_owned(), ranks, _lock: Some(Arc::new(lock)) }),
             Err(TryLockError::WouldBlock) => Err(Error::Busy { folder: folder.to_owned() }),
             Err(TryLockError::Error(e)) => Err(io_at(&path)(e)),
         }
+    }
+
+    /// Which of several processes this one is.
+    pub const fn ranks(&self) -> &Ranks {
+        &self.ranks
     }
 
     /// A path below the folder.

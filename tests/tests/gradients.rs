@@ -5,11 +5,12 @@
 use candle_core::{Device, Result, Tensor, Var};
 use locus_host::{
     model::{
-        Context, Encoder, HeadKind, MlmHead, ModelConfig, PairBatch, Params, Rows, SegmentHead, SegmentQuestion,
+        Context, Encoder, HeadKind, MlmHead, ModelConfig, PairBatch, Params, Rows, SegmentHead,
+        SegmentQuestion,
     },
     nn::{
-        Attention, Dropout, attention, bce_with_logits, bias_add, bias_dropout_residual, bias_gelu,
-        cross_entropy, dropout, embed, layer_norm,
+        Attention, ClassLoss, Dropout, attention, bce_with_logits, bias_add, bias_dropout_residual,
+        bias_gelu, class_loss, cross_entropy, dropout, embed, huber, layer_norm,
     },
     train::{AdamW, AdamWOptions, Schedule, mlm_step, pair_loss, pair_step},
 };
@@ -80,6 +81,14 @@ fn every_op_agrees_with_finite_differences() {
         embed(&t[0], &t[1], &t[2], &ids, &track, 3)
     });
     check("cross entropy", &[random(&[4, 7], 9)], |t| cross_entropy(&t[0], &[0, 6, 3, 3]));
+    for (name, how) in [
+        ("smoothed", ClassLoss { smoothing: 0.1, ..ClassLoss::default() }),
+        ("focal", ClassLoss { focal: 2.0, ..ClassLoss::default() }),
+        ("all", ClassLoss { smoothing: 0.1, focal: 1.5, weights: vec![0.5, 2.0, 1.0] }),
+    ] {
+        check(name, &[random(&[4, 3], 9)], |t| class_loss(&t[0], &[0, 2, 1, 1], &how));
+    }
+    check("huber", &[random(&[4, 1], 10)], |t| huber(&t[0], &[0.2, 3.0, -0.4, -2.5]));
     check("bce", &[random(&[4, 1], 10)], |t| {
         bce_with_logits(&t[0], &[0.0, 1.0, 0.5, 1.0], &[1.0, 2.0, 1.0, 0.5])
     });
@@ -102,6 +111,7 @@ fn config() -> ModelConfig {
         initializer_range: 0.1,
         norm_position: "pre".into(),
         head: Default::default(),
+        frames: 1,
         labels: vec!["pathogenic".into()],
         n_features: 10,
         track_codes: Vec::new(),

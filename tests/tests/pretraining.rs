@@ -112,8 +112,7 @@ fn mixed_objectives_resume_exactly_and_the_model_beats_counts_where_there_is_mor
     let counts = ["mlm", "next_segment", "order"].map(asked);
     assert!(counts.iter().all(|&n| n > 50) && counts.iter().sum::<usize>() == 300, "{counts:?}");
 
-    let report: Value =
-        serde_json::from_slice(&fs::read(whole.join("bits_per_base.json")).unwrap()).unwrap();
+    let report: Value = serde_json::from_slice(&fs::read(whole.join("bits_per_base.json")).unwrap()).unwrap();
     let bits = |path: &str| report.pointer(path).unwrap().as_f64().unwrap();
     // The rule reads two bases to the left: counts of order 0 know nothing of it, and those of order 2 all of it that
     // is to be known from the left.
@@ -143,7 +142,8 @@ fn another_recipe_starts_from_the_model_and_one_that_does_not_fit_is_refused() {
     ] {
         let text = text.replacen(was, is, 1).replacen("span = [3, 6]", "span = [4, 6]", 1);
         fs::write(&second, text).unwrap();
-        let error = error(&locus("run", &second, &folder.path().join(is.replace(' ', "_"))).output().unwrap());
+        let error =
+            error(&locus("run", &second, &folder.path().join(is.replace(' ', "_"))).output().unwrap());
         assert!(error.contains(says), "{error}");
     }
 
@@ -211,7 +211,10 @@ fn memory_does_not_grow_with_the_genome() {
     let recipe = recipe(folder.path(), 20, "", "");
     let mut peaks = Vec::new();
     for (name, bases_each) in [("small", 500_000), ("large", 30_000_000)] {
-        write_fasta(&folder.path().join("g.fa"), &[("chrA", bases(bases_each, 5)), ("chrB", bases(bases_each, 6))]);
+        write_fasta(
+            &folder.path().join("g.fa"),
+            &[("chrA", bases(bases_each, 5)), ("chrB", bases(bases_each, 6))],
+        );
         let out = folder.path().join(name);
         peaks.push([peak(locus("prepare", &recipe, &out)), peak(locus("pretrain", &recipe, &out))]);
     }
@@ -226,8 +229,7 @@ fn memory_does_not_grow_with_the_genome() {
 #[test]
 fn the_shipped_recipe_names_files_that_are_there() {
     let Some(data) = locus_tests::data("the files of recipes/pretraining.toml") else { return };
-    let recipe =
-        locus_host::recipe::LanguageRecipe::read(&root().join("recipes/pretraining.toml")).unwrap();
+    let recipe = locus_host::recipe::LanguageRecipe::read(&root().join("recipes/pretraining.toml")).unwrap();
     let plan = &recipe.data;
     for path in plan.fasta.iter().map(|f| &f.path).chain(&plan.variants) {
         assert!(data.join(path).is_file(), "{}", path.display());

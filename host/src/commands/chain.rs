@@ -106,8 +106,11 @@ impl Stage {
         undone(&self.run, link.name(), link.leaves(), || self.made_from(link))
     }
 
-    /// Whether a stage has nothing to do; then says so.
+    /// Whether a stage has nothing to do; then says so. Only a stage that trains runs over several ranks.
     pub(crate) fn done_before(&self, link: Link) -> Result<bool> {
+        if !matches!(link, Link::Pretrain | Link::Finetune) {
+            self.run.ranks().expect_alone(link.name())?;
+        }
         let done = self.undone(link)?.is_none();
         if done {
             eprintln!("{}: done before", link.name());
@@ -125,7 +128,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Says that a stage ended.
+    /// Says that a stage ended; of several ranks the first one does.
     pub(crate) fn finish(
         &self,
         link: Link,
@@ -167,6 +170,9 @@ pub(crate) fn finish(
     inputs: BTreeMap<String, String>,
     figures: BTreeMap<String, f64>,
 ) -> Result<()> {
+    if !run.ranks().is_first() {
+        return Ok(());
+    }
     let digest_of = |name: &&str| Ok(((*name).to_owned(), files::sha256(&run.at(name))?));
     let outputs = leaves.iter().map(digest_of).collect::<Result<_>>()?;
     run.finish(name, &StageRecord { inputs, outputs, figures })

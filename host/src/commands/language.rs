@@ -142,8 +142,7 @@ impl LanguageStage {
         let genome = PackedGenome::open(&self.run.at(PREPARED[0]))?;
         let regions: Regions = read_json(&self.run.at(PREPARED[1]))?;
         let (tokenizer, config, width) = (r.tokenizer()?, r.model_config()?, self.width()?);
-        let windows =
-            StretchWindows::new(&genome, &regions.train, tokenizer, width, r.data.max_ambiguous)?;
+        let windows = StretchWindows::new(&genome, &regions.train, tokenizer, width, r.data.max_ambiguous)?;
         let ask = |stretches: &[Stretch], count: usize| {
             let windows = StretchWindows::new(&genome, stretches, tokenizer, bits::span(width), 0.0)?;
             bits::questions(&windows, width, count, r.seed)

@@ -1,15 +1,20 @@
 //! The commands: each is a stage that reads the recipe and the output folder and writes into it.
 
+pub mod align;
 pub mod bundle;
 pub mod calibrate;
 mod chain;
 pub mod evaluate;
+pub mod explain;
 pub mod export;
 pub mod finetune;
+pub mod interchange;
 pub mod language;
 pub mod prepare;
 pub mod pretrain;
+pub mod report;
 pub mod score;
+pub mod structure;
 
 use std::path::{Path, PathBuf};
 
@@ -76,7 +81,7 @@ impl Stage {
     }
 }
 
-/// Writes a checkpoint folder to train or export from.
+/// Writes a checkpoint folder to train or export from; of several ranks the first one does.
 pub(crate) fn write_model(
     stage: &Stage,
     name: &str,
@@ -84,6 +89,9 @@ pub(crate) fn write_model(
     params: &Params,
     tokenizer: &KmerTokenizer,
 ) -> Result<()> {
+    if !stage.run.ranks().is_first() {
+        return Ok(());
+    }
     let folder = stage.run.at(name);
     write_checkpoint_folder(&folder, config, params, &tokenizer.to_json())?;
     write_json(&folder.join("window.json"), &Encoding::of(&stage.recipe.window))

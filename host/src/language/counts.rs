@@ -61,10 +61,8 @@ impl Counts {
             }
         }
         let empty = |n: usize| vec![[0; 4]; 1 << (2 * n)];
-        let mut counts = Self {
-            left: (0..=MOST).map(empty).collect(),
-            both: (0..=MOST).map(|n| empty(2 * n)).collect(),
-        };
+        let mut counts =
+            Self { left: (0..=MOST).map(empty).collect(), both: (0..=MOST).map(|n| empty(2 * n)).collect() };
         for word in 0..size {
             let turned = (0..WIDTH).fold(0, |n, place| 4 * n + (3 - (word >> (2 * place)) % 4));
             let seen = words[word] + words[turned];
@@ -143,9 +141,7 @@ mod tests {
     }
 
     fn bits(counts: &Counts, order: usize, bases: &[u8]) -> f64 {
-        let cost = |i: usize| {
-            -counts.markov(order, &bases[..i]).unwrap()[code(bases[i]).unwrap()].log2()
-        };
+        let cost = |i: usize| -counts.markov(order, &bases[..i]).unwrap()[code(bases[i]).unwrap()].log2();
         (20..bases.len()).map(cost).sum::<f64>() / (bases.len() - 20) as f64
     }
 

@@ -127,13 +127,8 @@ impl<W: Windows> Maker<'_, W> {
         let all: Vec<Row> = numbers.map(row).collect::<Result<_>>()?;
         let tokens = bucket_for(all.iter().map(|r| r.0.len()).max().unwrap_or(0), self.buckets);
         let size = all.len() * tokens;
-        let mut rows = Rows {
-            rows: all.len(),
-            tokens,
-            ids: vec![0; size],
-            track: vec![0; size],
-            mask: vec![0.0; size],
-        };
+        let mut rows =
+            Rows { rows: all.len(), tokens, ids: vec![0; size], track: vec![0; size], mask: vec![0.0; size] };
         let (mut places, mut targets) = (Vec::new(), Vec::new());
         for (n, (ids, track, hidden, answers)) in all.into_iter().enumerate() {
             let at = n * tokens;

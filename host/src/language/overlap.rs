@@ -105,8 +105,7 @@ impl Iterator for Hashes<'_> {
             if self.known == SEED {
                 let gone = self.bases[self.at - 1 - SEED];
                 self.forward = self.forward.wrapping_sub(value(gone).wrapping_mul(TOP));
-                self.reverse =
-                    self.reverse.wrapping_sub(value(dna::complement(gone))).wrapping_mul(INVERSE);
+                self.reverse = self.reverse.wrapping_sub(value(dna::complement(gone))).wrapping_mul(INVERSE);
                 self.known -= 1;
             }
             let top = power(FACTOR, self.known as u32);

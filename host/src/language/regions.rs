@@ -276,10 +276,10 @@ pub(crate) mod tests {
     #[test]
     fn a_genome_of_short_or_unknown_records_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let cases = [vec![("a", "split=train", b"N".repeat(9_000)), ("b", "split=val", random(900, 1))], vec![
-            ("a", "split=train", random(62, 1)),
-            ("b", "split=val", random(900, 1)),
-        ]];
+        let cases = [
+            vec![("a", "split=train", b"N".repeat(9_000)), ("b", "split=val", random(900, 1))],
+            vec![("a", "split=train", random(62, 1)), ("b", "split=val", random(900, 1))],
+        ];
         for records in cases {
             let genome = packed(folder.path(), &records);
             let error = Regions::assign(&genome, RULES).unwrap_err().to_string();

@@ -1,7 +1,7 @@
 //! What a recipe may say.
 
 use super::{ModelPlan, PretrainPlan, Recipe};
-use crate::{Error, Result};
+use crate::{Error, Result, calibrate::Method};
 
 impl Recipe {
     /// Refuses values with which a stage would fail, perhaps hours later, or do nothing.
@@ -54,6 +54,10 @@ impl Recipe {
             let expected = "from 0.9, under which a box does not answer, to under 1";
             return wrong("calibrate.answered_accuracy", c.answered_accuracy.to_string(), expected);
         }
+        if c.method == Method::Isotonic {
+            let expected = "platt or temperature: a manifest holds no steps";
+            return wrong("calibrate.method", c.method.to_string(), expected);
+        }
         if !u32::try_from(e.golden).is_ok_and(|n| locus_engine::bundle::GOLDEN_VECTORS.contains(&n)) {
             return wrong("export.golden", e.golden.to_string(), "8 to 4,096, as a bundle may have");
         }
@@ -87,7 +91,8 @@ pub(super) fn check_buckets(buckets: &[usize], kmers: usize) -> Result<()> {
 
 impl ModelPlan {
     pub(super) fn check(&self) -> Result<()> {
-        let counts = [("hidden", self.hidden), ("layers", self.layers), ("heads", self.heads), ("ffn", self.ffn)];
+        let counts =
+            [("hidden", self.hidden), ("layers", self.layers), ("heads", self.heads), ("ffn", self.ffn)];
         if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return wrong(&format!("model.{key}"), 0, "1 or more");
         }
@@ -112,8 +117,9 @@ impl PretrainPlan {
         }
         let shortest = if stride == 1 { k } else { 1 };
         if self.span[0] < shortest || self.span[0] > self.span[1] {
-            let expected =
-                format!("shortest, then longest; a span of under {shortest} tokens of this stride hides no base");
+            let expected = format!(
+                "shortest, then longest; a span of under {shortest} tokens of this stride hides no base"
+            );
             return wrong("pretrain.span", format!("{:?}", self.span), &expected);
         }
         let o = &self.objectives;
@@ -186,6 +192,7 @@ mod tests {
             ("calibrate.prior", "prior = 0.35", "prior = 0.0"),
             ("calibrate.prior", "prior = 0.35", "prior = 1.0"),
             ("calibrate.answered_accuracy", "answered_accuracy = 0.90", "answered_accuracy = 0.5"),
+            ("calibrate.method", "prior = 0.35", "prior = 0.35\nmethod = \"isotonic\""),
             ("export.golden", "golden = 32", "golden = 7"),
         ] {
             let recipe = shipped("smoke.toml");
