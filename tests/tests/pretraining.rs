@@ -50,7 +50,7 @@ fn recipe(folder: &Path, steps: u64, objectives: &str, more: &str) -> std::path:
     let path = folder.join("recipe.toml");
     let text = format!(
         "task = \"language_model\"\nname = \"t\"\nversion = \"0.0.1\"\nseed = 7\n\
-         [data]\nroot = {folder:?}\nheld_out_share = 0.1\nheld_out_bases = 400\n\
+         [data]\nroot = {folder:?}\nheld_out_share = 0.25\nheld_out_bases = 400\n\
          [[data.fasta]]\npath = \"g.fa\"\n\
          [window]\nk = 3\nstride = 1\nkmers = 61\nbuckets = [64]\n\
          [model]\nhidden = 32\nlayers = 2\nheads = 2\nffn = 64\ndropout = 0.1\n\
@@ -124,7 +124,7 @@ fn mixed_objectives_resume_exactly_and_the_model_beats_counts_where_there_is_mor
 #[test]
 fn another_recipe_starts_from_the_model_and_one_that_does_not_fit_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    write_fasta(&folder.path().join("g.fa"), &[("chrA", bases(400_000, 3))]);
+    write_fasta(&folder.path().join("g.fa"), &[("chrA", bases(1_000_000, 3))]);
     let first = recipe(folder.path(), 40, "", "");
     let (out, next) = (folder.path().join("first"), folder.path().join("next"));
     assert!(locus("run", &first, &out).output().unwrap().status.success());
@@ -162,7 +162,7 @@ fn bad_genomes_are_refused_with_what_is_wrong() {
     let at = folder.path();
     let recipe = recipe(at, 20, "", "");
     let out = at.join("out");
-    let mut refused = |records: &[(&str, Vec<u8>)], says: &str| {
+    let refused = |records: &[(&str, Vec<u8>)], says: &str| {
         write_fasta(&at.join("g.fa"), records);
         let error = error(&locus("run", &recipe, &out).output().unwrap());
         assert!(error.contains(says) && !error.contains("panicked"), "{says}: {error}");
