@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use locus_host::{
     Recipe,
     commands::{self, Stage},
+    memory,
     stage::Run,
     train::Ranks,
 };
@@ -132,6 +133,7 @@ fn stage(training: &Training) -> anyhow::Result<Stage> {
 }
 
 fn main() -> anyhow::Result<()> {
+    memory::keep();
     match Cli::parse().command {
         Command::Prepare(t) => commands::prepare::run(&stage(&t)?)?,
         Command::Pretrain(t) => commands::pretrain::run(&stage(&t)?)?,
