@@ -19,6 +19,7 @@ mod error;
 pub mod features;
 pub mod indel;
 pub mod position;
+pub mod smiles;
 pub mod tokenizer;
 pub mod transcript;
 pub mod variant;
@@ -33,7 +34,7 @@ pub mod gff;
 #[cfg(feature = "std")]
 pub mod reference;
 #[cfg(feature = "std")]
-mod text;
+pub mod text;
 #[cfg(feature = "std")]
 pub mod vcf;
 
@@ -42,7 +43,7 @@ pub use encode::{CONTEXT_BASES, EncodedVariant, InputMode, ScopeReason, VariantE
 pub use error::EncodeError;
 pub use features::feature_names;
 pub use position::{Interval, Position};
-pub use tokenizer::{KmerTokenizer, TokenizerError};
+pub use tokenizer::{Alphabet, KmerTokenizer, Tokenizer, TokenizerError};
 pub use transcript::{CdsPart, Exon, Strand, Transcript};
 pub use variant::{Mutation, Variant};
 

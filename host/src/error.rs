@@ -124,6 +124,14 @@ pub enum Error {
         /// What is needed.
         expected: String,
     },
+    /// A picture that cannot be drawn.
+    #[error("picture {title:?}: {reason}")]
+    Picture {
+        /// Its title.
+        title: String,
+        /// Why.
+        reason: String,
+    },
     /// A check that failed, so that nothing was written.
     #[error("{check}: got {got:.6}, expected {expected}; nothing was written")]
     Refused {

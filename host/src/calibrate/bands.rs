@@ -2,6 +2,7 @@
 //! ward, where a threshold on the probability alone would not.
 
 use super::platt::{Platt, weights};
+use crate::metrics::wilson;
 
 /// Likelihood ratio of moderate evidence (Tavtigian et al. 2018, 350^(1/4)).
 pub const MODERATE: f64 = 4.33;
@@ -10,9 +11,6 @@ const GROWTH: f64 = 1.15;
 const TRIES: usize = 40;
 /// A mode that answers fewer variants than this share does not answer.
 const LEAST_SHARE: f64 = 0.05;
-
-/// Standard normal quantile of the 95 % interval.
-const Z: f64 = 1.96;
 
 /// Thresholds, and what they did on the records they were chosen on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,13 +61,6 @@ pub fn choose(platt: &Platt, logits: &[f64], labels: &[bool], prior: f64, accura
         .find(|bands| bands.pass(accuracy))
 }
 
-/// Lower end of the 95 % interval of a share seen among `n` records.
-fn wilson_lower(share: f64, n: f64) -> f64 {
-    let z2 = Z * Z / n;
-    let spread = Z * (share * (1.0 - share) / n + z2 / (4.0 * n)).sqrt();
-    (share + z2 / 2.0 - spread) / (1.0 + z2)
-}
-
 /// Bands whose border has likelihood ratio `ratio` and its inverse: posterior odds over prior odds. `None`
 /// without both classes.
 fn at(platt: &Platt, logits: &[f64], labels: &[bool], prior: f64, ratio: f64) -> Option<Bands> {
@@ -107,7 +98,7 @@ fn at(platt: &Platt, logits: &[f64], labels: &[bool], prior: f64, ratio: f64) ->
         benign_below,
         pathogenic_above,
         answered_accuracy,
-        accuracy_at_least: if effective > 0.0 { wilson_lower(answered_accuracy, effective) } else { 0.0 },
+        accuracy_at_least: if effective > 0.0 { wilson(answered_accuracy, effective).0 } else { 0.0 },
         answered_share: answered / labels.len() as f64,
         lr_pathogenic: lr(high),
         lr_benign: lr(low),
@@ -183,11 +174,5 @@ mod tests {
         assert_eq!(chosen(&[(10, 9.0, true), (10, -9.0, false), (10, 0.0, true), (10, 0.0, false)]), None);
         // Nothing was ever called pathogenic, so nobody knows what such a call would be worth.
         assert_eq!(chosen(&[(200, 0.0, true), (200, -9.0, false)]), None);
-    }
-
-    #[test]
-    fn the_interval_is_wilsons() {
-        assert!((wilson_lower(1.0, 20.0) - 0.8389).abs() < 1e-4);
-        assert!((wilson_lower(0.5, 100.0) - 0.4038).abs() < 1e-4);
     }
 }

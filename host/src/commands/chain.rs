@@ -5,7 +5,12 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::Stage;
-use crate::{Error, Result, data::Encoding, files, stage::StageRecord};
+use crate::{
+    Error, Result,
+    data::Encoding,
+    files,
+    stage::{Run, StageRecord},
+};
 
 /// A stage that leaves files in the output folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +92,9 @@ impl Stage {
                 all.insert(role.into(), files::sha256(&path)?);
             }
         }
+        if let (Link::Pretrain, Some(from)) = (link, &r.pretrain.from) {
+            all.insert("from".into(), files::sha256(&from.join(super::pretrain::MODEL))?);
+        }
         for (role, name) in link.reads() {
             all.insert((*role).to_owned(), files::sha256(&self.run.at(name))?);
         }
@@ -95,20 +103,7 @@ impl Stage {
 
     /// Why a stage is not done for this recipe and these files; `None` where it is.
     pub(crate) fn undone(&self, link: Link) -> Result<Option<String>> {
-        let Some(record) = self.run.record(link.name()) else {
-            return Ok(Some("it has not ended".into()));
-        };
-        let now = self.made_from(link)?;
-        let other = |role: &&String| record.inputs.get(*role) != now.get(*role);
-        if let Some(role) = now.keys().chain(record.inputs.keys()).find(other) {
-            return Ok(Some(format!("its {role} is another one by now")));
-        }
-        for name in link.leaves() {
-            if record.outputs.get(*name) != digest(&self.run.at(name))?.as_ref() {
-                return Ok(Some(format!("{name} is not what it left")));
-            }
-        }
-        Ok(None)
+        undone(&self.run, link.name(), link.leaves(), || self.made_from(link))
     }
 
     /// Whether a stage has nothing to do; then says so. Only a stage that trains runs over several ranks.
@@ -140,13 +135,47 @@ impl Stage {
         inputs: BTreeMap<String, String>,
         figures: BTreeMap<String, f64>,
     ) -> Result<()> {
-        if !self.run.ranks().is_first() {
-            return Ok(());
-        }
-        let digest_of = |name: &&str| Ok(((*name).to_owned(), files::sha256(&self.run.at(name))?));
-        let outputs = link.leaves().iter().map(digest_of).collect::<Result<_>>()?;
-        self.run.finish(link.name(), &StageRecord { inputs, outputs, figures })
+        finish(&self.run, link.name(), link.leaves(), inputs, figures)
     }
+}
+
+/// Why the stage `name` is not done for what it is made from now; `None` where it is.
+pub(crate) fn undone(
+    run: &Run,
+    name: &str,
+    leaves: &[&str],
+    made_from: impl FnOnce() -> Result<BTreeMap<String, String>>,
+) -> Result<Option<String>> {
+    let Some(record) = run.record(name) else {
+        return Ok(Some("it has not ended".into()));
+    };
+    let now = made_from()?;
+    let other = |role: &&String| record.inputs.get(*role) != now.get(*role);
+    if let Some(role) = now.keys().chain(record.inputs.keys()).find(other) {
+        return Ok(Some(format!("its {role} is another one by now")));
+    }
+    for name in leaves {
+        if record.outputs.get(*name) != digest(&run.at(name))?.as_ref() {
+            return Ok(Some(format!("{name} is not what it left")));
+        }
+    }
+    Ok(None)
+}
+
+/// Says that the stage `name` ended.
+pub(crate) fn finish(
+    run: &Run,
+    name: &str,
+    leaves: &[&str],
+    inputs: BTreeMap<String, String>,
+    figures: BTreeMap<String, f64>,
+) -> Result<()> {
+    if !run.ranks().is_first() {
+        return Ok(());
+    }
+    let digest_of = |name: &&str| Ok(((*name).to_owned(), files::sha256(&run.at(name))?));
+    let outputs = leaves.iter().map(digest_of).collect::<Result<_>>()?;
+    run.finish(name, &StageRecord { inputs, outputs, figures })
 }
 
 /// SHA-256 of a file; `None` without one.
@@ -159,7 +188,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{Recipe, stage::Run};
+    use crate::Recipe;
 
     /// A folder in which every stage is done, without any training.
     fn done(folder: &Path) -> Stage {

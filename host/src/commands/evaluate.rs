@@ -15,7 +15,7 @@ use crate::{
     Error, Result,
     data::{Encoding, Pair},
     error::io_at,
-    evaluate::{Floors, ModeReport, Scored, describe},
+    evaluate::{Floors, ModeReport, Read, Reads, Scored, Shares, calibration, describe},
     files, infer,
     model::{ModelConfig, Params},
     recipe::WindowPlan,
@@ -26,6 +26,11 @@ use crate::{
 const RESAMPLES: usize = 1_000;
 /// Name of the floor that missense predictors start from.
 const BLOSUM62: &str = "blosum62";
+
+/// The list of looks at test splits, beside a bundle or in an output folder.
+pub(crate) const READS: &str = "test-reads.jsonl";
+/// The split that probabilities are fitted on.
+const FITTED: &str = "val";
 
 /// What is evaluated on what.
 #[derive(Clone, Debug, clap::Args)]
@@ -54,6 +59,9 @@ pub struct EvaluateArgs {
     /// Report to write
     #[arg(long)]
     pub json: Option<PathBuf>,
+    /// Where a look at a test split is written down [default: test-reads.jsonl beside the bundle or in the run]
+    #[arg(long)]
+    pub reads: Option<PathBuf>,
     /// Seed of the resampling
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -73,6 +81,10 @@ pub struct Report {
     pub precision: String,
     /// The split.
     pub split: String,
+    /// SHA-256 of the labelled variants.
+    pub data: String,
+    /// Looks at this split of these variants so far, this one included; `None` where it is no test split.
+    pub test_reads: Option<usize>,
     /// Records left out, by reason.
     pub left_out: BTreeMap<String, u64>,
     /// Resamples of each interval, their seed and their unit.
@@ -156,6 +168,7 @@ impl Model {
 
 struct Labelled {
     gene: String,
+    stars: String,
     pathogenic: bool,
     floors: Vec<f64>,
     with: EncodedVariant,
@@ -186,7 +199,30 @@ fn label(
     // A replacement that is rare in alignments is the more harmful one.
     scores.push(at.filter(|_| missense).map_or(f64::NAN, |i| -f64::from(with.features[i])));
     let gene = row.info("GENE").map(str::to_owned).or_else(|| with.gene.clone()).unwrap_or_default();
-    Ok(Labelled { gene, pathogenic, floors: scores, with, without })
+    let stars = row.info("STARS").unwrap_or("unknown").to_owned();
+    Ok(Labelled { gene, stars, pathogenic, floors: scores, with, without })
+}
+
+fn term(variant: &EncodedVariant) -> String {
+    variant.consequence.map_or_else(|| "none".into(), |c| c.so_term().to_owned())
+}
+
+/// Counts a record's label by its consequence, where it would be evaluated.
+fn count(shares: &mut Shares, row: &vcf::Row, reference: &ReferencePack, encoder: &VariantEncoder) {
+    let Ok(Labelled { with, pathogenic, .. }) = label(row, reference, encoder, &Floors::default()) else {
+        return;
+    };
+    let counts = shares.entry(term(&with)).or_default();
+    counts.0 += usize::from(pathogenic);
+    counts.1 += 1;
+}
+
+impl EvaluateArgs {
+    fn reads(&self) -> PathBuf {
+        let beside = |b: &PathBuf| b.with_file_name(READS);
+        let own = self.run.as_ref().map(|r| r.join(READS)).or_else(|| self.bundle.as_ref().map(beside));
+        self.reads.clone().or(own).unwrap_or_else(|| READS.into())
+    }
 }
 
 /// Evaluates and prints; gives the report back.
@@ -205,9 +241,19 @@ pub fn run(args: &EvaluateArgs) -> Result<Report> {
     let mut left_out = BTreeMap::new();
     let mut records = Vec::new();
     let encoder = model.encoder();
+    let (name, engine, precision) = model.names();
+    let data = files::sha256(&args.vcf)?;
+    let is_test = args.split.contains("test");
+    let test_reads =
+        is_test.then(|| Reads::at(&args.reads()).add(&Read::now(&args.split, &data, &name))).transpose()?;
+    // Shares of the split that the probabilities were fitted on, where this is another one.
+    let mut shares = Shares::new();
     for row in vcf::Reader::open(&args.vcf)? {
         let row = row?;
         if row.info("SPLIT") != Some(args.split.as_str()) {
+            if row.info("SPLIT") == Some(FITTED) {
+                count(&mut shares, &row, &reference, &encoder);
+            }
             continue;
         }
         match label(&row, &reference, &encoder, &floors) {
@@ -226,42 +272,54 @@ pub fn run(args: &EvaluateArgs) -> Result<Report> {
     names.push(BLOSUM62.into());
     let mut modes = BTreeMap::new();
     for mode in [InputMode::Transcript, InputMode::SequenceOnly] {
-        let Some(calibration) = model.calibration(mode) else { continue };
+        let Some(calibrated) = model.calibration(mode) else { continue };
         let variants: Vec<EncodedVariant> = records
             .iter()
             .map(|r| if mode == InputMode::Transcript { &r.with } else { &r.without }.clone())
             .collect();
         let logits = model.logits(&variants)?;
-        let answers = calibration.answered_accuracy >= locus_engine::MIN_ANSWERED_ACCURACY;
+        let answers = calibrated.answered_accuracy >= locus_engine::MIN_ANSWERED_ACCURACY;
         let scored: Vec<Scored> = records
             .iter()
             .zip(logits)
             .map(|(r, z)| {
                 let probability = locus_engine::probability::probability(
                     f64::from(z),
-                    calibration.temperature,
-                    calibration.offset,
+                    calibrated.temperature,
+                    calibrated.offset,
                 );
                 Scored {
                     gene: r.gene.clone(),
-                    consequence: r.with.consequence.map_or_else(|| "none".into(), |c| c.so_term().to_owned()),
+                    consequence: term(&r.with),
+                    stars: r.stars.clone(),
                     pathogenic: r.pathogenic,
+                    logit: f64::from(z),
                     probability,
                     answered: answers
-                        && (probability < calibration.benign_below
-                            || probability > calibration.pathogenic_above),
+                        && (probability < calibrated.benign_below
+                            || probability > calibrated.pathogenic_above),
                     floors: r.floors.clone(),
                 }
             })
             .collect();
-        let report = describe(&scored, &names, RESAMPLES, args.seed);
+        let mut report = describe(&scored, &names, RESAMPLES, args.seed);
+        let fitted = (args.split != FITTED && !shares.is_empty()).then_some((FITTED, &shares));
+        report.calibration = calibration(&scored, calibrated.prior, fitted, !is_test, RESAMPLES, args.seed);
         print(mode, &report);
         modes.insert(mode.as_str().to_owned(), report);
     }
-    let (name, engine, precision) = model.names();
     let intervals = format!("95 %, {RESAMPLES} resamples of genes, seed {}", args.seed);
-    let report =
-        Report { model: name, engine, precision, split: args.split.clone(), left_out, intervals, modes };
+    let report = Report {
+        model: name,
+        engine,
+        precision,
+        split: args.split.clone(),
+        data,
+        test_reads,
+        left_out,
+        intervals,
+        modes,
+    };
     if let Some(path) = &args.json {
         write_json(path, &report)?;
     }
@@ -287,6 +345,18 @@ fn print(mode: InputMode, report: &ModeReport) {
         for (name, pairs) in [("within", split.within), ("between", split.between)] {
             let auroc = pairs.auroc.map_or_else(|| "none".into(), |a| format!("{a:.4}"));
             println!("  missense pairs {name} genes: AUROC {auroc} over {} pairs", pairs.pairs);
+        }
+    }
+    if let Some(c) = &report.calibration {
+        println!(
+            "{mode} ECE: {:.4} as it is, {:.4} at the records' own share of pathogenic",
+            c.raw.ece, c.at_share.ece
+        );
+        if let Some(r) = &c.reweighted {
+            println!("  {:.4} with each consequence reweighted to the shares of {}", r.calibrated.ece, r.to);
+        }
+        for (method, f) in &c.cross_fitted {
+            println!("  cross-fitted {method:<12} ECE {:.4}, log loss {:.4}", f.ece, f.log_loss);
         }
     }
     let accuracy = report.answered_accuracy.map_or_else(|| "none".into(), |a| format!("{:.1} %", 100.0 * a));

@@ -1,16 +1,22 @@
 //! The commands: each is a stage that reads the recipe and the output folder and writes into it.
 
+pub mod align;
 pub mod bundle;
 pub mod calibrate;
 mod chain;
 pub mod evaluate;
+pub mod explain;
 pub mod export;
 pub mod finetune;
+pub mod interchange;
+pub mod language;
 pub mod prepare;
 pub mod pretrain;
+pub mod report;
 pub mod score;
+pub mod structure;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use locus_genome::KmerTokenizer;
 
@@ -87,13 +93,23 @@ pub(crate) fn write_model(
         return Ok(());
     }
     let folder = stage.run.at(name);
-    std::fs::create_dir_all(&folder).map_err(io_at(&folder))?;
+    write_checkpoint_folder(&folder, config, params, &tokenizer.to_json())?;
+    write_json(&folder.join("window.json"), &Encoding::of(&stage.recipe.window))
+}
+
+/// Writes weights, configuration and tokenizer.
+pub(crate) fn write_checkpoint_folder(
+    folder: &Path,
+    config: &ModelConfig,
+    params: &Params,
+    tokenizer: &str,
+) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(io_at(folder))?;
     let part = folder.join("model.safetensors.part");
     params.write(&part)?;
     files::sync(&part)?;
     let whole = folder.join("model.safetensors");
     std::fs::rename(&part, &whole).map_err(io_at(&whole))?;
     write_json(&folder.join("config.json"), config)?;
-    write_json(&folder.join("window.json"), &Encoding::of(&stage.recipe.window))?;
-    files::write_atomically(&folder.join("tokenizer.json"), tokenizer.to_json().as_bytes())
+    files::write_atomically(&folder.join("tokenizer.json"), tokenizer.as_bytes())
 }

@@ -121,16 +121,24 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// Rows that the configuration cannot take.
     pub fn forward(&self, rows: &Rows, context: &Context<'_>) -> Result<Tensor> {
+        self.encode(&self.embed(rows)?, rows, context)
+    }
+
+    /// Sum of word, position and track embeddings [rows·tokens, H].
+    ///
+    /// # Errors
+    /// Rows that the configuration cannot take.
+    pub fn embed(&self, rows: &Rows) -> Result<Tensor> {
         let table = |n: &str| self.params.get(&format!("bert.embeddings.{n}_embeddings.weight"));
-        let x = embed(
-            table("word")?,
-            table("position")?,
-            table("token_type")?,
-            &rows.ids,
-            &rows.track,
-            rows.tokens,
-        )?;
-        let x = self.norm(&x, "bert.embeddings.LayerNorm")?;
+        embed(table("word")?, table("position")?, table("token_type")?, &rows.ids, &rows.track, rows.tokens)
+    }
+
+    /// Final hidden states [rows·tokens, H] from embeddings of [`Encoder::embed`] or what stands in their place.
+    ///
+    /// # Errors
+    /// Embeddings of other rows.
+    pub fn encode(&self, embedded: &Tensor, rows: &Rows, context: &Context<'_>) -> Result<Tensor> {
+        let x = self.norm(embedded, "bert.embeddings.LayerNorm")?;
         let mut x = dropout(&x, context.dropout())?;
         let mask = Tensor::from_vec(rows.mask.clone(), (rows.rows, rows.tokens), &Device::Cpu)?;
         for n in 0..self.config.num_hidden_layers {

@@ -19,6 +19,8 @@ pub struct Params {
     tensors: BTreeMap<String, Tensor>,
 }
 
+const POSITIONS: &str = "bert.embeddings.position_embeddings.weight";
+
 /// Names and shapes of tensors, in the order in which new ones are drawn.
 #[derive(Default)]
 pub(super) struct Shapes(Vec<(String, Vec<usize>)>);
@@ -41,11 +43,11 @@ impl Shapes {
 }
 
 /// The tensors of the encoder and of the heads that the configuration names.
-fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
+fn shapes_of(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     let (h, f) = (config.hidden_size, config.intermediate_size);
     let mut all = Shapes::default();
     all.add("bert.embeddings.word_embeddings.weight", &[config.vocab_size, h]);
-    all.add("bert.embeddings.position_embeddings.weight", &[config.max_position_embeddings, h]);
+    all.add(POSITIONS, &[config.max_position_embeddings, h]);
     all.add("bert.embeddings.token_type_embeddings.weight", &[config.type_vocab_size, h]);
     all.norm("bert.embeddings.LayerNorm", h);
     for n in 0..config.num_hidden_layers {
@@ -65,6 +67,8 @@ fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     heads::mlm::shapes(config, &mut all);
     match config.head {
         HeadKind::Pair => heads::pair::shapes(config, &mut all),
+        HeadKind::Pretraining => heads::segments::shapes(config, &mut all),
+        HeadKind::Sequence => heads::sequence::shapes(config, &mut all),
     }
     all.0
 }
@@ -73,6 +77,11 @@ impl Params {
     fn of(vars: BTreeMap<String, Var>) -> Self {
         let tensors = vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
         Self { vars, tensors }
+    }
+
+    /// Names and shapes of the tensors of a configuration.
+    pub fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
+        shapes_of(config)
     }
 
     /// The same values for a model that is only run: no graph is built, so that every intermediate is freed as
@@ -100,7 +109,7 @@ impl Params {
     pub fn new(config: &ModelConfig, seed: u64) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut vars = BTreeMap::new();
-        for (name, shape) in shapes(config) {
+        for (name, shape) in shapes_of(config) {
             let n: usize = shape.iter().product();
             let values: Vec<f32> = if name.ends_with("LayerNorm.weight") {
                 vec![1.0; n]
@@ -136,11 +145,40 @@ impl Params {
             }
             var.set(&tensor.to_dtype(DType::F32)?)?;
         }
-        let lacks = |name: &&String| name.starts_with("bert.") && !tensors.contains_key(*name);
+        let encoder = |name: &str| name.starts_with("bert.") && !name.starts_with("bert.pooler.");
+        let lacks = |name: &&String| encoder(name) && !tensors.contains_key(*name);
         if let Some(name) = params.vars.keys().find(lacks) {
             bail!(
                 "{file}: got no tensor {name}, expected every tensor of the encoder: it was made with another recipe"
             );
+        }
+        Ok(params)
+    }
+
+    /// New weights, but encoder and masked-token head from the `model.safetensors` of another head's training. Where
+    /// that one has more positions, the first of them.
+    ///
+    /// # Errors
+    /// The file cannot be read, lacks one of these tensors, or has another shape of it.
+    pub fn start_from(path: &Path, config: &ModelConfig, seed: u64) -> Result<Self> {
+        let params = Self::new(config, seed)?;
+        let found = load_tensors(path)?;
+        for (name, var) in &params.vars {
+            let own = name.starts_with("bert.") && !name.starts_with("bert.pooler.");
+            if !own && !name.starts_with("cls.predictions.") {
+                continue;
+            }
+            let Some(mut tensor) = found.get(name).cloned() else {
+                bail!("{}: got no tensor {name}, expected one of shape {:?}", path.display(), var.dims())
+            };
+            if name == POSITIONS && tensor.rank() == 2 && tensor.dim(0)? > var.dim(0)? {
+                tensor = tensor.narrow(0, 0, var.dim(0)?)?;
+            }
+            if var.dims() != tensor.dims() {
+                let at = path.display();
+                bail!("{at}: {name}: got shape {:?}, expected {:?}", tensor.dims(), var.dims());
+            }
+            var.set(&tensor.to_dtype(DType::F32)?.contiguous()?)?;
         }
         Ok(params)
     }
@@ -171,6 +209,18 @@ impl Params {
     pub fn get(&self, name: &str) -> Result<&Tensor> {
         match self.tensors.get(name) {
             Some(tensor) => Ok(tensor),
+            None => bail!("the model has no tensor {name}"),
+        }
+    }
+
+    /// Gives a tensor new values, which every copy without a graph follows.
+    ///
+    /// # Errors
+    /// No such name, or another shape.
+    pub fn set(&self, name: &str, values: &Tensor) -> Result<()> {
+        match self.vars.get(name) {
+            Some(var) if var.dims() == values.dims() => var.set(values),
+            Some(var) => bail!("{name}: got shape {:?}, expected {:?}", values.dims(), var.dims()),
             None => bail!("the model has no tensor {name}"),
         }
     }

@@ -23,19 +23,14 @@ pub fn auroc(scores: &[f64], labels: &[bool]) -> Option<f64> {
 /// Average precision: the area under the precision-recall steps, tied scores taken together. `None`
 /// without positives.
 pub fn aupr(scores: &[f64], labels: &[bool]) -> Option<f64> {
-    let (mut order, positives) = ascending(scores, labels);
-    if positives == 0 {
-        return None;
-    }
-    order.reverse();
-    let (mut seen, mut hits, mut area) = (0.0, 0.0, 0.0);
-    for group in order.chunk_by(|a, b| scores[*a] == scores[*b]) {
-        let new = group.iter().filter(|i| labels[**i]).count() as f64;
-        seen += group.len() as f64;
-        hits += new;
-        area += new / positives as f64 * hits / seen;
-    }
-    Some(area)
+    let curve = pr_curve(scores, labels);
+    let mut before = 0.0;
+    let area = curve.iter().map(|&(recall, precision)| {
+        let step = recall - before;
+        before = recall;
+        step * precision
+    });
+    (!curve.is_empty()).then(|| area.sum())
 }
 
 fn ascending(scores: &[f64], labels: &[bool]) -> (Vec<usize>, usize) {
@@ -46,7 +41,7 @@ fn ascending(scores: &[f64], labels: &[bool]) -> (Vec<usize>, usize) {
 }
 
 /// Counts of answers against truth.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Confusion {
     /// Pathogenic, called so.
     pub true_positive: u64,
@@ -89,6 +84,16 @@ impl Confusion {
         share(right, right + self.false_positive + self.false_negative)
     }
 
+    /// Share of pathogenic calls that are right.
+    pub fn precision(&self) -> Option<f64> {
+        share(self.true_positive, self.true_positive + self.false_positive)
+    }
+
+    /// Harmonic mean of precision and sensitivity (van Rijsbergen 1979): 2 TP / (2 TP + FP + FN).
+    pub fn f1(&self) -> Option<f64> {
+        share(2 * self.true_positive, 2 * self.true_positive + self.false_positive + self.false_negative)
+    }
+
     /// Matthews correlation coefficient (1975); 0 where a row or column is empty, `None` without any.
     pub fn mcc(&self) -> Option<f64> {
         let [tp, fp, tn, fn_] =
@@ -102,23 +107,48 @@ impl Confusion {
     }
 }
 
-fn share(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
+/// The ROC curve: (1 − specificity, sensitivity) from (0, 0) to (1, 1), tied scores taken together. Empty without
+/// both classes.
+pub fn roc_curve(scores: &[f64], labels: &[bool]) -> Vec<(f64, f64)> {
+    let (steps, positives) = descending(scores, labels);
+    let negatives = labels.len() - positives;
+    if positives == 0 || negatives == 0 {
+        return Vec::new();
+    }
+    let point = |(hits, seen): (usize, usize)| {
+        ((seen - hits) as f64 / negatives as f64, hits as f64 / positives as f64)
+    };
+    std::iter::once((0.0, 0.0)).chain(steps.into_iter().map(point)).collect()
 }
 
-/// Expected calibration error over equal-width bins (Naeini et al. 2015). `None` without records.
-pub fn ece(probabilities: &[f64], labels: &[bool], bins: usize) -> Option<f64> {
-    if probabilities.is_empty() || bins == 0 {
-        return None;
+/// The precision-recall curve: (recall, precision) from the highest score down, tied scores taken together. Empty
+/// without positives.
+pub fn pr_curve(scores: &[f64], labels: &[bool]) -> Vec<(f64, f64)> {
+    let (steps, positives) = descending(scores, labels);
+    if positives == 0 {
+        return Vec::new();
     }
-    let mut sums = vec![(0.0, 0.0, 0.0); bins];
-    for (&p, &l) in probabilities.iter().zip(labels) {
-        let bin = &mut sums[((p * bins as f64) as usize).min(bins - 1)];
-        bin.0 += 1.0;
-        bin.1 += p;
-        bin.2 += f64::from(u8::from(l));
-    }
-    Some(sums.iter().map(|(_, p, l)| (p - l).abs()).sum::<f64>() / probabilities.len() as f64)
+    steps
+        .into_iter()
+        .map(|(hits, seen)| (hits as f64 / positives as f64, hits as f64 / seen as f64))
+        .collect()
+}
+
+/// (positives, records) at and above each distinct score from the highest down; and positives in all.
+fn descending(scores: &[f64], labels: &[bool]) -> (Vec<(usize, usize)>, usize) {
+    let (mut order, positives) = ascending(scores, labels);
+    order.reverse();
+    let (mut hits, mut seen) = (0, 0);
+    let steps = order.chunk_by(|a, b| scores[*a] == scores[*b]).map(|group| {
+        hits += group.iter().filter(|i| labels[**i]).count();
+        seen += group.len();
+        (hits, seen)
+    });
+    (steps.collect(), positives)
+}
+
+fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
 }
 
 #[cfg(test)]
@@ -150,14 +180,5 @@ mod tests {
             at,
             Confusion { true_positive: 1, false_positive: 0, true_negative: 1, false_negative: 1 }
         );
-    }
-
-    #[test]
-    fn ece_of_a_hand_computed_case() {
-        // Bin 0: mean 0.1, none positive, 2 records; bin 1: mean 0.9, half positive, 2 records.
-        let e = ece(&[0.1, 0.1, 0.9, 0.9], &[false, false, true, false], 2).unwrap();
-        assert!((e - (2.0 * 0.1 + 2.0 * 0.4) / 4.0).abs() < 1e-12);
-        assert_eq!(ece(&[1.0], &[true], 10), Some(0.0));
-        assert_eq!(ece(&[], &[], 10), None);
     }
 }
