@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mmap_io::MemoryMappedFile;
+use locus_mapped::MappedFile;
 use sha2::{Digest, Sha256};
 
 use super::{MAGIC, PackedRecord};
@@ -15,24 +15,13 @@ use crate::{Error, Result, error::io_at};
 /// Length of the index's length and of the digest.
 const TRAILER: u64 = 40;
 
-/// A packed genome, open. Pages come in when they are read and leave when memory is wanted.
-///
-/// The file must not be cut or written to while it is open: nothing of Locus does, a new one is renamed into its
-/// place. A shared lock is held for programs that ask.
+/// A packed genome, open. Pages come in when they are read and leave when memory is wanted. While it is open the file
+/// must not be cut or written to (see [`MappedFile`]).
+#[derive(Debug)]
 pub struct PackedGenome {
     path: PathBuf,
-    map: MemoryMappedFile,
+    map: MappedFile,
     records: Vec<PackedRecord>,
-    _lock: File,
-}
-
-impl std::fmt::Debug for PackedGenome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PackedGenome")
-            .field("path", &self.path)
-            .field("records", &self.records.len())
-            .finish()
-    }
 }
 
 impl PackedGenome {
@@ -43,7 +32,6 @@ impl PackedGenome {
     pub fn open(path: &Path) -> Result<Self> {
         let wrong = |reason: &str| Error::Dataset { path: path.to_owned(), reason: reason.to_owned() };
         let mut file = File::open(path).map_err(io_at(path))?;
-        file.lock_shared().map_err(io_at(path))?;
         let size = file.metadata().map_err(io_at(path))?.len();
         let mut magic = [0; 8];
         if file.read_exact(&mut magic).is_err() || &magic != MAGIC {
@@ -76,11 +64,11 @@ impl PackedGenome {
         if !records.iter().all(inside) {
             return Err(wrong("got an index that points outside the bases"));
         }
-        let map = MemoryMappedFile::open_ro(path).map_err(|e| io_at(path)(std::io::Error::other(e)))?;
-        if map.len() != size {
+        let map = MappedFile::new(file).map_err(io_at(path))?;
+        if map.len() as u64 != size {
             return Err(wrong("got a file that changed while it was opened"));
         }
-        Ok(Self { path: path.to_owned(), map, records, _lock: file })
+        Ok(Self { path: path.to_owned(), map, records })
     }
 
     /// The records, in the order in which they were written.
@@ -99,11 +87,9 @@ impl PackedGenome {
             got: format!("bases {start} to {end} of record {record}"),
             expected: format!("a stretch of one of its {} records", self.records.len()),
         })?;
+        // Inside the map, as was checked when it was opened.
         let first = record.place + start / 4;
-        let bytes = self
-            .map
-            .as_slice(first, record.place + end.div_ceil(4) - first)
-            .map_err(|e| io_at(&self.path)(std::io::Error::other(e)))?;
+        let bytes = &self.map[first as usize..(record.place + end.div_ceil(4)) as usize];
         let base = |offset: u64| b"ACGT"[usize::from(bytes[(offset / 4) as usize] >> (2 * (offset % 4)) & 3)];
         let skipped = start % 4;
         let mut bases: Vec<u8> = (skipped..skipped + (end - start)).map(base).collect();
