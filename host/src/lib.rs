@@ -11,6 +11,7 @@ pub mod files;
 pub mod infer;
 pub mod interchange;
 pub mod language;
+pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod nn;

@@ -12,6 +12,7 @@ use locus_host::{
         language::LanguageStage,
         sequence::{self, SequenceStage},
     },
+    memory,
     stage::Run,
     train::Ranks,
 };
@@ -57,6 +58,7 @@ macro_rules! chain {
 }
 
 fn main() -> anyhow::Result<()> {
+    memory::keep();
     match Cli::parse().command {
         Command::Prepare(t) => chain!(prepare, &t, None, LanguageStage::prepare),
         Command::Pretrain(t) => chain!(pretrain, &t, None, LanguageStage::pretrain),
