@@ -25,6 +25,8 @@ fn every_command_explains_itself_and_refuses_what_it_does_not_know() {
                 "bundle",
                 "keygen",
                 "evaluate",
+                "explain",
+                "interchange",
                 "score",
                 "run",
             ],
