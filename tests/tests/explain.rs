@@ -18,8 +18,7 @@ fn panel(folder: &Path) -> (SourceFiles, Vec<String>) {
     panel::generate(10, 3).write(&files).unwrap();
     let text = |p: &Path| p.display().to_string();
     let bundle = root().join("models/variant-effect.locus");
-    let arguments =
-        ["--bundle", &text(&bundle), "--fasta", &text(&files.fasta), "--gff", &text(&files.gff3)];
+    let arguments = ["--bundle", &text(&bundle), "--fasta", &text(&files.fasta), "--gff", &text(&files.gff3)];
     (files.clone(), arguments.map(str::to_owned).to_vec())
 }
 
@@ -57,8 +56,17 @@ fn an_explained_variant_has_the_logit_that_is_served_and_a_picture_that_opens() 
     let (files, source) = panel(folder.path());
     let table = folder.path().join("t.tsv").display().to_string();
     let (vcf, inputs) = (files.vcf.display().to_string(), folder.path().join("inputs.jsonl"));
-    let arguments =
-        ["score", "--precision", "fp32", "--vcf", &vcf, "--out", &table, "--inputs", inputs.to_str().unwrap()];
+    let arguments = [
+        "score",
+        "--precision",
+        "fp32",
+        "--vcf",
+        &vcf,
+        "--out",
+        &table,
+        "--inputs",
+        inputs.to_str().unwrap(),
+    ];
     locus(&arguments, &source).unwrap();
     let served: Vec<Value> =
         fs::read_to_string(&inputs).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
@@ -75,15 +83,15 @@ fn an_explained_variant_has_the_logit_that_is_served_and_a_picture_that_opens() 
     for (variant, served) in names.iter().zip(picked) {
         let at = |ending: &str| -> PathBuf { out.join(format!("{variant}.{ending}")) };
         let explained = json(&at("json"));
-        let (ours, theirs) =
-            (explained["logit"].as_f64().unwrap(), served["logits"][0].as_f64().unwrap());
+        let (ours, theirs) = (explained["logit"].as_f64().unwrap(), served["logits"][0].as_f64().unwrap());
         assert!((ours - theirs).abs() < 1e-3, "{variant}: {ours} explained, {theirs} served");
         let svg = fs::read_to_string(at("svg")).unwrap();
         assert!(svg.starts_with("<svg ") && svg.contains(variant));
         assert!(Picture::new("read back", "", &svg).png(1.0).unwrap().len() > 10_000);
         assert!(fs::read(at("png")).unwrap().starts_with(b"\x89PNG\r\n\x1a\n"));
         let maps = candle_core::safetensors::load(at("attention.safetensors"), &candle_core::Device::Cpu);
-        let rows = maps.unwrap()["alternate"].sum(3).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let rows =
+            maps.unwrap()["alternate"].sum(3).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
         assert!(rows.iter().all(|sum| (sum - 1.0).abs() < 1e-4));
     }
 }
@@ -93,7 +101,8 @@ fn what_cannot_be_explained_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let (files, source) = panel(folder.path());
     let out = folder.path().join("out").display().to_string();
-    let refused = |variant: &str| locus(&["explain", "variants", "--out", &out, variant], &source).unwrap_err();
+    let refused =
+        |variant: &str| locus(&["explain", "variants", "--out", &out, variant], &source).unwrap_err();
     let text = fs::read_to_string(&files.vcf).unwrap();
     let row: Vec<&str> = text.lines().find(|l| !l.starts_with('#')).unwrap().split('\t').collect();
     let insertion = refused(&format!("{}-{}-{}-{}A", row[0], row[1], row[3], row[3]));
