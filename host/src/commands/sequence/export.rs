@@ -88,7 +88,7 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
     let mut validation = set.of_split(Split::ValSelect);
     validation.extend(set.of_split(Split::ValFit));
     let (rows, truth) = (stage.encode(&set, &validation)?, Truth::of(&set, &validation));
-    let mut of = |session: &mut dyn Session| -> Result<BTreeMap<String, f64>> {
+    let of = |session: &mut dyn Session| -> Result<BTreeMap<String, f64>> {
         Ok(figures(&predicted(&engine_logits(session, &rows)?, &calibration), &truth))
     };
     let (fp32_figures, int8_figures) = (of(&mut *float)?, of(&mut *whole)?);
