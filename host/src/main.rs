@@ -53,16 +53,15 @@ fn main() -> anyhow::Result<()> {
         Command::Finetune(t) => chain!(finetune, &t, None),
         Command::Calibrate(t) => chain!(calibrate, &t, None),
         Command::Export { training, proof: Proof { onnxruntime } } => chain!(export, &training, onnxruntime),
-        Command::Bundle(Bundle::Create { training, bundle, date, source }) => {
-            match stage(&training, None)? {
-                Any::Variant(stage) => commands::bundle::create(&stage, &bundle, &date, source)?,
-                Any::Sequence(stage) => sequence::bundle::create(&stage, &bundle, &date, source)?,
-            }
-        }
+        Command::Bundle(Bundle::Create { training, bundle, date, source }) => match stage(&training, None)? {
+            Any::Variant(stage) => commands::bundle::create(&stage, &bundle, &date, source)?,
+            Any::Sequence(stage) => sequence::bundle::create(&stage, &bundle, &date, source)?,
+        },
         Command::Bundle(Bundle::Sign { key, input, out }) => commands::bundle::sign(&key, &input, &out)?,
         Command::Bundle(Bundle::Inspect { json, bundle }) => commands::bundle::inspect(&bundle, json)?,
         Command::Bundle(Bundle::Verify { key, bundle }) => commands::bundle::verify(&bundle, &key)?,
         Command::Keygen { out } => drop(locus_export::generate(&out).map_err(locus_host::Error::from)?),
+        Command::Evaluate(args) if args.recipe.is_some() => drop(sequence::evaluate::run(&args)?),
         Command::Evaluate(args) => drop(commands::evaluate::run(&args)?),
         Command::Score(args) => commands::score::run(&args)?,
         Command::Run { training, proof: Proof { onnxruntime }, date, source } => {

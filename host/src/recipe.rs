@@ -13,9 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result, data::Augmentation, error::io_at, model::ModelConfig, train::TrainPlan};
 
-pub use sequence::{
-    LabelledPlan, MaskedPlan, RangesPlan, SequenceAugment, SequenceRecipe, Task, TokenPlan,
-};
+pub use sequence::{LabelledPlan, MaskedPlan, RangesPlan, SequenceAugment, SequenceRecipe, Task, TokenPlan};
 
 /// Variable that names the data folder.
 pub const DATA_VARIABLE: &str = "LOCUS_DATA";

@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use locus_engine::{
-    Bundle, LoadOptions, Score, Scorer, SequenceScorer, SessionSpec, Skipped, Trust,
-};
+use locus_engine::{Bundle, LoadOptions, Score, Scorer, SequenceScorer, SessionSpec, Skipped, Trust};
 use locus_firmware_config::{message::Band, profile::DeviceProfile};
 use locus_genome::{EncodedVariant, ReferencePack, vcf};
 

@@ -19,7 +19,9 @@ impl Truth {
     pub fn of(set: &SequenceSet, records: &[usize]) -> Self {
         let targets = || records.iter().map(|&i| set.records[i].target);
         if set.classes.is_empty() {
-            Self::Values(targets().map(|t| if let Target::Value(v) = t { f64::from(v) } else { f64::NAN }).collect())
+            Self::Values(
+                targets().map(|t| if let Target::Value(v) = t { f64::from(v) } else { f64::NAN }).collect(),
+            )
         } else {
             Self::Classes(targets().map(|t| if let Target::Class(c) = t { c.into() } else { 0 }).collect())
         }

@@ -4,7 +4,7 @@ use super::{Link, SequenceStage};
 use crate::{
     Result,
     data::Split,
-    sequence_model::{Truth, fit, figures, logits, observe, predicted, scale},
+    sequence_model::{Truth, figures, fit, logits, observe, predicted, scale},
     stage::write_json,
 };
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use locus_calibration::{CalibrationTable, Range, max_abs_error};
-use locus_engine::{EngineKind, Graphs, Inputs, LoadOptions, Precision, Row, Session, logits_of, open_graphs};
+use locus_engine::{
+    EngineKind, Graphs, Inputs, LoadOptions, Precision, Row, Session, logits_of, open_graphs,
+};
 use locus_export::{SafetensorsWeights, build_fp32, build_int8, to_bytes};
 use locus_firmware_config::manifest::{AccuracyContract, GoldenSequence, SequenceCalibration};
 use locus_genome::EncodedSequence;
@@ -75,7 +77,8 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
     let mut whole = open(Precision::Int8, vec![EngineKind::OrtCpu])?.session;
 
     let train = set.of_split(Split::Train);
-    let spread = |n: usize| train.iter().copied().step_by((train.len() / n).max(1)).take(n).collect::<Vec<_>>();
+    let spread =
+        |n: usize| train.iter().copied().step_by((train.len() / n).max(1)).take(n).collect::<Vec<_>>();
     let shown = stage.encode(&set, &spread(plan.parity_windows))?;
     let difference = max_abs_error(
         &logits(&config, &params, &shown)?.concat(),

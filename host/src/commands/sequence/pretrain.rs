@@ -30,11 +30,8 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
     };
     let train = set.of_split(Split::Train);
     let batch = plan.train.batch.min(train.len());
-    let masking = Masking {
-        share: plan.mask_share,
-        span: plan.span.into(),
-        vocab_size: config.vocab_size as u32,
-    };
+    let masking =
+        Masking { share: plan.mask_share, span: plan.span.into(), vocab_size: config.vocab_size as u32 };
     let objective = Masked::new(&config, (&set, stage.recipe.encoder()?), train, batch, masking, seed);
     let trainer = Trainer {
         stage: "pretrain",

@@ -36,7 +36,8 @@ pub fn run(args: &ScoreArgs, mut scorer: SequenceScorer) -> Result<()> {
             .iter()
             .map(|(_, s)| scorer.encoder().encode(s).map_err(|e| format!("unreadable: {e}")))
             .collect();
-        let readable: Vec<EncodedSequence> = encoded.iter().filter_map(|e| e.as_ref().ok().cloned()).collect();
+        let readable: Vec<EncodedSequence> =
+            encoded.iter().filter_map(|e| e.as_ref().ok().cloned()).collect();
         let mut scores = scorer.score(&readable)?.into_iter();
         for ((id, _), encoded) in chunk.iter().zip(&encoded) {
             let score = match encoded {
