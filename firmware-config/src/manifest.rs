@@ -137,6 +137,9 @@ pub struct Scope {
     /// Of a sequence model: most letters in a hundred that may stand for several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ambiguous_percent: Option<u32>,
+    /// Of a sequence model: the sequence whose single letters its sequences change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wild_type: Option<String>,
 }
 
 /// Inputs and outputs of the graphs.
@@ -479,6 +482,7 @@ pub(crate) mod tests {
                 consequences: None,
                 assembly: "GRCh38".into(),
                 max_ambiguous_percent: None,
+                wild_type: None,
             },
             graph: GraphContract {
                 inputs: vec![],

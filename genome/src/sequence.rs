@@ -2,13 +2,15 @@
 
 use alloc::vec::Vec;
 
-use crate::tokenizer::{Alphabet, CLS, SEP, Tokenizer, TokenizerError};
+use crate::tokenizer::{Alphabet, CLS, SEP, SPECIAL_TOKENS, Tokenizer, TokenizerError};
 
 /// Turns sequences into token ids and track.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SequenceEncoder {
     tokenizer: Tokenizer,
     frames: u32,
+    /// Token ids of the wild type.
+    wild_type: Option<Vec<u32>>,
 }
 
 /// A sequence as the model reads it.
@@ -16,9 +18,10 @@ pub struct SequenceEncoder {
 pub struct EncodedSequence {
     /// Token ids, [CLS] and [SEP] included.
     pub ids: Vec<i64>,
-    /// Track codes: 1 + offset modulo the frames, 0 for [CLS] and [SEP] and where there are no frames.
+    /// Track codes, 0 for [CLS] and [SEP]. With frames 1 + offset modulo the frames; with a wild type 1 + the number
+    /// of its token (without specials) where it is another one; else 0.
     pub track: Vec<i64>,
-    /// Letters of the sequence.
+    /// Letters of the sequence; tokens of SMILES.
     pub letters: usize,
     /// Letters that may stand for several, such as N.
     pub ambiguous: usize,
@@ -27,7 +30,15 @@ pub struct EncodedSequence {
 impl SequenceEncoder {
     /// An encoder; `frames` counts the reading frames of the track, 1 or less for none.
     pub const fn new(tokenizer: Tokenizer, frames: u32) -> Self {
-        Self { tokenizer, frames }
+        Self { tokenizer, frames, wild_type: None }
+    }
+
+    /// An encoder of sequences that differ from a wild type in single letters, whose track says which they replace.
+    ///
+    /// # Errors
+    /// A wild type that the tokenizer cannot read.
+    pub fn of_wild_type(tokenizer: Tokenizer, wild_type: &str) -> Result<Self, TokenizerError> {
+        Ok(Self { tokenizer, frames: 1, wild_type: Some(tokenizer.encode(wild_type)?) })
     }
 
     /// The tokenizer.
@@ -38,11 +49,21 @@ impl SequenceEncoder {
     /// Encodes one sequence of any length.
     ///
     /// # Errors
-    /// A letter that the alphabet does not have, or what is not SMILES.
+    /// A letter that the alphabet does not have, what is not SMILES, or another length than the wild type's.
     pub fn encode(&self, sequence: &str) -> Result<EncodedSequence, TokenizerError> {
         let tokens = self.tokenizer.encode(sequence)?;
         let frames = if self.frames > 1 { i64::from(self.frames) } else { 0 };
-        let code = |offset: usize| if frames == 0 { 0 } else { 1 + offset as i64 % frames };
+        if self.wild_type.as_ref().is_some_and(|w| w.len() != tokens.len()) {
+            let reason = "got another length than the wild type's, expected single letters changed";
+            return Err(TokenizerError::Syntax { offset: sequence.len(), reason });
+        }
+        let code = |offset: usize| match &self.wild_type {
+            Some(wild) if wild[offset] != tokens[offset] => {
+                1 + i64::from(wild[offset].saturating_sub(SPECIAL_TOKENS))
+            }
+            None if frames > 0 => 1 + offset as i64 % frames,
+            _ => 0,
+        };
         let mut ids = alloc::vec![i64::from(CLS)];
         ids.extend(tokens.iter().map(|&id| i64::from(id)));
         ids.push(i64::from(SEP));
@@ -53,7 +74,7 @@ impl SequenceEncoder {
         Ok(EncodedSequence {
             ids,
             track,
-            letters: sequence.chars().count(),
+            letters: if alphabet == Alphabet::Smiles { tokens.len() } else { sequence.chars().count() },
             ambiguous: sequence.chars().filter(|&c| is_ambiguous(alphabet, c)).count(),
         })
     }
@@ -73,6 +94,16 @@ pub fn is_ambiguous(alphabet: Alphabet, letter: char) -> bool {
 mod tests {
     use super::*;
     use crate::KmerTokenizer;
+
+    #[test]
+    fn a_wild_type_marks_what_it_has_elsewhere() {
+        let tokenizer = Tokenizer::AminoAcid(crate::tokenizer::AminoAcidTokenizer);
+        let encoder = SequenceEncoder::of_wild_type(tokenizer, "MKVH").unwrap();
+        let kept = tokenizer.encode("K").unwrap()[0] - SPECIAL_TOKENS;
+        assert_eq!(encoder.encode("MAVH").unwrap().track, [0, 0, 1 + i64::from(kept), 0, 0, 0]);
+        assert_eq!(encoder.encode("MKVH").unwrap().track, [0; 6]);
+        assert!(encoder.encode("MKV").is_err());
+    }
 
     #[test]
     fn the_track_counts_the_frames_between_the_ends() {

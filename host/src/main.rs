@@ -76,6 +76,7 @@ fn main() -> anyhow::Result<()> {
         Command::Bundle(Bundle::Inspect { json, bundle }) => commands::bundle::inspect(&bundle, json)?,
         Command::Bundle(Bundle::Verify { key, bundle }) => commands::bundle::verify(&bundle, &key)?,
         Command::Keygen { out } => drop(locus_export::generate(&out).map_err(locus_host::Error::from)?),
+        Command::Evaluate(args) if args.recipe.is_some() => drop(sequence::evaluate::run(&args)?),
         Command::Evaluate(args) => drop(commands::evaluate::run(&args)?),
         Command::Report(args) => commands::report::run(&args)?,
         Command::Structure(args) => commands::structure::run(&args)?,

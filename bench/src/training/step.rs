@@ -55,6 +55,7 @@ impl StepArguments {
             initializer_range: 0.02,
             norm_position: "pre".into(),
             head: Default::default(),
+            frames: 1,
             labels: vec!["pathogenic".into()],
             n_features: 1,
             track_codes: vec![],

@@ -21,6 +21,12 @@ pub enum ScoreError {
         /// The task asked for.
         expected: &'static str,
     },
+    /// A wild type that the bundle's tokenizer cannot read.
+    #[error("the bundle's wild type cannot be read: {detail}; make the bundle again")]
+    WildType {
+        /// Why.
+        detail: String,
+    },
     /// The bundle was made with other features than this program computes.
     #[error(
         "the bundle has {got} features, this program computes {expected} (first difference: {first}); update it"

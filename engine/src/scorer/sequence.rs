@@ -100,6 +100,14 @@ impl SequenceScorer {
         self.model.golden_self_test()
     }
 
+    /// As [`logits_of`], by this scorer's session.
+    ///
+    /// # Errors
+    /// As [`logits_of`].
+    pub fn logits(&mut self, rows: &[Row<'_>]) -> Result<Vec<Vec<f32>>, Error> {
+        logits_of(&mut self.model.session, rows)
+    }
+
     /// Scores sequences in their order. What the model was not trained for abstains with its reason; it never fails
     /// the others, and no sequence is cut.
     ///
@@ -171,5 +179,9 @@ fn encoder_of(bundle: &Bundle) -> Result<SequenceEncoder, ScoreError> {
     if Inputs::of(manifest.task) != Inputs::Sequence {
         return Err(ScoreError::Task { got: manifest.task, expected: "sequence" });
     }
-    Ok(SequenceEncoder::new(*bundle.tokenizer(), manifest.tokenizer.frames.unwrap_or(1)))
+    match &manifest.scope.wild_type {
+        None => Ok(SequenceEncoder::new(*bundle.tokenizer(), manifest.tokenizer.frames.unwrap_or(1))),
+        Some(wild_type) => SequenceEncoder::of_wild_type(*bundle.tokenizer(), wild_type)
+            .map_err(|error| ScoreError::WildType { detail: error.to_string() }),
+    }
 }

@@ -86,16 +86,20 @@ impl Lowering<'_> {
         self.pool(&share, &tokens, "head.last")
     }
 
-    /// Mean hidden state [batch, H] over the attended tokens whose track code is `frame`; over all of them where
-    /// there is one frame only.
+    /// Mean hidden state [batch, H] over the attended tokens whose track code is `frame`; where there are no
+    /// frames over the marked ones, and over all of them where the track says nothing.
     fn frame_mean(&mut self, hidden: &str, frame: usize, frames: usize) -> String {
         let name = format!("head.frame.{frame}");
         let d = &mut self.draft;
-        let counted = if frames == 1 {
+        let counted = if self.config.type_vocab_size == 1 {
             "mask.float".to_owned()
         } else {
-            let code = d.longs(&format!("{name}.code"), &[frame as i64]);
-            let here = d.node("Equal", &["track", &code], &format!("{name}.here"), vec![]);
+            let marked = frames == 1;
+            let code = d.longs(&format!("{name}.code"), &[if marked { 0 } else { frame as i64 }]);
+            let mut here = d.node("Equal", &["track", &code], &format!("{name}.here"), vec![]);
+            if marked {
+                here = d.node("Not", &[&here], &format!("{name}.marked"), vec![]);
+            }
             let to_float = vec![int("to", DataType::Float as i64)];
             let here = d.node("Cast", &[&here], &format!("{name}.float"), to_float);
             d.node("Mul", &[&here, "mask.float"], &format!("{name}.attended"), vec![])

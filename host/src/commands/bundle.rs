@@ -61,6 +61,7 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
             consequences: None,
             assembly: recipe.data.assembly.clone(),
             max_ambiguous_percent: None,
+            wild_type: None,
         },
         graph: GraphContract {
             inputs,

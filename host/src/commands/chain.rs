@@ -105,6 +105,7 @@ impl ChainRecipe for Recipe {
     }
 }
 
+#[allow(private_bounds, reason = "the recipes of the chain are these")]
 impl<R: ChainRecipe> Stage<R> {
     /// Digests of everything that a stage is made from, as it is now.
     pub(crate) fn made_from(&self, link: Link) -> Result<BTreeMap<String, String>> {

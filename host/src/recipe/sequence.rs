@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use locus_genome::{
     Alphabet, KmerTokenizer, SequenceEncoder, Tokenizer,
-    tokenizer::{AminoAcidTokenizer, RnaTokenizer, SmilesTokenizer},
+    tokenizer::{AminoAcidTokenizer, RnaTokenizer, SPECIAL_TOKENS, SmilesTokenizer},
 };
 
 use super::{DATA_VARIABLE, ExportPlan, ModelPlan, read_toml};
@@ -166,7 +166,10 @@ impl SequenceRecipe {
     /// # Errors
     /// As [`SequenceRecipe::tokenizer`].
     pub fn encoder(&self) -> Result<SequenceEncoder> {
-        Ok(SequenceEncoder::new(self.tokenizer()?, self.tokens.frames as u32))
+        Ok(match &self.data.wild_type {
+            None => SequenceEncoder::new(self.tokenizer()?, self.tokens.frames as u32),
+            Some(wild_type) => SequenceEncoder::of_wild_type(self.tokenizer()?, wild_type)?,
+        })
     }
 
     /// Longest row.
@@ -180,8 +183,13 @@ impl SequenceRecipe {
     /// As [`SequenceRecipe::tokenizer`].
     pub fn model_config(&self, labels: Vec<String>) -> Result<ModelConfig> {
         let (m, frames) = (&self.model, self.tokens.frames);
-        let codes = (1..=frames).filter(|_| frames > 1).map(|f| format!("frame {f}"));
-        let track_codes: Vec<String> = std::iter::once("unknown".to_owned()).chain(codes).collect();
+        let mut track_codes = vec!["unknown".to_owned()];
+        if self.data.wild_type.is_some() {
+            let names = self.tokenizer()?.vocab().into_iter().skip(SPECIAL_TOKENS as usize);
+            track_codes.extend(names.map(|name| format!("instead of {name}")));
+        } else if frames > 1 {
+            track_codes.extend((1..=frames).map(|f| format!("frame {f}")));
+        }
         Ok(ModelConfig {
             model_type: "bert".into(),
             vocab_size: self.tokenizer()?.vocab_size(),
@@ -255,7 +263,10 @@ impl SequenceRecipe {
         if t.frames == 0 || t.frames > 6 || (t.frames > 1 && t.stride != 1) {
             return wrong("tokens.frames", t.frames.to_string(), "1 to 6, over 1 at stride 1 only");
         }
-        self.tokenizer()?;
+        self.encoder()?;
+        if self.data.wild_type.is_some() && (kmers || t.frames > 1) {
+            return wrong("data.wild_type", "a sequence".into(), "none in DNA and RNA");
+        }
         let ascending = t.buckets.windows(2).all(|b| b[0] < b[1]);
         if t.buckets.is_empty() || !ascending || t.buckets[0] < 3 || self.max_tokens() > 65_536 {
             return wrong(

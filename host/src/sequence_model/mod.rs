@@ -4,6 +4,7 @@
 mod answer;
 mod batches;
 mod figures;
+mod floor;
 mod infer;
 mod objective;
 mod truth;
@@ -11,6 +12,7 @@ mod truth;
 pub use answer::fit;
 pub use batches::{Epoch, pack};
 pub use figures::figures;
+pub use floor::{NGrams, blosum62};
 pub use infer::{logits, observe};
 pub(crate) use objective::scale;
 pub use objective::{Labelled, Masked};

@@ -70,6 +70,7 @@ pub fn create(stage: &SequenceStage, out: &Path, created: &str, source: Option<S
             consequences: None,
             assembly: String::new(),
             max_ambiguous_percent: Some((100.0 * filter.max_unknown.min(1.0)) as u32),
+            wild_type: set.wild_type.clone(),
         },
         graph: GraphContract {
             inputs,

@@ -2,6 +2,7 @@
 
 pub mod bundle;
 mod calibrate;
+pub mod evaluate;
 mod export;
 mod finetune;
 mod prepare;

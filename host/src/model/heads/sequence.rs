@@ -28,7 +28,8 @@ pub(in crate::model) fn shapes(config: &ModelConfig, shapes: &mut Shapes) {
 /// Sequence head: reads the mean over the tokens of each reading frame, the largest value of each channel, [CLS],
 /// and the tokens at both ends, where exons and genes have their signals. Which of the frames of a fragment is the coding one is not known, so one dense layer
 /// reads them in every rotation, and the largest answer of each of its channels counts: the same logits,
-/// whichever frame the sequence begins in.
+/// whichever frame the sequence begins in. Where the track marks the letters that differ from a wild type, the mean is
+/// over these alone.
 pub struct SequenceHead<'a> {
     config: &'a ModelConfig,
     params: &'a Params,
@@ -53,7 +54,13 @@ impl<'a> SequenceHead<'a> {
         let hidden =
             Encoder::new(self.config, self.params).forward(rows, context)?.reshape((n, tokens, h))?;
         let means = (1..=frames)
-            .map(|frame| self.mean(rows, &hidden, |i| frames == 1 || rows.track[i] as usize == frame))
+            .map(|frame| {
+                self.mean(rows, &hidden, |i| match rows.track[i] as usize {
+                    // Without frames a track marks what is changed, where it says anything at all.
+                    code if frames == 1 => self.config.type_vocab_size == 1 || code > 0,
+                    code => code == frame,
+                })
+            })
             .collect::<Result<Vec<_>>>()?;
         let mask = Tensor::from_vec(rows.mask.clone(), (n, tokens, 1), &Device::Cpu)?;
         let most = hidden.broadcast_add(&mask.affine(PADDING, -PADDING)?)?.max(1)?;
