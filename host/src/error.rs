@@ -35,6 +35,39 @@ pub enum Error {
     /// The model or a training step.
     #[error("model: {0}")]
     Model(#[from] candle_core::Error),
+    /// A loss or gradient that is not a number any more.
+    #[error(
+        "{stage}: step {step}: got {what}, expected a finite one{}; the checkpoint before it is kept; lower the learning rate, or look at these records",
+        batch_of(records)
+    )]
+    Diverged {
+        /// The stage.
+        stage: &'static str,
+        /// The step, counted from 1.
+        step: u64,
+        /// What was got.
+        what: String,
+        /// Records of the batch, where they are known.
+        records: Vec<String>,
+    },
+    /// Several processes that cannot train together.
+    #[error("ranks: got {got}, expected {expected}")]
+    Ranks {
+        /// What was found.
+        got: String,
+        /// What is needed.
+        expected: String,
+    },
+    /// Another rank that ended or is not one of these.
+    #[error(
+        "rank {rank}: {what}; every rank stops here; start all of them again to go on from the last checkpoint"
+    )]
+    Peer {
+        /// The rank.
+        rank: usize,
+        /// What is known of it.
+        what: String,
+    },
     /// A recipe that asks for what cannot be.
     #[error("recipe: {key}: got {got}, expected {expected}")]
     Recipe {
@@ -113,6 +146,17 @@ pub enum Error {
 
 /// Result of the workbench.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The first records of a batch, in words.
+fn batch_of(records: &[String]) -> String {
+    const SHOWN: usize = 8;
+    if records.is_empty() {
+        return String::new();
+    }
+    let more = records.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!(", on a batch of {}{more}", records[..records.len().min(SHOWN)].join(", "))
+}
 
 /// Adds the path to an I/O error.
 pub(crate) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {

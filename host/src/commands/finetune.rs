@@ -1,23 +1,28 @@
 //! `locus finetune`: labelled reference/alternate pairs; the best checkpoint by `val_select`.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use candle_core::Result as ModelResult;
 use locus_genome::KmerTokenizer;
-use serde_json::json;
 
 use super::{Link, Stage, write_model};
 use crate::{
     Error, Result,
-    data::{BatchPlan, Dataset, Pair, Split, View, augment::training_batch},
+    data::{Augmentation, BatchPlan, Dataset, Pair, Split, View, augment::training_batch},
     infer, metrics,
-    model::{ModelConfig, Params},
-    progress::{JsonLines, Progress},
-    stage::{TrainState, Weights, read_checkpoint, write_checkpoint},
-    train::{AdamW, AdamWOptions, Schedule, pair_step},
+    model::{Context, ModelConfig, PairBatch, Params},
+    train::{Loss, Metric, Objective, Trainer, pair_loss},
 };
 
 /// Steps between checkpoints.
 const CHECKPOINT_EVERY: u64 = 50;
+
+/// What checkpoints are chosen by: with transcript, the mean of all and missense.
+const METRIC: &str = "transcript.mean_auroc";
 
 struct Validation {
     views: Vec<(&'static str, Vec<Pair>)>,
@@ -44,7 +49,7 @@ impl Validation {
         })
     }
 
-    /// AUROC per mode, over all records and over missense.
+    /// AUROC per mode, over all records and over missense, and the mean of both.
     fn run(&self, config: &ModelConfig, params: &Params, buckets: &[usize]) -> Result<BTreeMap<String, f64>> {
         let mut figures = BTreeMap::new();
         for (mode, pairs) in &self.views {
@@ -55,17 +60,75 @@ impl Validation {
                     (0..scores.len()).filter(|&i| keep(i)).map(|i| (scores[i], self.labels[i])).unzip();
                 metrics::auroc(&s, &l)
             };
-            figures.extend(pick(&|_| true).map(|v| (format!("{mode}.auroc"), v)));
-            figures.extend(pick(&|i| self.missense[i]).map(|v| (format!("{mode}.missense_auroc"), v)));
+            let all = pick(&|_| true);
+            let missense = pick(&|i| self.missense[i]);
+            let mean = all.map(|all| f64::midpoint(all, missense.unwrap_or(all)));
+            for (name, value) in [("auroc", all), ("missense_auroc", missense), ("mean_auroc", mean)] {
+                figures.extend(value.map(|v| (format!("{mode}.{name}"), v)));
+            }
         }
         Ok(figures)
     }
 }
 
-/// What checkpoints are chosen by: with transcript, the mean of all and missense.
-fn choice(figures: &BTreeMap<String, f64>) -> f64 {
-    let all = figures.get("transcript.auroc").copied().unwrap_or(0.0);
-    (all + figures.get("transcript.missense_auroc").copied().unwrap_or(all)) / 2.0
+struct LabelledPairs<'a> {
+    dataset: &'a Dataset,
+    tokenizer: KmerTokenizer,
+    config: &'a ModelConfig,
+    buckets: &'a [usize],
+    train: Vec<usize>,
+    batch: usize,
+    augment: Augmentation,
+    seed: u64,
+    steps_per_epoch: u64,
+    /// The epoch that was asked for last.
+    epoch: Mutex<Option<(u64, Arc<BatchPlan>)>>,
+    validation: Validation,
+}
+
+impl LabelledPairs<'_> {
+    fn epoch(&self, epoch: u64) -> Arc<BatchPlan> {
+        let mut last = self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((number, plan)) if *number == epoch => plan.clone(),
+            _ => {
+                let plan = BatchPlan::new(&self.train, self.batch, self.augment, self.seed, epoch);
+                last.insert((epoch, Arc::new(plan))).1.clone()
+            }
+        }
+    }
+}
+
+/// Pairs with their labels, and which records they are.
+struct Labelled {
+    pairs: PairBatch,
+    labels: Vec<f32>,
+    records: Vec<usize>,
+}
+
+impl Objective for LabelledPairs<'_> {
+    type Batch = Labelled;
+
+    fn batch(&self, step: u64, rows: Range<usize>) -> Result<Labelled> {
+        let items = self.epoch(step / self.steps_per_epoch).batch((step % self.steps_per_epoch) as usize);
+        let items = &items[rows];
+        let (pairs, labels) = training_batch(self.dataset, &self.tokenizer, items, self.buckets);
+        Ok(Labelled { pairs, labels, records: items.iter().map(|(record, _)| *record).collect() })
+    }
+
+    fn loss(&self, params: &Params, batch: &Labelled, context: &Context<'_>) -> ModelResult<Loss> {
+        let mean = pair_loss(self.config, params, &batch.pairs, &batch.labels, context)?;
+        let tokens = (batch.pairs.rows.rows * batch.pairs.rows.tokens) as u64;
+        Ok(Loss::new(mean, batch.labels.len() as f64, tokens))
+    }
+
+    fn validate(&self, params: &Params) -> Result<BTreeMap<String, f64>> {
+        self.validation.run(self.config, params, self.buckets)
+    }
+
+    fn records(&self, batch: &Labelled) -> Vec<String> {
+        batch.records.iter().map(|&i| self.dataset.records[i].name()).collect()
+    }
 }
 
 /// Runs the stage from its last checkpoint, or says that it is done.
@@ -74,7 +137,6 @@ fn choice(figures: &BTreeMap<String, f64>) -> f64 {
 /// A stage before it that is not done, or a step that diverges.
 pub fn run(stage: &Stage) -> Result<()> {
     let plan = &stage.recipe.finetune;
-    let buckets = &stage.recipe.window.buckets;
     let (dataset, _) = stage.dataset("finetune")?;
     if stage.done_before(Link::Finetune)? {
         return Ok(());
@@ -83,83 +145,44 @@ pub fn run(stage: &Stage) -> Result<()> {
     let tokenizer = dataset.tokenizer()?;
     let config = stage.config(&dataset)?;
     let train = dataset.of_split(Split::Train);
-    let epoch_of = |epoch: u64| BatchPlan::new(&train, plan.batch, plan.augment, stage.recipe.seed, epoch);
-    let per_epoch = epoch_of(0).len() as u64;
-    if per_epoch == 0 {
+    if train.is_empty() {
         return Err(Error::Data {
             what: "train".into(),
             got: "no record".into(),
             expected: "labelled records".into(),
         });
     }
-    let total = per_epoch * plan.epochs;
-    let validate_every = per_epoch.div_ceil(plan.validations);
-    let validation = Validation::new(&dataset, &tokenizer)?;
-    if plan.warmup >= total {
-        return Err(Error::Recipe {
-            key: "finetune.warmup".into(),
-            got: plan.warmup.to_string(),
-            expected: format!("fewer than the {total} steps that {} epochs are here", plan.epochs),
-        });
-    }
-    let warmup_steps = plan.warmup.min(total / 4);
-    if warmup_steps < plan.warmup {
-        eprintln!(
-            "finetune: {warmup_steps} steps of warm-up, a quarter of the run, instead of {}",
-            plan.warmup
-        );
-    }
-    let schedule = Schedule { peak: plan.learning_rate, warmup_steps, total_steps: total };
-    let mut optimizer = AdamW::new(
-        AdamWOptions { weight_decay: plan.weight_decay, clip: plan.clip, ..AdamWOptions::default() },
-        schedule,
-    );
-    let last = stage.run.at("finetune.last");
-    let (mut weights, mut state) = match read_checkpoint(&last, &config, &mut optimizer, &made_from)? {
-        Some(found) => found,
-        None => {
-            let pretrained = stage.run.at("pretrained/model.safetensors");
-            let last = Params::read(&pretrained, &config, stage.recipe.seed)?;
-            (Weights { last, best: None }, TrainState::new(made_from.clone()))
-        }
+    let batch = plan.train.batch.min(train.len());
+    let steps_per_epoch = (train.len() / batch) as u64;
+    let objective = LabelledPairs {
+        dataset: &dataset,
+        tokenizer,
+        config: &config,
+        buckets: &stage.recipe.window.buckets,
+        train,
+        batch,
+        augment: plan.augment,
+        seed: stage.recipe.seed,
+        steps_per_epoch,
+        epoch: Mutex::default(),
+        validation: Validation::new(&dataset, &tokenizer)?,
     };
-    let mut log = JsonLines::resume(&stage.run.at("finetune.jsonl"), state.step)?;
-    let mut progress = Progress::new("finetune", state.step, total);
-    let mut epoch = (u64::MAX, epoch_of(0));
-    while state.step < total {
-        let began = Instant::now();
-        if epoch.0 != state.step / per_epoch {
-            epoch = (state.step / per_epoch, epoch_of(state.step / per_epoch));
-        }
-        let items = epoch.1.batch((state.step % per_epoch) as usize);
-        let (batch, labels) = training_batch(&dataset, &tokenizer, &items, buckets);
-        let tokens = (batch.rows.rows * batch.rows.tokens) as u64;
-        let seed = stage.recipe.seed.wrapping_add(1 + state.step.wrapping_mul(0x9e37_79b9));
-        let loss = pair_step(&config, &weights.last, &mut optimizer, &batch, &labels, seed)?;
-        let (rate, seconds) = (schedule.rate(state.step), began.elapsed().as_secs_f64());
-        let mean = state.took(loss, seconds);
-        log.write(&json!({ "stage": "finetune", "step": state.step, "loss": loss, "learning_rate": rate, "tokens": tokens, "seconds": seconds }))?;
-        progress.step(state.step, tokens, &format!("loss {mean:.4}"));
-        let validated = state.step.is_multiple_of(validate_every) || state.step == total;
-        if validated {
-            let figures = validation.run(&config, &weights.last, buckets)?;
-            let score = choice(&figures);
-            eprintln!("finetune {}/{total} validation {score:.4} {figures:.4?}", state.step);
-            log.write(
-                &json!({ "stage": "finetune", "step": state.step, "validation": score, "figures": figures }),
-            )?;
-            if state.best.is_none_or(|(best, _)| score > best) {
-                state.best = Some((score, state.step));
-                weights.best = Some(weights.last.snapshot()?);
-            }
-        }
-        if validated || state.step.is_multiple_of(CHECKPOINT_EVERY) {
-            write_checkpoint(&last, &weights, &optimizer, &state)?;
-        }
-    }
-    let (best, at) = state.best.unwrap_or((0.0, 0));
-    write_model(stage, "best", &config, weights.best.as_ref().unwrap_or(&weights.last), &tokenizer)?;
-    let figures =
-        [("validation", best), ("step", at as f64), ("steps", total as f64), ("seconds", state.seconds)];
-    stage.finish(Link::Finetune, made_from, figures.into_iter().map(|(k, v)| (k.to_owned(), v)).collect())
+    let trainer = Trainer {
+        stage: "finetune",
+        run: &stage.run,
+        inputs: &made_from,
+        config: &config,
+        seed: stage.recipe.seed,
+        plan: &plan.train,
+        batch,
+        steps: steps_per_epoch * plan.epochs,
+        validate_every: steps_per_epoch.div_ceil(plan.validations),
+        checkpoint_every: CHECKPOINT_EVERY,
+        metric: Metric::higher(METRIC),
+    };
+    let pretrained = stage.run.at("pretrained/model.safetensors");
+    let start = || Ok(Params::start_from(&pretrained, &config, stage.recipe.seed)?);
+    let trained = trainer.train(&objective, start)?;
+    write_model(stage, "best", &config, trained.best(), &tokenizer)?;
+    stage.finish(Link::Finetune, made_from, trained.figures())
 }

@@ -5,11 +5,11 @@ use std::{
     path::Path,
 };
 
-use candle_core::{Device, Result, Tensor, backprop::GradStore, bail};
+use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::model::Params;
+use crate::model::{Params, load_tensors, save_tensors};
 
 /// Learning rate over steps: linear from 0 in `warmup_steps`, then a half cosine down to 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,12 +62,19 @@ pub struct AdamW {
     schedule: Schedule,
     step: u64,
     moments: BTreeMap<String, (Vec<f32>, Vec<f32>)>,
+    /// Share of the schedule's rate by name; all of it where there is none.
+    rates: BTreeMap<String, f64>,
 }
 
 impl AdamW {
     /// A fresh optimiser.
     pub const fn new(options: AdamWOptions, schedule: Schedule) -> Self {
-        Self { options, schedule, step: 0, moments: BTreeMap::new() }
+        Self { options, schedule, step: 0, moments: BTreeMap::new(), rates: BTreeMap::new() }
+    }
+
+    /// Learning rate of the step that was taken last.
+    pub fn last_rate(&self) -> f64 {
+        self.schedule.rate(self.step.saturating_sub(1))
     }
 
     /// Steps taken.
@@ -75,14 +82,20 @@ impl AdamW {
         self.step
     }
 
-    /// Clips the gradients and moves every parameter that has one. Returns the norm before clipping.
+    /// Gives parameters a share of the schedule's rate.
+    pub fn set_rates<'a>(&mut self, rates: impl IntoIterator<Item = (&'a str, f64)>) {
+        self.rates = rates.into_iter().map(|(name, rate)| (name.to_owned(), rate)).collect();
+    }
+
+    /// Clips the gradients and moves every parameter that has one. Returns the norm before clipping; where that
+    /// is not finite the step is not taken.
     ///
     /// # Errors
-    /// A gradient that is not finite: the step is not taken.
-    pub fn update(&mut self, params: &Params, gradients: &GradStore) -> Result<f64> {
+    /// No memory.
+    pub fn update(&mut self, params: &Params, gradients: &BTreeMap<String, Tensor>) -> Result<f64> {
         let mut all = Vec::new();
         for (name, var) in params.iter() {
-            if let Some(g) = gradients.get(var.as_tensor()) {
+            if let Some(g) = gradients.get(name) {
                 all.push((name, var, g.flatten_all()?.to_vec1::<f32>()?));
             }
         }
@@ -94,10 +107,7 @@ impl AdamW {
             .sum();
         let norm = square.sqrt();
         if !norm.is_finite() {
-            bail!(
-                "step {}: got a gradient norm of {norm}, expected a finite one; lower the learning rate",
-                self.step
-            );
+            return Ok(norm);
         }
         let scale = (self.options.clip / (norm + 1e-12)).min(1.0) as f32;
         let rate = self.schedule.rate(self.step);
@@ -105,12 +115,13 @@ impl AdamW {
         let o = self.options;
         let correct1 = 1.0 - o.beta1.powf(self.step as f64);
         let correct2 = 1.0 - o.beta2.powf(self.step as f64);
-        let (step_size, root) = ((rate / correct1) as f32, (1.0 / correct2.sqrt()) as f32);
+        let root = (1.0 / correct2.sqrt()) as f32;
         let (b1, b2, eps) = (o.beta1 as f32, o.beta2 as f32, o.eps as f32);
         for (name, var, g) in all {
             let decay =
                 if name.ends_with("bias") || name.contains("LayerNorm") { 0.0 } else { o.weight_decay };
-            let keep = (1.0 - rate * decay) as f32;
+            let rate = rate * self.rates.get(name).copied().unwrap_or(1.0);
+            let (keep, step_size) = ((1.0 - rate * decay) as f32, (rate / correct1) as f32);
             let (m, v) = self
                 .moments
                 .entry(name.to_owned())
@@ -138,7 +149,7 @@ impl AdamW {
             tensors.insert(format!("v.{name}"), Tensor::from_slice(v, v.len(), &Device::Cpu)?);
         }
         tensors.insert("step".into(), Tensor::new(self.step as i64, &Device::Cpu)?);
-        candle_core::safetensors::save(&tensors, path)
+        save_tensors(&tensors, path)
     }
 
     /// Reads what [`AdamW::write`] wrote.
@@ -146,7 +157,7 @@ impl AdamW {
     /// # Errors
     /// The file cannot be read or lacks something.
     pub fn read(&mut self, path: &Path) -> Result<()> {
-        let tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
+        let tensors = load_tensors(path)?;
         let Some(step) = tensors.get("step") else { bail!("{}: no step count", path.display()) };
         self.step = step.to_scalar::<i64>()? as u64;
         self.moments.clear();

@@ -1,8 +1,8 @@
 //! One optimiser step.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
-use super::AdamW;
+use super::{AdamW, Gradients};
 use crate::{
     model::{Context, MlmHead, ModelConfig, PairBatch, PairHead, Params, Rows},
     nn::{bce_with_logits, cross_entropy},
@@ -37,8 +37,7 @@ pub fn pair_step(
 ) -> Result<f32> {
     let context = Context::train(config.hidden_dropout_prob, seed);
     let loss = pair_loss(config, params, batch, labels, &context)?;
-    optimizer.update(params, &loss.backward()?)?;
-    loss.to_scalar()
+    take(params, optimizer, &loss)
 }
 
 /// Trains on one masked batch: `positions` of the rows were hidden, `targets` are their token ids.
@@ -57,6 +56,15 @@ pub fn mlm_step(
     let context = Context::train(config.hidden_dropout_prob, seed);
     let logits = MlmHead::new(config, params).forward(rows, positions, &context)?;
     let loss = cross_entropy(&logits, targets)?;
-    optimizer.update(params, &loss.backward()?)?;
+    take(params, optimizer, &loss)
+}
+
+fn take(params: &Params, optimizer: &mut AdamW, loss: &Tensor) -> Result<f32> {
+    let mut gradients = Gradients::default();
+    gradients.add(params, &loss.backward()?, 1.0)?;
+    let norm = optimizer.update(params, &gradients.mean()?)?;
+    if !norm.is_finite() {
+        bail!("step {}: got a gradient norm of {norm}, expected a finite one", optimizer.steps());
+    }
     loss.to_scalar()
 }

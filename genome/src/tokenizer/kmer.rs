@@ -1,49 +1,9 @@
 //! k-mer tokenizer, as DNABERT (Ji et al. 2021) cuts DNA: overlapping words of k bases.
 
-use alloc::vec::Vec;
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
 
+use super::{SPECIAL_NAMES, SPECIAL_TOKENS, TokenizerError, UNK};
 use crate::dna;
-
-/// Padding.
-pub const PAD: u32 = 0;
-/// A k-mer with a base that is not A, C, G or T.
-pub const UNK: u32 = 1;
-/// First token of a row.
-pub const CLS: u32 = 2;
-/// Last token of a row.
-pub const SEP: u32 = 3;
-/// Hidden in pretraining.
-pub const MASK: u32 = 4;
-/// Number of special tokens before the first k-mer.
-pub const SPECIAL_TOKENS: u32 = 5;
-#[cfg(feature = "std")]
-const SPECIAL_NAMES: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
-
-/// Why a tokenizer cannot be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TokenizerError {
-    /// k outside 3..=6.
-    #[error("got k = {got}, expected 3 to 6")]
-    K {
-        /// The k asked for.
-        got: usize,
-    },
-    /// Neither 1 nor k.
-    #[error("got stride {got}, expected 1 or k = {k}")]
-    Stride {
-        /// The stride asked for.
-        got: usize,
-        /// The k it goes with.
-        k: usize,
-    },
-    /// A tokenizer file that is not ours.
-    #[error("tokenizer.json: {reason}")]
-    File {
-        /// What was got and expected.
-        reason: &'static str,
-    },
-}
 
 /// Cuts bases into k-mers and names each by its token id: specials first, then all k-mers over ACGT in
 /// lexicographic order.
@@ -120,67 +80,12 @@ impl KmerTokenizer {
         }
         Some(kmer)
     }
-}
 
-#[cfg(feature = "std")]
-mod file {
-    use std::string::String;
-
-    use serde::{Deserialize, Serialize};
-    use sha2::{Digest, Sha256};
-
-    use super::{KmerTokenizer, SPECIAL_NAMES, SPECIAL_TOKENS, TokenizerError};
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct File {
-        format: String,
-        k: usize,
-        stride: usize,
-        vocab: Vec<String>,
-    }
-
-    const FORMAT: &str = "locus-kmer-v1";
-
-    impl KmerTokenizer {
-        fn vocab(&self) -> Vec<String> {
-            let kmers = (SPECIAL_TOKENS..self.vocab_size() as u32)
-                .filter_map(|id| self.decode(id))
-                .map(|b| b.into_iter().map(char::from).collect());
-            SPECIAL_NAMES.iter().map(|s| (*s).to_owned()).chain(kmers).collect()
-        }
-
-        /// The tokenizer as `tokenizer.json`, its whole vocabulary written out; the same bytes every time.
-        pub fn to_json(&self) -> String {
-            let file =
-                File { format: FORMAT.to_owned(), k: self.k, stride: self.stride, vocab: self.vocab() };
-            serde_json::to_string(&file).expect("strings and numbers serialise")
-        }
-
-        /// Reads `tokenizer.json` and checks that its vocabulary is the one this code would use.
-        ///
-        /// # Errors
-        /// Not JSON of this format, or another vocabulary.
-        pub fn from_json(text: &str) -> Result<Self, TokenizerError> {
-            let file: File = serde_json::from_str(text).map_err(|_| TokenizerError::File {
-                reason: "got something other than a locus-kmer-v1 file",
-            })?;
-            if file.format != FORMAT {
-                return Err(TokenizerError::File { reason: "got another format, expected locus-kmer-v1" });
-            }
-            let tokenizer = Self::new(file.k, file.stride)?;
-            if file.vocab != tokenizer.vocab() {
-                return Err(TokenizerError::File {
-                    reason: "got another vocabulary than k and the order imply",
-                });
-            }
-            Ok(tokenizer)
-        }
-
-        /// SHA-256 of `tokenizer.json`, in hex: two models with one fingerprint read bases alike.
-        pub fn fingerprint(&self) -> String {
-            hex::encode(Sha256::digest(self.to_json().as_bytes()))
-        }
+    pub(super) fn vocab(&self) -> Vec<String> {
+        let kmers = (SPECIAL_TOKENS..self.vocab_size() as u32)
+            .filter_map(|id| self.decode(id))
+            .map(|b| b.into_iter().map(char::from).collect());
+        SPECIAL_NAMES.iter().map(|s| (*s).to_owned()).chain(kmers).collect()
     }
 }
 
