@@ -173,7 +173,8 @@ impl<W: Windows> Maker<'_, W> {
 /// rows with their [SEP]s are no longer than the window's own.
 fn segments<'w, const N: usize>(window: &'w Window, tokenizer: &KmerTokenizer) -> [&'w [u8]; N] {
     let most = window.bases.len().saturating_sub((N - 1) * tokenizer.stride()) / N;
-    let length = tokenizer.bases((most + tokenizer.stride()).saturating_sub(tokenizer.k()) / tokenizer.stride());
+    let length =
+        tokenizer.bases((most + tokenizer.stride()).saturating_sub(tokenizer.k()) / tokenizer.stride());
     std::array::from_fn(|n| &window.bases[n * length..(n + 1) * length])
 }
 
