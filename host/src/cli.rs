@@ -131,7 +131,7 @@ pub(crate) enum Bundle {
 
 #[derive(Subcommand)]
 pub(crate) enum Interchange {
-    /// Make a checkpoint folder of a Hugging Face folder (BERT over DNA k-mers)
+    /// Make a checkpoint folder of a Hugging Face folder (BERT over k-mers, residues or SMILES)
     Import(commands::interchange::InterchangeArgs),
     /// Make a Hugging Face folder of a checkpoint folder, such as runs/NAME/best
     Export(commands::interchange::InterchangeArgs),

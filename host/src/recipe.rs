@@ -2,6 +2,7 @@
 
 mod check;
 mod language;
+mod sequence;
 
 use std::{
     fs,
@@ -22,6 +23,8 @@ use crate::{
     model::{HeadKind, ModelConfig},
     train::TrainPlan,
 };
+
+pub use sequence::{LabelledPlan, MaskedPlan, RangesPlan, SequenceAugment, SequenceRecipe, Task, TokenPlan};
 
 /// Variable that names the data folder.
 pub const DATA_VARIABLE: &str = "LOCUS_DATA";
@@ -187,6 +190,51 @@ pub struct ExportPlan {
     pub golden: usize,
 }
 
+/// A recipe of any task.
+#[allow(clippy::large_enum_variant, reason = "one value per run")]
+#[derive(Clone, Debug)]
+pub enum AnyRecipe {
+    /// Is a variant pathogenic: no `task` in the file.
+    Variant(Recipe),
+    /// `task = "sequence"`.
+    Sequence(SequenceRecipe),
+    /// `task = "language_model"`.
+    Language(LanguageRecipe),
+}
+
+impl AnyRecipe {
+    /// Reads and checks a recipe of whatever task the file names.
+    ///
+    /// # Errors
+    /// As [`Recipe::read`]; another task.
+    pub fn read(path: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Top {
+            task: Option<String>,
+        }
+        let top: Top = read_toml(path, "variant-effect.toml")?;
+        match top.task.as_deref() {
+            None => Recipe::read(path).map(Self::Variant),
+            Some("sequence") => SequenceRecipe::read(path).map(Self::Sequence),
+            Some("language_model") => LanguageRecipe::read(path).map(Self::Language),
+            Some(other) => Err(Error::Recipe {
+                key: "task".into(),
+                got: other.into(),
+                expected: "sequence, language_model, or no task for variant effect".into(),
+            }),
+        }
+    }
+
+    /// Name of the model.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Variant(recipe) => &recipe.name,
+            Self::Sequence(recipe) => &recipe.name,
+            Self::Language(recipe) => &recipe.name,
+        }
+    }
+}
+
 /// Reads a recipe of any task as it stands.
 fn read_toml<T: serde::de::DeserializeOwned>(path: &Path, example: &str) -> Result<T> {
     let text = fs::read_to_string(path).map_err(io_at(path))?;
@@ -198,18 +246,6 @@ fn read_toml<T: serde::de::DeserializeOwned>(path: &Path, example: &str) -> Resu
             expected: format!("the keys of recipes/{example}"),
         }
     })
-}
-
-/// What a recipe trains: the `task` at its top; variant effect where it names none.
-///
-/// # Errors
-/// No such file, or no TOML.
-pub fn task(path: &Path) -> Result<Option<String>> {
-    #[derive(Deserialize)]
-    struct Top {
-        task: Option<String>,
-    }
-    Ok(read_toml::<Top>(path, "variant-effect.toml")?.task)
 }
 
 impl PretrainPlan {

@@ -170,24 +170,32 @@ pub fn write_checkpoint(
     let old = folder.with_extension("old");
     let clear = |p: &Path| if p.exists() { fs::remove_dir_all(p).map_err(io_at(p)) } else { Ok(()) };
     clear(&part)?;
-    fs::create_dir_all(&part).map_err(io_at(&part))?;
-    weights.last.write(&part.join(LAST))?;
-    optimizer.write(&part.join(OPTIMIZER))?;
-    let mut written = vec![LAST, OPTIMIZER];
-    if let Some(best) = &weights.best {
-        best.write(&part.join(BEST))?;
-        written.push(BEST);
+    if let Err(error) = write_whole(&part, weights, optimizer, state) {
+        // On a full disk every byte counts; the error that is told is the first one.
+        let _ = clear(&part);
+        return Err(error);
     }
-    for name in written {
-        files::sync(&part.join(name))?;
-    }
-    write_json(&part.join("state.json"), state)?;
     if folder.exists() {
         clear(&old)?;
         fs::rename(folder, &old).map_err(io_at(folder))?;
     }
     fs::rename(&part, folder).map_err(io_at(folder))?;
     clear(&old)
+}
+
+fn write_whole(folder: &Path, weights: &Weights, optimizer: &AdamW, state: &TrainState) -> Result<()> {
+    fs::create_dir_all(folder).map_err(io_at(folder))?;
+    weights.last.write(&folder.join(LAST))?;
+    optimizer.write(&folder.join(OPTIMIZER))?;
+    let mut written = vec![LAST, OPTIMIZER];
+    if let Some(best) = &weights.best {
+        best.write(&folder.join(BEST))?;
+        written.push(BEST);
+    }
+    for name in written {
+        files::sync(&folder.join(name))?;
+    }
+    write_json(&folder.join("state.json"), state)
 }
 
 const LAST: &str = "model.safetensors";

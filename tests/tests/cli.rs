@@ -28,6 +28,8 @@ fn every_command_explains_itself_and_refuses_what_it_does_not_know() {
                 "report",
                 "structure",
                 "align",
+                "explain",
+                "interchange",
                 "score",
                 "run",
             ],

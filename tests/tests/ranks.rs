@@ -84,30 +84,50 @@ fn two_ranks_have_the_losses_of_one_with_twice_the_batch() {
     }
 }
 
+/// Pretrains over two ranks, does something to the second one at step 120 of 400, and gives what the first one said
+/// and how long it went on.
+fn interrupted(recipe: &Path, out: &Path, interrupt: impl Fn(&mut Child)) -> (String, Duration) {
+    let port = free_port();
+    let mut first = of_ranks(locus("pretrain", recipe, out), 0, 2, port).spawn().unwrap();
+    let mut second = of_ranks(locus("pretrain", recipe, out), 1, 2, port).spawn().unwrap();
+    let mut said = String::new();
+    let mut since = None;
+    for line in BufReader::new(first.stderr.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if since.is_none() && line.starts_with("pretrain 120/") {
+            interrupt(&mut second);
+            since = Some(Instant::now());
+        }
+        said.push_str(&line);
+        said.push('\n');
+    }
+    assert!(!first.wait().unwrap().success(), "{said}");
+    let took = since.expect("it came to step 120").elapsed();
+    second.kill().unwrap();
+    second.wait().unwrap();
+    (said, took)
+}
+
+#[test]
+fn the_others_end_where_a_rank_stands_still() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let recipe = recipe(folder.path(), &[("steps = 40", "steps = 400")]);
+    succeeds(&mut locus("prepare", &recipe, &out));
+    let (said, took) = interrupted(&recipe, &out, |second| {
+        succeeds(Command::new("kill").args(["-STOP", &second.id().to_string()]));
+    });
+    assert!(took < Duration::from_secs(30) && said.contains("rank 1: it was silent"), "{took:?}: {said}");
+}
+
 #[test]
 fn the_others_end_where_a_rank_is_killed_and_all_go_on_from_the_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let recipe = recipe(folder.path(), &[("steps = 40", "steps = 400")]);
     succeeds(&mut locus("prepare", &recipe, &out));
-    let port = free_port();
-    let mut first = of_ranks(locus("pretrain", &recipe, &out), 0, 2, port).spawn().unwrap();
-    let mut second = of_ranks(locus("pretrain", &recipe, &out), 1, 2, port).spawn().unwrap();
-    let mut said = String::new();
-    let mut killed = None;
-    for line in BufReader::new(first.stderr.take().unwrap()).lines() {
-        let line = line.unwrap();
-        if killed.is_none() && line.starts_with("pretrain 120/") {
-            second.kill().unwrap();
-            killed = Some(Instant::now());
-        }
-        said.push_str(&line);
-        said.push('\n');
-    }
-    let status = first.wait().unwrap();
-    second.wait().unwrap();
-    let took = killed.expect("it came to step 120").elapsed();
-    assert!(!status.success() && took < Duration::from_secs(30), "{took:?}: {said}");
+    let (said, took) = interrupted(&recipe, &out, |second| second.kill().unwrap());
+    assert!(took < Duration::from_secs(30), "{took:?}: {said}");
     assert!(said.contains("rank 1") && said.contains("checkpoint"), "{said}");
     assert!(out.join("pretrain.last/state.json").is_file());
     assert!(!out.join("pretrained/model.safetensors").exists());

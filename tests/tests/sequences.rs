@@ -103,7 +103,7 @@ fn other_sets_are_read_by_their_columns() {
         files = [{ path = "protein/blat_ecolx_ranganathan2015_dms.csv.gz" }]
         sequence = "mutant"
         name = "mutant"
-        wild_type = "MSIQHFRVALIPFFAAFCLPVFAHPETLVKVKDAEDQLGARVGYIELDLNSGKILESFRPEERFPMMSTFKVLLCGAVLSRIDAGQEQLGRRIHYSQNDLVEYSPVTEKHLTDGMTVRELCSAAITMSDNTAANLLLTTIGGPKELTAFLHNMGDHVTRLDRWEPELNEAIPNDERDTTMPVAMATTLRKLLTGELLTLASRQQLIDWMEADKVAGPLLRSALPAGWFIADKSGAGERGSRGIIAALGPDGKPSRIVVIYTTGSQATMDERNRQIAEIGASLIKHW"
+        wild_type = "MSIQHFRVALIPFFAAFCLPVFAHPETLVKVKDAEDQLGARVGYIELDLNSGKILESFRPEERFPMMSTFKVLLCGAVLSRVDAGQEQLGRRIHYSQNDLVEYSPVTEKHLTDGMTVRELCSAAITMSDNTAANLLLTTIGGPKELTAFLHNMGDHVTRLDRWEPELNEAIPNDERDTTMPAAMATTLRKLLTGELLTLASRQQLIDWMEADKVAGPLLRSALPAGWFIADKSGAGERGSRGIIAALGPDGKPSRIVVIYTTGSQATMDERNRQIAEIGASLIKHW"
         target = { field = "2500", kind = "value" }
         split = { by = "group" }
         "#,
@@ -177,7 +177,9 @@ for line in sys.stdin:
 /// Groups by one naming that another one tears apart.
 fn torn<'a>(pairs: &[(&'a str, &'a str)]) -> Vec<(&'a str, Vec<&'a str>)> {
     let mut of: BTreeMap<&str, std::collections::BTreeSet<&str>> = BTreeMap::new();
-    pairs.iter().for_each(|(a, b)| drop(of.entry(a).or_default().insert(b)));
+    for (a, b) in pairs {
+        of.entry(a).or_default().insert(b);
+    }
     of.into_iter().filter(|(_, b)| b.len() > 1).map(|(a, b)| (a, b.into_iter().collect())).collect()
 }
 
@@ -218,18 +220,6 @@ fn scaffolds_group_molecules_as_rdkit_does() {
             joined.len(),
             torn.len()
         );
-        for (_, names) in joined.iter().take(8) {
-            println!("  joined: {names:?}");
-        }
-        for (name, _) in torn.iter().take(8) {
-            let examples: Vec<&String> = all
-                .iter()
-                .zip(&theirs)
-                .filter(|(_, t)| t.as_deref() == Some(name))
-                .map(|(s, _)| s)
-                .take(6)
-                .collect();
-            println!("  torn: {name}: {examples:?}");
-        }
+        assert_eq!((joined, torn), (Vec::new(), Vec::new()), "{file}");
     }
 }

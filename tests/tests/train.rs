@@ -225,7 +225,7 @@ fn a_disk_that_fills_while_saving_leaves_the_checkpoint_before_it() {
         .unwrap();
     let error = String::from_utf8_lossy(&full.stderr);
     assert!(!full.status.success() && error.contains("finetune.part"), "{error}");
-    assert!(state() == before);
+    assert!(state() == before && !folder.path().join("finetune.part").exists());
     assert!(stage("finetune").stderr(Stdio::null()).status().unwrap().success());
     assert!(folder.path().join("best/model.safetensors").is_file());
 }

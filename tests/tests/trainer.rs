@@ -36,6 +36,7 @@ fn config(dropout: f64) -> ModelConfig {
         initializer_range: 0.1,
         norm_position: "pre".into(),
         head: Default::default(),
+        frames: 1,
         labels: vec!["pathogenic".into()],
         n_features: FEATURES,
         track_codes: Vec::new(),

@@ -55,6 +55,7 @@ impl StepArguments {
             initializer_range: 0.02,
             norm_position: "pre".into(),
             head: Default::default(),
+            frames: 1,
             labels: vec!["pathogenic".into()],
             n_features: 1,
             track_codes: vec![],
@@ -87,15 +88,26 @@ impl StepArguments {
             Ok(())
         };
         (0..self.warmup).try_for_each(&mut step)?;
-        let began = Instant::now();
+        let (began, cpu) = (Instant::now(), cpu_seconds()?);
         (self.warmup..self.warmup + self.steps).try_for_each(&mut step)?;
-        let speed = (self.steps * n) as f64 / began.elapsed().as_secs_f64();
+        let tokens = (self.steps * n) as f64;
+        let (seconds, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
         let said = json!({
-            "loss_before": before, "tokens_per_second": speed, "peak_bytes": peak_bytes()?,
+            "loss_before": before, "tokens_per_second": tokens / seconds,
+            "tokens_per_cpu_second": tokens / cpu, "peak_bytes": peak_bytes()?,
         });
         println!("{said}");
         Ok(())
     }
+}
+
+/// Seconds that this process has computed so far, on all its threads.
+fn cpu_seconds() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    // After the name in brackets: user time is the 12th field, system time the 13th, in hundredths of a second.
+    let fields = stat.rsplit_once(')').context("no name")?.1.split_whitespace().skip(11).take(2);
+    let ticks = fields.map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(ticks as f64 / 100.0)
 }
 
 /// The largest resident size of this process so far.

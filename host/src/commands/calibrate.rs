@@ -71,7 +71,7 @@ pub fn run(stage: &Stage) -> Result<()> {
     let tokenizer = dataset.tokenizer()?;
     let buckets = &stage.recipe.window.buckets;
     let records = dataset.of_split(Split::ValFit);
-    let mut model = ProbabilityModel { modes: BTreeMap::new() };
+    let mut model = ProbabilityModel::default();
     let mut figures = BTreeMap::new();
     for (name, view) in MODES {
         let logits =

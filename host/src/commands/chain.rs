@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use super::Stage;
 use crate::{
-    Error, Result,
+    Error, Recipe, Result,
     data::Encoding,
     files,
     stage::{Run, StageRecord},
@@ -70,10 +70,16 @@ impl Link {
     }
 }
 
-impl Stage {
-    /// Digests of everything that a stage is made from, as it is now.
-    pub(crate) fn made_from(&self, link: Link) -> Result<BTreeMap<String, String>> {
-        let r = &self.recipe;
+/// A recipe whose stages form a chain.
+pub(crate) trait ChainRecipe: Sized {
+    /// Digests of the part of the recipe and of the files that a stage rests on, beside what it reads of the output
+    /// folder.
+    fn own_inputs(stage: &Stage<Self>, link: Link) -> Result<BTreeMap<String, String>>;
+}
+
+impl ChainRecipe for Recipe {
+    fn own_inputs(stage: &Stage, link: Link) -> Result<BTreeMap<String, String>> {
+        let r = &stage.recipe;
         let part = match link {
             Link::Prepare => r.digest_of(&(&r.data.keep_one_in, r.data.generated_genes)),
             Link::Pretrain => r.digest_of(&(&r.pretrain, &r.model)),
@@ -87,7 +93,7 @@ impl Stage {
             let encoding = Encoding::of(&r.window);
             all.insert("encoding".into(), encoding.version.to_string());
             all.insert("features".into(), encoding.features_sha256);
-            let sources = self.sources();
+            let sources = stage.sources();
             for (role, path) in [("fasta", sources.fasta), ("gff3", sources.gff3), ("vcf", sources.vcf)] {
                 all.insert(role.into(), files::sha256(&path)?);
             }
@@ -95,6 +101,15 @@ impl Stage {
         if let (Link::Pretrain, Some(from)) = (link, &r.pretrain.from) {
             all.insert("from".into(), files::sha256(&from.join(super::pretrain::MODEL))?);
         }
+        Ok(all)
+    }
+}
+
+#[allow(private_bounds, reason = "the recipes of the chain are these")]
+impl<R: ChainRecipe> Stage<R> {
+    /// Digests of everything that a stage is made from, as it is now.
+    pub(crate) fn made_from(&self, link: Link) -> Result<BTreeMap<String, String>> {
+        let mut all = R::own_inputs(self, link)?;
         for (role, name) in link.reads() {
             all.insert((*role).to_owned(), files::sha256(&self.run.at(name))?);
         }
@@ -188,7 +203,6 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::Recipe;
 
     /// A folder in which every stage is done, without any training.
     fn done(folder: &Path) -> Stage {

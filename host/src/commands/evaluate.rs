@@ -41,16 +41,19 @@ pub struct EvaluateArgs {
     /// An output folder instead of a bundle: its best checkpoint, by candle
     #[arg(long, conflicts_with = "bundle")]
     pub run: Option<PathBuf>,
+    /// Recipe of a sequence model, whose data it is evaluated on; in place of FASTA, GFF3 and VCF
+    #[arg(long, conflicts_with_all = ["fasta", "gff", "vcf", "floors"])]
+    pub recipe: Option<PathBuf>,
     /// Bases: FASTA
-    #[arg(long)]
-    pub fasta: PathBuf,
+    #[arg(long, required_unless_present = "recipe")]
+    pub fasta: Option<PathBuf>,
     /// Transcripts: GFF3
-    #[arg(long)]
-    pub gff: PathBuf,
+    #[arg(long, required_unless_present = "recipe")]
+    pub gff: Option<PathBuf>,
     /// Labelled variants: VCF
-    #[arg(long)]
-    pub vcf: PathBuf,
-    /// Records with this SPLIT
+    #[arg(long, required_unless_present = "recipe")]
+    pub vcf: Option<PathBuf>,
+    /// Records with this SPLIT; of a recipe's data train, val_select, val_fit, val (both halves) or test
     #[arg(long, default_value = "test")]
     pub split: String,
     /// Baselines [default: floors.tsv.gz beside the VCF, where there is one]
@@ -231,8 +234,10 @@ impl EvaluateArgs {
 /// A file that cannot be read, no record of the split, or no engine.
 pub fn run(args: &EvaluateArgs) -> Result<Report> {
     let mut model = Model::open(args)?;
-    let reference = ReferencePack::open(&args.fasta, &args.gff)?;
-    let beside = args.vcf.with_file_name("floors.tsv.gz");
+    let file = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
+    let vcf_path = file(&args.vcf);
+    let reference = ReferencePack::open(&file(&args.fasta), &file(&args.gff))?;
+    let beside = vcf_path.with_file_name("floors.tsv.gz");
     let floors = match &args.floors {
         Some(path) => Floors::read(path)?,
         None if beside.exists() => Floors::read(&beside)?,
@@ -242,13 +247,13 @@ pub fn run(args: &EvaluateArgs) -> Result<Report> {
     let mut records = Vec::new();
     let encoder = model.encoder();
     let (name, engine, precision) = model.names();
-    let data = files::sha256(&args.vcf)?;
+    let data = files::sha256(&vcf_path)?;
     let is_test = args.split.contains("test");
     let test_reads =
         is_test.then(|| Reads::at(&args.reads()).add(&Read::now(&args.split, &data, &name))).transpose()?;
     // Shares of the split that the probabilities were fitted on, where this is another one.
     let mut shares = Shares::new();
-    for row in vcf::Reader::open(&args.vcf)? {
+    for row in vcf::Reader::open(&vcf_path)? {
         let row = row?;
         if row.info("SPLIT") != Some(args.split.as_str()) {
             if row.info("SPLIT") == Some(FITTED) {
@@ -263,7 +268,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Report> {
     }
     if records.is_empty() {
         return Err(Error::Data {
-            what: args.vcf.display().to_string(),
+            what: vcf_path.display().to_string(),
             got: format!("no labelled record with SPLIT={}", args.split),
             expected: "records with LABEL and SPLIT".into(),
         });

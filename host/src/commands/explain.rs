@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use candle_core::Tensor;
 use locus_genome::{InputMode, ReferencePack, Variant, vcf};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -11,6 +10,7 @@ use crate::{
     Error, Result,
     error::io_at,
     explain::{self, Faithfulness, Model},
+    files,
     progress::Progress,
     stage::write_json,
 };
@@ -75,8 +75,9 @@ pub fn variants(args: &VariantArgs) -> Result<()> {
         picture.write(&at("svg"))?;
         picture.write(&at("png"))?;
         write_json(&at("json"), &explanation.json(&model))?;
-        let maps: [(String, Tensor); 1] = [("alternate".into(), explanation.attention.maps.clone())];
-        candle_core::safetensors::save(&maps.into(), at("attention.safetensors"))?;
+        let maps = [("alternate", &explanation.attention.maps)];
+        let maps = safetensors::serialize(maps, None).map_err(candle_core::Error::from)?;
+        files::write_atomically(&at("attention.safetensors"), &maps)?;
         let a = &explanation.attribution;
         println!(
             "{variant}: logit {:.3}, completeness error {:.2} % with {} points, {}",

@@ -21,13 +21,13 @@ pub struct InterchangeArgs {
 fn say(args: &InterchangeArgs, transfer: &Transfer) {
     let (c, t) = (&transfer.config, &transfer.tokenizer);
     println!(
-        "{}: {} layers of {}, {} heads, {} words of {} bases, norms {} each sub-layer",
+        "{}: {} layers of {}, {} heads, {} words of {}, norms {} each sub-layer",
         args.out.display(),
         c.num_hidden_layers,
         c.hidden_size,
         c.num_attention_heads,
         c.vocab_size,
-        t.k(),
+        t.alphabet().as_str(),
         if c.norm_position == "pre" { "before" } else { "after" },
     );
     if !transfer.tensors.keys().any(|n| n.starts_with("cls.")) {

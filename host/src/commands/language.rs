@@ -79,6 +79,7 @@ impl LanguageStage {
     /// # Errors
     /// A source file that cannot be read, or nothing to train on or to report on.
     pub fn prepare(&self) -> Result<()> {
+        self.run.ranks().expect_alone("prepare")?;
         if chain::undone(&self.run, "prepare", &PREPARED, || self.prepare_inputs())?.is_none() {
             eprintln!("prepare: done before");
             return Ok(());
@@ -175,6 +176,9 @@ impl LanguageStage {
             metric: Metric::lower("bits_per_base"),
         };
         let trained = trainer.train(&objective, || start(&r.pretrain, &config, &tokenizer, r.seed))?;
+        if !self.run.ranks().is_first() {
+            return Ok(());
+        }
         let params = trained.best();
         let questions = ask(&report, r.data.held_out_bases)?;
         let counts = Counts::of(&genome, &regions.train)?;

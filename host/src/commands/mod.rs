@@ -14,13 +14,14 @@ pub mod prepare;
 pub mod pretrain;
 pub mod report;
 pub mod score;
+pub mod sequence;
 pub mod structure;
 
 use std::path::{Path, PathBuf};
 
 use locus_genome::KmerTokenizer;
 
-pub(crate) use self::chain::Link;
+pub(crate) use self::chain::{ChainRecipe, Link};
 use crate::{
     Recipe, Result,
     data::{Dataset, Encoding},
@@ -32,9 +33,9 @@ use crate::{
 
 /// What every training stage is given.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Stage<R = Recipe> {
     /// The recipe.
-    pub recipe: Recipe,
+    pub recipe: R,
     /// The output folder.
     pub run: Run,
     /// The ONNX Runtime library, where it was named.
@@ -79,6 +80,22 @@ impl Stage {
     pub(crate) fn config(&self, dataset: &Dataset) -> Result<ModelConfig> {
         Ok(self.recipe.model_config(dataset.tokenizer()?.vocab_size(), dataset.features.len()))
     }
+}
+
+/// The whole chain, from where it stopped, to an unsigned bundle in the output folder.
+///
+/// # Errors
+/// As every stage.
+pub fn run(stage: &Stage, date: &str, source: Option<String>) -> Result<PathBuf> {
+    export::ready(stage)?;
+    prepare::run(stage)?;
+    pretrain::run(stage)?;
+    finetune::run(stage)?;
+    calibrate::run(stage)?;
+    export::run(stage)?;
+    let bundle = stage.run.at(&format!("{}.locus", stage.recipe.name));
+    bundle::create(stage, &bundle, date, source)?;
+    Ok(bundle)
 }
 
 /// Writes a checkpoint folder to train or export from; of several ranks the first one does.

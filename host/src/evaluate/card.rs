@@ -93,7 +93,7 @@ fn looks(out: &mut String, reads: &[Read], data: &str, split: &str) {
 }
 
 fn variant(out: &mut String, r: &Report, manifest: Option<&Manifest>) {
-    for (mode, m) in &r.modes {
+    for (mode, m) in r.modes.iter().rev() {
         section(out, &format!("Figures, input mode {mode}"), &format!("{} ({}).", r.intervals, r.engine));
         let groups = [("all", &m.overall), ("missense", &m.missense)];
         let _ = writeln!(out, "\n{}", figure_table("", &groups).markdown());
@@ -109,7 +109,10 @@ fn variant(out: &mut String, r: &Report, manifest: Option<&Manifest>) {
 }
 
 fn probabilities(out: &mut String, m: &ModeReport, fitted: Option<&ModeCalibration>) {
-    if let Some(f) = fitted {
+    if m.answered_share == 0.0 {
+        let _ =
+            writeln!(out, "In this mode the model abstains: no band was right often enough on validation.\n");
+    } else if let Some(f) = fitted {
         let _ = writeln!(
             out,
             "A probability assumes that {:.0} % of the variants are pathogenic. Below {:.3} it is called benign, above {:.3} \
@@ -119,10 +122,13 @@ fn probabilities(out: &mut String, m: &ModeReport, fitted: Option<&ModeCalibrati
             f.pathogenic_above
         );
     }
-    let right = m
-        .answered_accuracy
-        .map_or_else(String::new, |a| format!("; {:.1} % of these labels are right", 100.0 * a));
-    let _ = writeln!(out, "{:.1} % of the records get a label{right}.\n", 100.0 * m.answered_share);
+    if let Some(right) = m.answered_accuracy {
+        let (share, right) = (100.0 * m.answered_share, 100.0 * right);
+        let _ = writeln!(
+            out,
+            "{share:.1} % of the records get a label; {right:.1} % of these labels are right.\n"
+        );
+    }
     let Some(c) = &m.calibration else { return };
     let _ = writeln!(
         out,

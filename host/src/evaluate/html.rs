@@ -18,6 +18,8 @@ use crate::{
 
 /// Strata with fewer records than this are in the tables only.
 const SHOWN: usize = 20;
+/// Strata with fewer are not compared with the baselines in a picture.
+const COMPARED: usize = 100;
 /// Points of a learning curve.
 const CURVE: usize = 400;
 
@@ -149,7 +151,8 @@ fn variant(report: &Report, learning: &[Learning]) -> Result<Page> {
         &report.intervals,
     );
     left_out(&mut page, &report.left_out);
-    for (mode, figures) in &report.modes {
+    // The mode that has a transcript comes first.
+    for (mode, figures) in report.modes.iter().rev() {
         variant_mode(&mut page, mode, figures)?;
     }
     learning_section(&mut page, learning)?;
@@ -308,12 +311,12 @@ fn strata_section(page: &mut Page, what: &str, strata: &BTreeMap<String, Group>)
             Some(((*n).to_owned(), e.value, e.low.zip(e.high)))
         })
         .collect();
-    let above: Vec<_> = named
-        .iter()
-        .filter(|(_, g)| g.records >= SHOWN)
-        .flat_map(|(n, g)| {
-            g.above_floor.iter().map(move |(floor, e)| (format!("{n} − {floor}"), e.value, e.low.zip(e.high)))
-        })
+    // A baseline that says the same of all of a stratum is nothing to be above of.
+    let says = |g: &Group, floor: &str| g.floors.get(floor).is_some_and(|e| e.low != e.high);
+    let large = named.iter().filter(|(_, g)| g.records >= COMPARED);
+    let above: Vec<_> = large
+        .flat_map(|(n, g)| g.above_floor.iter().filter(|(f, _)| says(g, f)).map(move |(f, e)| (n, f, e)))
+        .map(|(n, f, e)| (format!("{n} − {f}"), e.value, e.low.zip(e.high)))
         .collect();
     let mut pictures = Vec::new();
     if !rows.is_empty() {

@@ -118,6 +118,11 @@ impl Explanation<'_> {
     }
 }
 
+/// A term or a feature's name in words.
+fn spoken(name: &str) -> String {
+    name.trim_start_matches("consequence:").replace('&', ", ").replace('_', " ")
+}
+
 /// SVG text as it grows.
 struct Sheet(String);
 
@@ -169,9 +174,9 @@ pub fn draw(model: &Model, explanation: &Explanation<'_>) -> Picture {
         Some(subject.variant.to_string()),
         e.gene.clone(),
         e.amino_acid_change.clone(),
-        e.consequence.map(|c| c.so_term().replace('_', " ")),
+        e.consequence.map(|c| spoken(c.so_term())),
     ];
-    let title = title.into_iter().flatten().collect::<Vec<_>>().join("   ");
+    let title = title.into_iter().flatten().collect::<Vec<_>>().join(", ");
     s.text((12.0, 26.0), 17.0, "start", &ink, &title);
     let read = match &e.transcript_id {
         Some(id) if subject.strand == Strand::Reverse => format!("read on {id}, reverse strand"),
@@ -194,8 +199,7 @@ pub fn draw(model: &Model, explanation: &Explanation<'_>) -> Picture {
     );
 
     // The variant's column, behind everything.
-    let bottom = 470.0;
-    s.rect((x(centre), 82.0), (CELL, bottom - 82.0), "#F1F3F5", "");
+    s.rect((x(centre), 82.0), (CELL, 346.0), "#F1F3F5", "");
 
     gene(&mut s, subject, &x, 104.0);
     // Bases.
@@ -214,7 +218,8 @@ pub fn draw(model: &Model, explanation: &Explanation<'_>) -> Picture {
         s.text((x(i) + CELL / 2.0, y + 31.0), 9.5, "middle", &faint, &label);
     }
 
-    bars(&mut s, &explanation.per_base(model), &x, (205.0, 96.0));
+    s.text((LEFT, 206.0), 11.0, "start", &faint, "what each base adds to the answer, in logits");
+    bars(&mut s, &explanation.per_base(model), &x, (213.0, 86.0));
     // Other variants.
     let top = 322.0;
     let height = 15.0;
@@ -289,7 +294,7 @@ pub fn draw(model: &Model, explanation: &Explanation<'_>) -> Picture {
     s.rect((LEFT + 330.0, y), (5.0, 10.0), "none", &format!("stroke=\"{ink}\" stroke-width=\"1\""));
     s.text((LEFT + 342.0, y + 9.0), 10.5, "start", &ink, "outlined: by what the annotation says of the base");
 
-    let height = named(&mut s, explanation, width, bottom + 22.0);
+    let height = named(&mut s, explanation, width, 486.0);
     let alt = format!(
         "{answer}. Bars over {n} bases around the variant say what each adds to the answer, a heat map what every other single-base variant would be given."
     );
@@ -389,7 +394,8 @@ fn bars(s: &mut Sheet, [words, track]: &[Vec<f64>; 2], x: &dyn Fn(usize) -> f64,
     let scale = height / (high - low).max(1e-6);
     let zero = top + high * scale;
     for (value, y) in [(high, top), (low, top + height)] {
-        if value != 0.0 {
+        // Not where it would stand in the zero's way.
+        if (y - zero).abs() > 9.0 {
             s.line((LEFT, y), (x(words.len()), y), &grid, 0.8);
             s.text((LEFT - 8.0, y + 4.0), 10.0, "end", &faint, &format!("{value:+.2}"));
         }
@@ -408,7 +414,7 @@ fn bars(s: &mut Sheet, [words, track]: &[Vec<f64>; 2], x: &dyn Fn(usize) -> f64,
         bar(track[i], 8.6, 3.4, true);
     }
     s.line((LEFT, zero), (x(words.len()), zero), &ink, 0.9);
-    s.text((LEFT - 8.0, zero + 4.0), 10.0, "end", &ink, "0 logits");
+    s.text((LEFT - 8.0, zero + 4.0), 10.0, "end", &ink, "0");
 }
 
 /// The features that add most, as bars; gives the picture's height.
@@ -422,10 +428,14 @@ fn named(s: &mut Sheet, explanation: &Explanation<'_>, width: f64, top: f64) -> 
     }
     let shown = &features[..features.len().min(FEATURES)];
     let rest: f64 = features.iter().skip(FEATURES).map(|f| f.1).sum();
-    let head = format!("features, logits (the other {} together {rest:+.2})", features.len() - shown.len());
+    let head = match features.len() - shown.len() {
+        0 => "what each feature adds, in logits".to_owned(),
+        others => format!("what each feature adds, in logits (the other {others} together {rest:+.2})"),
+    };
     s.text((12.0, top), 11.0, "start", &faint, &head);
     let (low, high) = shown.iter().fold((0.0f64, 0.0f64), |(low, high), f| (low.min(f.1), high.max(f.1)));
-    let from = 250.0;
+    let longest = shown.iter().map(|f| spoken(&f.0).chars().count()).max().unwrap_or(0);
+    let from = 62.0 + 6.6 * longest as f64;
     let scale = (width - from - 110.0) / (high - low).max(1e-6);
     let zero = from - low * scale;
     for (i, (name, value)) in shown.iter().enumerate() {

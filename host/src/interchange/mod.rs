@@ -1,6 +1,6 @@
 //! Hugging Face folders: `config.json`, `model.safetensors`, `tokenizer.json` or `vocab.txt`, read and written.
 //!
-//! What comes in is BERT or RoBERTa-PreLayerNorm over DNA k-mers, in any order of words; what goes out is the
+//! What comes in is BERT or RoBERTa-PreLayerNorm over one of our alphabets, its words in any order; what goes out is the
 //! encoder with its masked-token head. A head of another task has no counterpart on the other side.
 
 mod architecture;
@@ -14,7 +14,7 @@ use std::{
 };
 
 use candle_core::{DType, Device, Tensor, safetensors::Load};
-use locus_genome::{KmerTokenizer, window::TRACK_CODES};
+use locus_genome::{tokenizer::Tokenizer, window::TRACK_CODES};
 use safetensors::SafeTensors;
 
 use self::{architecture::Architecture, hub_config::HubConfig};
@@ -39,7 +39,7 @@ pub struct Transfer {
     /// Its configuration on our side.
     pub config: ModelConfig,
     /// Its words.
-    pub tokenizer: KmerTokenizer,
+    pub tokenizer: Tokenizer,
     /// Tensors by our names: those of the encoder, and of the masked-token head where there is one.
     pub tensors: BTreeMap<String, Tensor>,
     /// Tensors that have no counterpart on the other side.
@@ -237,7 +237,7 @@ pub fn export(from: &Path, out: &Path) -> Result<Transfer> {
     let place = from.join("config.json");
     let config = ModelConfig::read(&place).map_err(io_at(&place))?;
     let place = from.join("tokenizer.json");
-    let tokenizer = KmerTokenizer::from_json(&fs::read_to_string(&place).map_err(io_at(&place))?)?;
+    let tokenizer = Tokenizer::from_json(&fs::read_to_string(&place).map_err(io_at(&place))?)?;
     if config.vocab_size != tokenizer.vocab_size() {
         return Err(Error::Data {
             what: from.display().to_string(),

@@ -112,7 +112,7 @@ fn hidden_states_are_those_of_transformers() {
 #[test]
 fn what_is_written_reads_back_as_the_same_model() {
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/smoke.toml");
-    let tokenizer = KmerTokenizer::new(3, 1).unwrap();
+    let tokenizer = Tokenizer::Dna(locus_genome::KmerTokenizer::new(3, 1).unwrap());
     for norm_position in ["pre", "post"] {
         let config = ModelConfig {
             norm_position: norm_position.into(),

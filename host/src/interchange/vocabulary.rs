@@ -1,10 +1,13 @@
-//! Words of a Hugging Face tokenizer, and our own k-mers as one.
+//! Words of a Hugging Face tokenizer, and our own as one.
 
 use std::{collections::HashMap, fs, path::Path};
 
 use locus_genome::{
     KmerTokenizer,
-    tokenizer::{CLS, MASK, PAD, SEP, SPECIAL_TOKENS, UNK},
+    tokenizer::{
+        AminoAcidTokenizer, CLS, MASK, PAD, RnaTokenizer, SEP, SPECIAL_TOKENS, SmilesTokenizer, Tokenizer,
+        UNK,
+    },
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -60,49 +63,56 @@ fn words(folder: &Path) -> Result<HashMap<String, usize>> {
     })
 }
 
-/// The k-mer tokenizer whose words a folder has, and the folder's id of each of our ids.
+/// Every tokenizer that a folder may be read with, the ones with most words of their kind first.
+fn candidates(stride: Option<usize>) -> Vec<Tokenizer> {
+    let kmers = |k: usize| KmerTokenizer::new(k, stride.unwrap_or(1)).ok();
+    let dna = (3..=6).rev().filter_map(kmers);
+    let rna = (3..=6).rev().filter_map(kmers).map(|k| Tokenizer::Rna(RnaTokenizer::new(k, false)));
+    let others = [Tokenizer::AminoAcid(AminoAcidTokenizer), Tokenizer::Smiles(SmilesTokenizer)];
+    dna.map(Tokenizer::Dna).chain(rna).chain(others).collect()
+}
+
+/// The tokenizer whose words a folder has, and the folder's id of each of our ids.
 ///
 /// # Errors
-/// No vocabulary, one without all k-mers over ACGT and the five specials, or ids beyond `vocab_size`.
-pub(super) fn read(folder: &Path, vocab_size: usize) -> Result<(KmerTokenizer, Vec<u32>)> {
+/// No vocabulary, one without the five specials and all words of one alphabet, or ids beyond `vocab_size`.
+pub(super) fn read(folder: &Path, vocab_size: usize) -> Result<(Tokenizer, Vec<u32>)> {
     let words = words(folder)?;
     let wrong = |got: String| {
         Error::Data {
         what: format!("vocabulary of {}", folder.display()),
         got,
-        expected: "[PAD], [UNK], [CLS], [SEP], [MASK] and all words of 3 to 6 bases over ACGT, each with a row in the embeddings".into(),
+        expected: "[PAD], [UNK], [CLS], [SEP], [MASK] and every word of one alphabet (DNA or RNA k-mers with k = 3 to 6, amino acids, SMILES), each with a row in the embeddings".into(),
     }
     };
-    let id_of = |word: &str| match words.get(word) {
-        Some(&id) if id < vocab_size => Ok(id as u32),
-        Some(id) => Err(wrong(format!("{word} with id {id} of {vocab_size}"))),
-        None => Err(wrong(format!("no {word}"))),
-    };
-    let is_kmer = |w: &&String| !w.is_empty() && w.bytes().all(|b| b"ACGT".contains(&b));
-    let k = words.keys().filter(is_kmer).map(String::len).max().ok_or_else(|| wrong("no k-mer".into()))?;
+    let specials =
+        SPECIALS.map(|names| names.into_iter().find(|n| words.contains_key(*n)).unwrap_or(names[0]));
+    if let Some(lacks) = specials.iter().find(|n| !words.contains_key(**n)) {
+        return Err(wrong(format!("no {lacks}")));
+    }
     let config = folder.join("tokenizer_config.json");
-    let stated = if config.exists() { read_json::<Value>(&config)?[STRIDE].as_u64() } else { None };
-    let tokenizer = KmerTokenizer::new(k, stated.unwrap_or(1) as usize)?;
-    let special =
-        |names: &[&str; 2]| id_of(names.iter().find(|n| words.contains_key(**n)).unwrap_or(&names[0]));
-    let mut ids: Vec<u32> = SPECIALS.iter().map(special).collect::<Result<_>>()?;
-    for id in SPECIAL_TOKENS..tokenizer.vocab_size() as u32 {
-        ids.push(id_of(&word(&tokenizer, id))?);
-    }
-    Ok((tokenizer, ids))
+    let stride = if config.exists() { read_json::<Value>(&config)?[STRIDE].as_u64() } else { None };
+    let own_words = |t: &Tokenizer| t.vocab().split_off(SPECIAL_TOKENS as usize);
+    let lacking = |t: &Tokenizer| own_words(t).into_iter().find(|w| !words.contains_key(w));
+    let all = candidates(stride.and_then(|s| usize::try_from(s).ok()));
+    let Some(tokenizer) = all.iter().find(|t| lacking(t).is_none()) else {
+        let lacks = |t: &Tokenizer| Some(format!("no {:?} for {}", lacking(t)?, t.alphabet().as_str()));
+        let reasons: Vec<String> = all.iter().filter_map(lacks).collect();
+        return Err(wrong(format!("{} words, but {}", words.len(), reasons.join(", "))));
+    };
+    let names = specials.iter().map(|&s| s.to_owned()).chain(own_words(tokenizer));
+    let id_of = |word: String| match words[&word] {
+        id if id < vocab_size => Ok(id as u32),
+        id => Err(wrong(format!("{word} with id {id} of {vocab_size}"))),
+    };
+    Ok((*tokenizer, names.map(id_of).collect::<Result<_>>()?))
 }
 
-fn word(tokenizer: &KmerTokenizer, id: u32) -> String {
-    match SPECIALS.get(id as usize) {
-        Some(names) => names[0].to_owned(),
-        None => tokenizer.decode(id).unwrap_or_default().into_iter().map(char::from).collect(),
-    }
-}
-
-/// Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`. The text for it is k-mers with blanks between
-/// them, as DNABERT's: no part of a Hugging Face tokenizer cuts overlapping words.
-pub(super) fn write(folder: &Path, tokenizer: &KmerTokenizer, max_tokens: usize) -> Result<()> {
-    let words: Vec<String> = (0..tokenizer.vocab_size() as u32).map(|id| word(tokenizer, id)).collect();
+/// Writes `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`. The text for it is our words with blanks between
+/// them, as that of DNABERT and ProtBERT: no part of a Hugging Face tokenizer cuts overlapping words, or knows where
+/// a bracket atom stands.
+pub(super) fn write(folder: &Path, tokenizer: &Tokenizer, max_tokens: usize) -> Result<()> {
+    let words = tokenizer.vocab();
     files::write_atomically(&folder.join("vocab.txt"), (words.join("\n") + "\n").as_bytes())?;
     let name = |id: u32| words[id as usize].clone();
     let added: Vec<Value> = (0..SPECIAL_TOKENS)
@@ -133,7 +143,7 @@ pub(super) fn write(folder: &Path, tokenizer: &KmerTokenizer, max_tokens: usize)
         "model": { "type": "WordLevel", "vocab": vocab, "unk_token": name(UNK) },
     });
     write_json(&folder.join("tokenizer.json"), &file)?;
-    let config = json!({
+    let mut config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": max_tokens,
         "clean_up_tokenization_spaces": false,
@@ -142,8 +152,12 @@ pub(super) fn write(folder: &Path, tokenizer: &KmerTokenizer, max_tokens: usize)
         "cls_token": name(CLS),
         "sep_token": name(SEP),
         "mask_token": name(MASK),
-        STRIDE: tokenizer.stride(),
     });
+    if let Tokenizer::Dna(kmers) = tokenizer {
+        config[STRIDE] = kmers.stride().into();
+    } else if let Tokenizer::Rna(rna) = tokenizer {
+        config[STRIDE] = rna.kmers().stride().into();
+    }
     write_json(&folder.join("tokenizer_config.json"), &config)
 }
 
@@ -154,8 +168,14 @@ mod tests {
     #[test]
     fn a_written_vocabulary_reads_back_from_either_file() {
         let folder = tempfile::tempdir().unwrap();
-        for (k, stride) in [(3, 1), (4, 4)] {
-            let tokenizer = KmerTokenizer::new(k, stride).unwrap();
+        let kmers = |k, stride| KmerTokenizer::new(k, stride).unwrap();
+        for tokenizer in [
+            Tokenizer::Dna(kmers(3, 1)),
+            Tokenizer::Dna(kmers(4, 4)),
+            Tokenizer::Rna(RnaTokenizer::new(kmers(3, 1), false)),
+            Tokenizer::AminoAcid(AminoAcidTokenizer),
+            Tokenizer::Smiles(SmilesTokenizer),
+        ] {
             write(folder.path(), &tokenizer, 64).unwrap();
             let ids: Vec<u32> = (0..tokenizer.vocab_size() as u32).collect();
             assert_eq!(read(folder.path(), ids.len()).unwrap(), (tokenizer, ids.clone()));
@@ -167,8 +187,7 @@ mod tests {
     #[test]
     fn words_in_another_order_are_found_and_other_vocabularies_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let tokenizer = KmerTokenizer::new(3, 1).unwrap();
-        let mut words: Vec<String> = (0..69).map(|id| word(&tokenizer, id)).collect();
+        let mut words = Tokenizer::Dna(KmerTokenizer::new(3, 1).unwrap()).vocab();
         words.reverse();
         words.push("[unused1]".into());
         let write = |words: &[String]| fs::write(folder.path().join("vocab.txt"), words.join("\n")).unwrap();
@@ -179,9 +198,9 @@ mod tests {
         assert!(read(folder.path(), 60).unwrap_err().to_string().contains("of 60"));
         words.remove(0);
         write(&words);
-        assert!(refused().contains("no TTT"), "{}", refused());
+        assert!(refused().contains("no \"TTT\" for dna"), "{}", refused());
         write(&["[PAD]".into(), "the".into()]);
-        assert!(refused().contains("no k-mer"), "{}", refused());
+        assert!(refused().contains("no [UNK]"), "{}", refused());
         fs::remove_file(folder.path().join("vocab.txt")).unwrap();
         assert!(refused().contains("no vocab.txt"), "{}", refused());
     }

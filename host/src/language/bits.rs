@@ -279,6 +279,7 @@ mod tests {
             initializer_range: 0.02,
             norm_position: "pre".into(),
             head: crate::model::HeadKind::Pretraining,
+            frames: 1,
             labels: Vec::new(),
             n_features: 0,
             track_codes: Vec::new(),

@@ -145,7 +145,8 @@ impl Params {
             }
             var.set(&tensor.to_dtype(DType::F32)?)?;
         }
-        let lacks = |name: &&String| name.starts_with("bert.") && !tensors.contains_key(*name);
+        let encoder = |name: &str| name.starts_with("bert.") && !name.starts_with("bert.pooler.");
+        let lacks = |name: &&String| encoder(name) && !tensors.contains_key(*name);
         if let Some(name) = params.vars.keys().find(lacks) {
             bail!(
                 "{file}: got no tensor {name}, expected every tensor of the encoder: it was made with another recipe"
@@ -161,7 +162,7 @@ impl Params {
     /// The file cannot be read, lacks one of these tensors, or has another shape of it.
     pub fn start_from(path: &Path, config: &ModelConfig, seed: u64) -> Result<Self> {
         let params = Self::new(config, seed)?;
-        let found = candle_core::safetensors::load(path, &Device::Cpu)?;
+        let found = load_tensors(path)?;
         for (name, var) in &params.vars {
             let own = name.starts_with("bert.") && !name.starts_with("bert.pooler.");
             if !own && !name.starts_with("cls.predictions.") {

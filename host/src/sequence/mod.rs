@@ -1,5 +1,6 @@
 //! Sets of labelled sequences: read, filtered, freed of duplicates, split and counted.
 
+pub mod aromatic;
 pub mod augment;
 pub mod balance;
 pub mod duplicates;

@@ -295,14 +295,13 @@ fn with_splits(plan: &SetPlan, candidates: Vec<Candidate>) -> Result<Vec<Sequenc
         }
         draw(&|part| part.is_none(), rule.shares);
     }
-    let finish = |(candidate, part): (Candidate, Option<Part>)| {
+    let halves = halves(&candidates, &parts, &texts);
+    let finish = |(i, candidate): (usize, Candidate)| {
         let mut record = candidate.record;
-        record.split = match part {
+        record.split = match parts[i] {
             Some(Part::Train) => Split::Train,
             Some(Part::Test) => Split::Test,
-            Some(Part::Val) if rule.halve_validation => {
-                validation_half(record.group.as_deref().unwrap_or(&record.sequence))
-            }
+            Some(Part::Val) if rule.halve_validation => halves[i],
             Some(Part::Val) => Split::ValSelect,
             None => {
                 return Err(Error::Data {
@@ -314,7 +313,22 @@ fn with_splits(plan: &SetPlan, candidates: Vec<Candidate>) -> Result<Vec<Sequenc
         };
         Ok(record)
     };
-    candidates.into_iter().zip(parts).map(finish).collect()
+    candidates.into_iter().enumerate().map(finish).collect()
+}
+
+/// The half of validation that every record would be in: by group, but where a few large groups would leave one half
+/// less than a third, by record.
+fn halves(candidates: &[Candidate], parts: &[Option<Part>], texts: &[String]) -> Vec<Split> {
+    let group = |i: usize| candidates[i].record.group.as_deref().unwrap_or(&texts[i]);
+    let by_group: Vec<Split> = (0..candidates.len()).map(|i| validation_half(group(i))).collect();
+    let of_val = || (0..parts.len()).filter(|&i| parts[i] == Some(Part::Val));
+    let select = of_val().filter(|&i| by_group[i] == Split::ValSelect).count();
+    let all = of_val().count();
+    if 3 * select.min(all - select) >= all {
+        by_group
+    } else {
+        texts.iter().map(|t| validation_half(t)).collect()
+    }
 }
 
 /// A set without training records may be evaluated on; one with training records has two classes or more in them.
@@ -346,6 +360,9 @@ fn check(set: &SequenceSet) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
 
     /// A plan over files with this content, in a folder of their own.
@@ -399,6 +416,26 @@ mod tests {
         assert_eq!(left_out(&set), [("duplicate", 1), ("duplicate of a held-out record", 1)]);
         let names: Vec<&str> = set.records.iter().map(|r| r.name.as_str()).collect();
         assert_eq!(names, ["coding_1", "noncoding_1", "coding_8", "coding_1"]);
+    }
+
+    #[test]
+    fn validation_of_one_chromosome_is_halved_by_record() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut made = |i: usize, group: usize| {
+            let bases: String = (0..30).map(|_| char::from(b"ACGT"[rng.random_range(0..4)])).collect();
+            format!(">coding_{i} chr={group}\n{bases}\n")
+        };
+        let keys = FASTA.replace("\"test\"", "\"val\"");
+        for groups in [1, 40] {
+            let val: String = (0..200).map(|i| made(i, i % groups)).collect();
+            let set = prepared(&keys, &[("a.fa", TRAIN), ("b.fa", &val)]).unwrap();
+            let (select, fit) = (set.of_split(Split::ValSelect), set.of_split(Split::ValFit));
+            assert!(select.len().min(fit.len()) > 66, "{} {}", select.len(), fit.len());
+            let groups_of = |half: &[usize]| -> BTreeSet<&str> {
+                half.iter().filter_map(|&i| set.records[i].group.as_deref()).collect()
+            };
+            assert_eq!(groups_of(&select).is_disjoint(&groups_of(&fit)), groups > 1);
+        }
     }
 
     #[test]

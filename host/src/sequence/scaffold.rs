@@ -3,72 +3,55 @@
 
 use locus_genome::smiles::{Molecule, Order};
 
+use super::aromatic::{core, perceive};
+
 /// Graphs beyond this are not brought into one writing.
 const MAX_ATOMS: usize = 500;
 
-/// What tells two atoms apart before their neighbours are looked at: atomic number, aromatic, charge, and of aromatic
-/// atoms other than carbon whether they carry a hydrogen.
-type Label = (u8, bool, i8, bool);
+/// What tells two atoms apart before their neighbours are looked at: atomic number, charge, and their part in aromatic
+/// rings.
+type Label = (u8, i8, bool, bool);
 
 /// One writing of a molecule's graph, whatever the order in which it was written; `None` beyond 500 atoms. Its
 /// stereochemistry is not looked at.
 pub fn canonical(molecule: &Molecule) -> Option<String> {
-    let labels: Vec<Label> = (0..molecule.atoms.len()).map(|i| label(molecule, i, false)).collect();
-    write(molecule, &labels, &vec![true; labels.len()])
+    write(molecule, &vec![true; molecule.atoms.len()])
 }
 
 /// One writing of a molecule's scaffold, empty where it has no ring; `None` beyond 500 atoms.
 pub fn scaffold(molecule: &Molecule) -> Option<String> {
     let neighbours = molecule.neighbours();
-    let atoms = molecule.atoms.len();
-    let mut degree: Vec<usize> = neighbours.iter().map(Vec::len).collect();
-    let mut framework = vec![true; atoms];
-    let mut ends: Vec<usize> = (0..atoms).filter(|&i| degree[i] < 2).collect();
-    while let Some(end) = ends.pop() {
-        if !std::mem::replace(&mut framework[end], false) {
-            continue;
-        }
-        for &(next, _) in &neighbours[end] {
-            degree[next] = degree[next].saturating_sub(1);
-            if framework[next] && degree[next] < 2 {
-                ends.push(next);
-            }
-        }
-    }
+    let framework = core(&neighbours);
     let doubled =
         |&(next, bond): &(usize, usize)| framework[next] && molecule.bonds[bond].order == Order::Double;
-    let kept: Vec<bool> = (0..atoms).map(|i| framework[i] || neighbours[i].iter().any(doubled)).collect();
-    // A nitrogen that lost its substituent carries a hydrogen instead.
-    let bared = |i: usize| neighbours[i].iter().any(|&(next, _)| !kept[next]);
-    let labels: Vec<Label> = (0..atoms).map(|i| label(molecule, i, bared(i))).collect();
-    write(molecule, &labels, &kept)
+    let kept: Vec<bool> =
+        (0..framework.len()).map(|i| framework[i] || neighbours[i].iter().any(doubled)).collect();
+    write(molecule, &kept)
 }
 
-fn label(molecule: &Molecule, atom: usize, bared: bool) -> Label {
-    let atom = molecule.atoms[atom];
-    let hydrogen = atom.aromatic && atom.number != 6 && (bared || atom.hydrogens.is_some_and(|h| h > 0));
-    (atom.number, atom.aromatic, atom.charge, hydrogen)
-}
-
-fn write(molecule: &Molecule, labels: &[Label], kept: &[bool]) -> Option<String> {
-    let mut place = vec![usize::MAX; kept.len()];
-    let atoms: Vec<usize> = (0..kept.len()).filter(|&i| kept[i]).collect();
-    if atoms.len() > MAX_ATOMS {
+fn write(molecule: &Molecule, kept: &[bool]) -> Option<String> {
+    if molecule.atoms.len() > MAX_ATOMS {
         return None;
     }
+    let mut place = vec![usize::MAX; kept.len()];
+    let atoms: Vec<usize> = (0..kept.len()).filter(|&i| kept[i]).collect();
     for (at, &atom) in atoms.iter().enumerate() {
         place[atom] = at;
     }
+    let system = perceive(molecule);
     let mut bonds: Vec<Vec<(Order, usize)>> = vec![Vec::new(); atoms.len()];
     for bond in molecule.bonds.iter().filter(|b| kept[b.from] && kept[b.to]) {
-        let aromatic = |i: usize| molecule.atoms[i].aromatic;
-        // Between aromatic atoms a single bond may or may not be written: the atoms say enough.
-        let implied = aromatic(bond.from) && aromatic(bond.to) && bond.order == Order::Single;
-        let order = if implied { Order::Aromatic } else { bond.order };
+        // Between aromatic atoms it does not matter which bond is written as the double one, or none.
+        let within = system[bond.from].aromatic && system[bond.to].aromatic;
+        let order = if within { Order::Aromatic } else { bond.order };
         bonds[place[bond.from]].push((order, place[bond.to]));
         bonds[place[bond.to]].push((order, place[bond.from]));
     }
-    let labels: Vec<Label> = atoms.iter().map(|&i| labels[i]).collect();
+    let label = |&i: &usize| {
+        let atom = molecule.atoms[i];
+        (atom.number, atom.charge, system[i].aromatic, system[i].pair)
+    };
+    let labels: Vec<Label> = atoms.iter().map(label).collect();
     let mut parts: Vec<String> =
         components(&bonds).iter().map(|part| write_part(&labels, &bonds, part)).collect();
     parts.sort_unstable();
@@ -154,12 +137,9 @@ fn write_part(labels: &[Label], bonds: &[Vec<(Order, usize)>], part: &[usize]) -
     order.sort_unstable_by_key(|&i| rank[i]);
     let mut text = String::new();
     for &i in &order {
-        let (number, aromatic, charge, hydrogen) = labels[part[i]];
-        text += &format!(
-            "{number}{}{charge:+}{}",
-            if aromatic { "a" } else { "" },
-            if hydrogen { "h" } else { "" }
-        );
+        let (number, charge, aromatic, pair) = labels[part[i]];
+        let mark = |is: bool, mark: &'static str| if is { mark } else { "" };
+        text += &format!("{number}{charge:+}{}{}", mark(aromatic, "a"), mark(pair, "p"));
         let mut back: Vec<_> = near(i).filter(|&(_, next)| rank[next] < rank[i]).collect();
         back.sort_unstable_by_key(|&(_, next)| rank[next]);
         for (bond, next) in back {
@@ -195,6 +175,7 @@ mod tests {
     #[test]
     fn a_substituted_nitrogen_counts_as_one_with_a_hydrogen() {
         assert_eq!(of("Cn1cccc1"), of("c1cc[nH]c1"));
+        assert_eq!(of("CN1C=CC=C1"), of("c1cc[nH]c1"));
         assert_ne!(of("Cn1nccn1"), of("Cn1ccnn1"));
     }
 

@@ -57,7 +57,7 @@ impl Chain {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let atoms = atoms(text);
+        let atoms = atoms(text)?;
         let mut options = ReadOptions::new();
         options.set_format(Format::Pdb).set_level(StrictnessLevel::Loose).set_only_first_model(true);
         let (pdb, _) = options.read_raw(BufReader::new(atoms.as_bytes())).map_err(|errors| {
@@ -84,20 +84,29 @@ impl Chain {
 }
 
 /// The alpha carbons up to the end of the first chain, with what stands after the coordinates filled in: nothing of
-/// it is used, and programs that write models leave it blank.
-fn atoms(text: &str) -> String {
+/// it is used, and programs that write models leave it blank. What the parser would stumble over is refused.
+fn atoms(text: &str) -> Result<String, String> {
     let mut out = String::new();
-    for line in text.lines() {
+    for (n, line) in text.lines().enumerate() {
         if !out.is_empty() && (line.starts_with("TER") || line.starts_with("ENDMDL")) {
             break;
         }
-        if line.starts_with("ATOM") && line.is_ascii() && line.len() >= COORDINATES && &line[12..16] == " CA "
-        {
-            out.push_str(&line[..COORDINATES]);
-            out.push_str("  1.00  0.00           C  \n");
+        if !line.starts_with("ATOM") || line.get(12..16) != Some(" CA ") {
+            continue;
         }
+        let good = |columns: std::ops::Range<usize>, is: fn(u8) -> bool| {
+            line.as_bytes().get(columns).is_some_and(|c| c.iter().all(|&b| is(b)))
+        };
+        if !good(0..COORDINATES, |b| (b' '..=b'~').contains(&b))
+            || !good(30..COORDINATES, |b| b" +-.0123456789".contains(&b))
+            || line[17..20].trim().is_empty()
+        {
+            return Err(format!("an alpha carbon that cannot be read in line {}", n + 1));
+        }
+        out.push_str(&line[..COORDINATES]);
+        out.push_str("  1.00  0.00           C  \n");
     }
-    out
+    Ok(out)
 }
 
 fn one_letter(name: &str) -> u8 {
@@ -154,7 +163,7 @@ mod tests {
         }
         for at in 0..TWO.len() {
             let _ = Chain::parse(&TWO[..at]);
-            for byte in ["\0", "é", "-", "Z"] {
+            for byte in ["\0", "é", " ", "-", "9", "Z"] {
                 let mut changed = TWO.to_owned();
                 changed.replace_range(at..=at, byte);
                 let _ = Chain::parse(&changed);

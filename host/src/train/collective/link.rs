@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
     sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::Duration,
@@ -55,6 +55,8 @@ fn write_frame(mut stream: &TcpStream, kind: Kind, payload: &[u8]) -> io::Result
 /// The sending end.
 pub(super) struct Sender {
     stream: Arc<Mutex<TcpStream>>,
+    /// The same connection, to end it while somebody writes.
+    raw: TcpStream,
     /// Its end is the end of the heartbeat.
     _beat: Option<mpsc::Sender<()>>,
 }
@@ -63,8 +65,8 @@ impl Sender {
     /// Without heartbeat yet.
     pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(SILENCE))?;
-        Ok(Self { stream: Arc::new(Mutex::new(stream)), _beat: None })
+        let raw = stream.try_clone()?;
+        Ok(Self { stream: Arc::new(Mutex::new(stream)), raw, _beat: None })
     }
 
     /// Begins to say regularly that this rank lives.
@@ -82,6 +84,12 @@ impl Sender {
         });
         self._beat = Some(beat);
         self
+    }
+
+    /// Ends the connection, so that a write that waits for a rank that does not read comes back.
+    pub(super) fn end(&self) {
+        // It may have ended by itself.
+        let _ = self.raw.shutdown(Shutdown::Both);
     }
 
     fn frame(&self, kind: Kind, payload: &[u8]) -> io::Result<()> {

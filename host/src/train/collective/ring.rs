@@ -19,6 +19,8 @@ use crate::{Error, Result, train::Ranks};
 const JOIN: Duration = Duration::from_secs(120);
 /// Time for one that connected to say who it is.
 const HELLO: Duration = Duration::from_secs(5);
+/// Time for what is being sent to end, where nothing more comes in.
+const PARTING: Duration = Duration::from_secs(1);
 /// Version of the exchange.
 const VERSION: u32 = 1;
 
@@ -119,6 +121,15 @@ impl Ring {
         let (sent, received) = thread::scope(|scope| {
             let sending = scope.spawn(|| next.numbers(send));
             let received = previous.numbers(receive);
+            if received.is_err() {
+                let until = Instant::now() + PARTING;
+                while !sending.is_finished() && Instant::now() < until {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                if !sending.is_finished() {
+                    next.end();
+                }
+            }
             (sending.join(), received)
         });
         // What a rank said on its way out explains more than a connection that cannot be written to.
