@@ -11,6 +11,8 @@ pub enum HeadKind {
     /// Reference and alternate rows of one variant.
     #[default]
     Pair,
+    /// Segments of a row, in pretraining.
+    Pretraining,
     /// One row: a class or a value.
     Sequence,
 }

@@ -99,6 +99,11 @@ impl Lowering<'_> {
         match c.head {
             HeadKind::Pair => self.pair(),
             HeadKind::Sequence => self.sequence(),
+            HeadKind::Pretraining => Err(ExportError::Config {
+                field: "head",
+                got: "pretraining".into(),
+                expected: "pair or sequence: fine-tune the model first",
+            }),
         }
     }
 

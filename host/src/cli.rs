@@ -56,6 +56,12 @@ pub(crate) enum Command {
     },
     /// Figures on labelled variants
     Evaluate(commands::evaluate::EvaluateArgs),
+    /// An evaluation as an HTML page and as a model card
+    Report(commands::report::ReportArgs),
+    /// How near two protein structures are: RMSD, TM-score, GDT
+    Structure(commands::structure::StructureArgs),
+    /// Identity of two sequences, aligned from end to end
+    Align(commands::align::AlignArgs),
     /// Why variants are answered as they are
     #[command(subcommand)]
     Explain(Explain),

@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use locus_engine::{Bundle, Trust, Verdict, probability};
 use locus_export::GraphWeights;
 use locus_firmware_config::manifest::ProbabilityModel;
-use locus_genome::{InputMode, KmerTokenizer, VariantEncoder};
+use locus_genome::{InputMode, KmerTokenizer, Tokenizer, VariantEncoder};
 
 use crate::{
     Error, Result,
@@ -60,7 +60,14 @@ impl Model {
             params.set(&name, &Tensor::from_vec(values, shape, &Device::Cpu)?)?;
         }
         let manifest = bundle.manifest();
-        let encoder = VariantEncoder::new(*bundle.tokenizer(), manifest.tokenizer.window_kmers as usize);
+        let Tokenizer::Dna(tokenizer) = *bundle.tokenizer() else {
+            return Err(Error::Data {
+                what: path.display().to_string(),
+                got: format!("a model of {}", bundle.tokenizer().alphabet().as_str()),
+                expected: "a variant-effect model".into(),
+            });
+        };
+        let encoder = VariantEncoder::new(tokenizer, manifest.tokenizer.window_kmers as usize);
         Self {
             params: params.frozen(),
             encoder,

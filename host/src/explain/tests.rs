@@ -21,7 +21,10 @@ pub(super) fn model() -> Model {
         params: Params::new(&config, 5).unwrap().frozen(),
         encoder: VariantEncoder::new(KmerTokenizer::new(3, 1).unwrap(), 61),
         buckets: vec![32, 64],
-        probability: locus_firmware_config::manifest::ProbabilityModel { modes: Default::default() },
+        probability: locus_firmware_config::manifest::ProbabilityModel {
+            modes: Default::default(),
+            sequence: None,
+        },
         name: "random".into(),
         config,
     }

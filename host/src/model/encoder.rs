@@ -33,18 +33,29 @@ pub trait Observer {
 pub struct Context<'a> {
     rate: f64,
     seed: Cell<u64>,
+    checkpointing: bool,
     observer: Option<std::cell::RefCell<&'a mut dyn Observer>>,
 }
 
 impl<'a> Context<'a> {
     /// For training: dropout at `rate`, its places chosen by `seed`.
     pub fn train(rate: f64, seed: u64) -> Self {
-        Self { rate, seed: Cell::new(seed), observer: None }
+        Self { rate, seed: Cell::new(seed), checkpointing: false, observer: None }
+    }
+
+    /// Whether a layer keeps its input only for the backward pass and is run again there (Chen et al. 2016).
+    #[must_use]
+    pub fn checkpointing(self, checkpointing: bool) -> Self {
+        Self { checkpointing, ..self }
+    }
+
+    pub(super) const fn checkpoints(&self) -> bool {
+        self.checkpointing
     }
 
     /// For evaluation: nothing is dropped.
     pub fn eval() -> Self {
-        Self { rate: 0.0, seed: Cell::new(0), observer: None }
+        Self::train(0.0, 0)
     }
 
     /// For calibration.

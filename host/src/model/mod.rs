@@ -12,5 +12,6 @@ mod params;
 
 pub use config::{HeadKind, ModelConfig};
 pub use encoder::{Context, Encoder, Observer, Rows};
-pub use heads::{MlmHead, PairBatch, PairHead, SequenceHead};
+pub use heads::{MlmHead, ORDERS, PairBatch, PairHead, SegmentHead, SegmentQuestion, SequenceHead};
 pub use params::Params;
+pub(crate) use params::{load_tensors, save_tensors};

@@ -84,9 +84,16 @@ struct Weighted {
     how: ClassLoss,
 }
 
+impl ClassLoss {
+    /// Weight of a row of a class.
+    pub fn weight(&self, class: u32) -> f32 {
+        self.weights.get(class as usize).copied().unwrap_or(1.0)
+    }
+}
+
 impl Weighted {
     fn weight(&self, target: u32) -> f32 {
-        self.how.weights.get(target as usize).copied().unwrap_or(1.0)
+        self.how.weight(target)
     }
 
     fn total(&self) -> f32 {

@@ -130,7 +130,8 @@ pub fn forest(
     let ends = rows.iter().flat_map(|(_, v, i)| [Some(*v), i.map(|i| i.0), i.map(|i| i.1)]);
     let x = Axis::around(label, ends.flatten().chain(guide));
     let y = Axis::names("", rows.iter().rev().map(|r| r.0.clone()).collect());
-    let mut plot = Plot::new(title, alt, x, y).size(560, 90 + 22 * n as u32);
+    let width = 400 + y.width();
+    let mut plot = Plot::new(title, alt, x, y).size(width, 90 + 22 * n as u32);
     if let Some(guide) = guide {
         plot = plot.with(Layer::Guide(String::new(), vec![(guide, 0.0), (guide, n as f64)]));
     }
