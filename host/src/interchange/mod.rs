@@ -253,7 +253,8 @@ pub fn export(from: &Path, out: &Path) -> Result<Transfer> {
     let architecture = Architecture::with_norm(&config.norm_position);
     let (mut tensors, mut left_out) = (BTreeMap::new(), Vec::new());
     for (name, var) in params.iter() {
-        if ["bert.embeddings.", "bert.encoder.", "cls.predictions."].iter().any(|part| name.starts_with(part)) {
+        if ["bert.embeddings.", "bert.encoder.", "cls.predictions."].iter().any(|part| name.starts_with(part))
+        {
             tensors.insert(name.to_owned(), var.as_tensor().clone());
         } else {
             left_out.push(name.to_owned());
