@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
 };
 
 use locus_onnx::{ModelProto, TensorProto, tensor_proto::DataType};
@@ -89,9 +89,9 @@ impl GraphWeights {
             }
         }
         for (name, shape) in asked.0.into_inner() {
-            if !tensors.contains_key(&name) {
-                let values = floats(&constants, &name, &shape)?;
-                tensors.insert(name, (shape, values));
+            if let Entry::Vacant(place) = tensors.entry(name) {
+                let values = floats(&constants, place.key(), &shape)?;
+                place.insert((shape, values));
             }
         }
         Ok(Self(tensors))

@@ -87,6 +87,8 @@ fn an_explained_variant_has_the_logit_that_is_served_and_a_picture_that_opens() 
         assert!((ours - theirs).abs() < 1e-3, "{variant}: {ours} explained, {theirs} served");
         let svg = fs::read_to_string(at("svg")).unwrap();
         assert!(svg.starts_with("<svg ") && svg.contains(variant));
+        // Labelled anew.
+        let svg = format!("<svg {}", &svg[svg.find("width=").unwrap()..]);
         assert!(Picture::new("read back", "", &svg).png(1.0).unwrap().len() > 10_000);
         assert!(fs::read(at("png")).unwrap().starts_with(b"\x89PNG\r\n\x1a\n"));
         let maps = candle_core::safetensors::load(at("attention.safetensors"), &candle_core::Device::Cpu);
