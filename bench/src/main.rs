@@ -1,12 +1,18 @@
-//! Latency and throughput, measured on the real programs.
+//! Latency, throughput, training speed and memory, measured on the real programs.
 
 mod figures;
+mod pretraining;
 mod sample;
+mod training;
 mod transports;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+
+// As the workbench has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 #[command(name = "locus-bench", version, about = "Measures a box; results go to bench/results")]
@@ -26,10 +32,34 @@ enum Command {
         #[arg(long, default_value = "bench/results/transports.json")]
         out: PathBuf,
     },
+    /// Training steps beside PyTorch, and their memory with and without activation checkpointing
+    Training {
+        /// Times that both programs run, one after the other
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// File to write
+        #[arg(long, default_value = "bench/results/training.json")]
+        out: PathBuf,
+    },
+    /// Bits per base of recipes/pretraining.toml (trained where it is not), and the memory that a whole genome takes
+    Pretraining {
+        /// Bases of the genome whose memory is measured; as many bytes of temporary files are written
+        #[arg(long, default_value_t = 3_000_000_000)]
+        bases: u64,
+        /// File to write
+        #[arg(long, default_value = "bench/results/pretraining.json")]
+        out: PathBuf,
+    },
+    /// A child of `training`
+    #[command(hide = true)]
+    TrainingStep(training::StepArguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Transports { requests, out } => transports::run(requests, &out),
+        Command::Training { rounds, out } => training::run(rounds, &out),
+        Command::Pretraining { bases, out } => pretraining::run(bases, &out),
+        Command::TrainingStep(arguments) => arguments.run(),
     }
 }

@@ -2,6 +2,8 @@
 
 use locus_genome::EncodedVariant;
 
+use crate::graphs::Inputs;
+
 /// Token id of the padding, fixed by the vocabulary ([PAD] = 0).
 const PAD: i64 = 0;
 /// Track code of special tokens and of padding.
@@ -44,6 +46,14 @@ pub enum BatchError {
         /// Rows that fit.
         limit: usize,
     },
+    /// Pairs where the model reads sequences, or the other way round.
+    #[error("got rows that are {got:?}, expected {expected:?}; the model is for another task")]
+    Inputs {
+        /// What the rows are.
+        got: Inputs,
+        /// What the model reads.
+        expected: Inputs,
+    },
     /// A feature that is not a number.
     #[error("row {row}: a feature is not finite; check the encoder")]
     NotFinite {
@@ -52,16 +62,16 @@ pub enum BatchError {
     },
 }
 
-/// One unpadded pair of windows: all token fields have the same length.
+/// One unpadded pair of windows, or one sequence: all token fields have the same length.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
-    /// Token ids of the reference window, [CLS] and [SEP] included.
+    /// Token ids of the reference window or the sequence, [CLS] and [SEP] included.
     pub ref_ids: &'a [i64],
-    /// Token ids of the alternate window.
+    /// Token ids of the alternate window; none in a sequence.
     pub alt_ids: &'a [i64],
-    /// Track codes of the reference window.
+    /// Track codes of the reference window or the sequence.
     pub ref_track: &'a [i64],
-    /// Track codes of the alternate window.
+    /// Track codes of the alternate window; none in a sequence.
     pub alt_track: &'a [i64],
     /// Features in the order of the manifest.
     pub features: &'a [f32],
@@ -79,12 +89,23 @@ impl<'a> From<&'a EncodedVariant> for Row<'a> {
     }
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
+    /// A sequence.
+    pub const fn sequence(ids: &'a [i64], track: &'a [i64]) -> Self {
+        Self { ref_ids: ids, alt_ids: &[], ref_track: track, alt_track: &[], features: &[] }
+    }
+
+    /// What it is: a sequence has no alternate.
+    pub const fn inputs(&self) -> Inputs {
+        if self.alt_ids.is_empty() && self.alt_track.is_empty() { Inputs::Sequence } else { Inputs::Pair }
+    }
+
     fn check(&self, row: usize, bucket: usize, n_features: usize) -> Result<(), BatchError> {
         let expected = self.ref_ids.len();
-        let fields =
-            [("alt_ids", self.alt_ids), ("ref_track", self.ref_track), ("alt_track", self.alt_track)];
-        for (field, values) in fields {
+        let track = ("ref_track", self.ref_track);
+        let alternate = [("alt_ids", self.alt_ids), ("alt_track", self.alt_track)];
+        let pair = self.inputs() == Inputs::Pair;
+        for (field, values) in [track].into_iter().chain(alternate.into_iter().filter(|_| pair)) {
             if values.len() != expected {
                 return Err(BatchError::Ragged { row, field, got: values.len(), expected });
             }
@@ -109,6 +130,8 @@ impl Row<'_> {
 /// A padded batch. Token fields are row-major `[rows, tokens]`, features `[rows, n_features]`; mask 1 = attend.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct TokenBatch {
+    /// What a row is; a sequence has no `alt_…`, and its ids, track and mask lie in `ref_…`.
+    pub inputs: Inputs,
     /// Number of rows.
     pub rows: usize,
     /// Tokens per row: the bucket.
@@ -146,9 +169,13 @@ impl TokenBatch {
     /// # Errors
     /// As [`TokenBatch::pack`].
     pub fn pack_rows(rows: &[Row<'_>], bucket: usize) -> Result<Self, BatchError> {
-        let n_features = rows.first().ok_or(BatchError::Empty)?.features.len();
+        let first = rows.first().ok_or(BatchError::Empty)?;
+        let (inputs, n_features) = (first.inputs(), first.features.len());
         for (at, row) in rows.iter().enumerate() {
             row.check(at, bucket, n_features)?;
+            if row.inputs() != inputs {
+                return Err(BatchError::Inputs { got: row.inputs(), expected: inputs });
+            }
         }
         let padded = |pad: i64, field: &dyn Fn(&Row<'_>) -> Vec<i64>| -> Vec<i64> {
             let mut values = Vec::with_capacity(rows.len() * bucket);
@@ -159,14 +186,16 @@ impl TokenBatch {
             values
         };
         let mask = padded(0, &|row| vec![1; row.ref_ids.len()]);
+        let alternate = |values: Vec<i64>| if inputs == Inputs::Pair { values } else { Vec::new() };
         Ok(Self {
+            inputs,
             rows: rows.len(),
             tokens: bucket,
             ref_ids: padded(PAD, &|row| row.ref_ids.to_vec()),
-            alt_ids: padded(PAD, &|row| row.alt_ids.to_vec()),
+            alt_ids: alternate(padded(PAD, &|row| row.alt_ids.to_vec())),
             ref_track: padded(TRACK_UNKNOWN, &|row| row.ref_track.to_vec()),
-            alt_track: padded(TRACK_UNKNOWN, &|row| row.alt_track.to_vec()),
-            alt_mask: mask.clone(),
+            alt_track: alternate(padded(TRACK_UNKNOWN, &|row| row.alt_track.to_vec())),
+            alt_mask: alternate(mask.clone()),
             ref_mask: mask,
             features: rows.iter().flat_map(|row| row.features.iter().copied()).collect(),
             n_features,
@@ -174,17 +203,19 @@ impl TokenBatch {
     }
 
     /// A batch of `rows` rows of nothing but padding behind one attended token, to warm a session up.
-    pub fn blank(rows: usize, tokens: usize, n_features: usize) -> Self {
+    pub fn blank(inputs: Inputs, rows: usize, tokens: usize, n_features: usize) -> Self {
         let cells = rows * tokens;
+        let alternate = |values: Vec<i64>| if inputs == Inputs::Pair { values } else { Vec::new() };
         let mask: Vec<i64> = (0..cells).map(|cell| i64::from(cell % tokens.max(1) == 0)).collect();
         Self {
+            inputs,
             rows,
             tokens,
             ref_ids: vec![PAD; cells],
-            alt_ids: vec![PAD; cells],
+            alt_ids: alternate(vec![PAD; cells]),
             ref_track: vec![TRACK_UNKNOWN; cells],
-            alt_track: vec![TRACK_UNKNOWN; cells],
-            alt_mask: mask.clone(),
+            alt_track: alternate(vec![TRACK_UNKNOWN; cells]),
+            alt_mask: alternate(mask.clone()),
             ref_mask: mask,
             features: vec![0.0; rows * n_features],
             n_features,
@@ -211,20 +242,23 @@ impl TokenBatch {
     }
 
     /// The int64 inputs of the graph contract, by name.
-    pub fn token_fields(&self) -> [(&'static str, &[i64]); 6] {
-        [
-            ("ref_ids", &self.ref_ids),
-            ("alt_ids", &self.alt_ids),
-            ("ref_track", &self.ref_track),
-            ("alt_track", &self.alt_track),
-            ("ref_mask", &self.ref_mask),
-            ("alt_mask", &self.alt_mask),
-        ]
+    pub fn token_fields(&self) -> impl Iterator<Item = (&'static str, &[i64])> {
+        let (reference, alternate) = (
+            [&self.ref_ids, &self.ref_track, &self.ref_mask],
+            [&self.alt_ids, &self.alt_track, &self.alt_mask],
+        );
+        let values: Vec<&[i64]> = match self.inputs {
+            Inputs::Sequence => reference.iter().map(|v| v.as_slice()).collect(),
+            Inputs::Pair => {
+                reference.iter().zip(&alternate).flat_map(|(r, a)| [r.as_slice(), a.as_slice()]).collect()
+            }
+        };
+        self.inputs.tokens().iter().copied().zip(values)
     }
 
     /// The int64 input called `name`.
     pub fn token_field(&self, name: &str) -> Option<&[i64]> {
-        self.token_fields().into_iter().find(|(field, _)| *field == name).map(|(_, values)| values)
+        self.token_fields().find(|(field, _)| *field == name).map(|(_, values)| values)
     }
 }
 
@@ -286,7 +320,21 @@ mod tests {
         assert_eq!(batch.alt_track, [0, 6, 0, 0, 0, 0, 1, 1, 0, 0]);
         assert_eq!(batch.features, [1.0, 2.0]);
         assert_eq!(batch.check(), Ok(()));
-        assert_eq!(TokenBatch::blank(2, 4, 3).check(), Ok(()));
+        assert_eq!(TokenBatch::blank(Inputs::Pair, 2, 4, 3).check(), Ok(()));
+    }
+
+    #[test]
+    fn a_sequence_is_one_row_without_an_alternate() {
+        let rows = [Row::sequence(&[2, 7, 3], &[0, 1, 0]), Row::sequence(&[2, 3], &[0, 0])];
+        let batch = TokenBatch::pack_rows(&rows, 4).unwrap();
+        let fields: Vec<_> = batch.token_fields().collect();
+        let (ids, track, mask) =
+            ([2, 7, 3, 0, 2, 3, 0, 0], [0, 1, 0, 0, 0, 0, 0, 0], [1, 1, 1, 0, 1, 1, 0, 0]);
+        assert_eq!(fields, [("ids", &ids[..]), ("track", &track), ("mask", &mask)]);
+        assert_eq!((batch.check(), batch.alt_ids.len()), (Ok(()), 0));
+        assert_eq!(TokenBatch::blank(Inputs::Sequence, 2, 4, 0).check(), Ok(()));
+        let both = [rows[0], row(&[2], &[0], &[])];
+        assert!(matches!(TokenBatch::pack_rows(&both, 4), Err(BatchError::Inputs { .. })));
     }
 
     #[test]

@@ -65,8 +65,10 @@ impl Session for FakeSession {
 fn row_hash(batch: &TokenBatch, row: usize) -> u64 {
     let cells = row * batch.tokens..(row + 1) * batch.tokens;
     let attended = cells.filter(|cell| batch.ref_mask[*cell] == 1);
+    // A sequence has no alternate row.
+    let alternate = |cell: usize| batch.alt_ids.get(cell).copied();
     attended
-        .flat_map(|cell| [batch.ref_ids[cell], batch.alt_ids[cell]])
+        .flat_map(|cell| [Some(batch.ref_ids[cell]), alternate(cell)].into_iter().flatten())
         .fold(0xcbf2_9ce4_8422_2325, |hash, id| (hash ^ id.cast_unsigned()).wrapping_mul(0x0100_0000_01b3))
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use locus_firmware_config::manifest::{AccuracyContract, TensorSpec};
+use locus_firmware_config::manifest::{AccuracyContract, Task, TensorSpec};
 use sha2::{Digest, Sha256};
 
 use crate::session::{ActivePrecision, EngineKind, SessionError, SessionSpec};
@@ -13,28 +13,73 @@ use crate::{Bundle, Error};
 pub const FEATURES_INPUT: &str = "features";
 /// Name of the float32 output `[rows, labels]`.
 pub const LOGITS_OUTPUT: &str = "logits";
-/// Names of the int64 inputs `[rows, tokens]`.
+/// Names of the int64 inputs `[rows, tokens]` of a variant-effect model.
 pub const TOKEN_INPUTS: [&str; 6] = ["ref_ids", "alt_ids", "ref_track", "alt_track", "ref_mask", "alt_mask"];
+/// Names of the inputs of a sequence model, all int64 `[rows, tokens]`.
+pub const SEQUENCE_INPUTS: [&str; 3] = ["ids", "track", "mask"];
 
 /// The outputs of a variant-effect model. Its one logit is read as evidence for this label, so that no other
 /// label, and no other order, can be answered.
 pub const LABELS: [&str; 1] = ["pathogenic"];
 
-/// Inputs and outputs of a variant-effect graph: what the engine feeds and reads, as a manifest lists it.
-pub fn tensors(n_features: usize) -> (Vec<TensorSpec>, Vec<TensorSpec>) {
+/// What a row of a graph is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Inputs {
+    /// Reference and alternate window of a variant, with its features.
+    #[default]
+    Pair,
+    /// One sequence.
+    Sequence,
+}
+
+impl Inputs {
+    /// What the models of a task read.
+    pub const fn of(task: Task) -> Self {
+        match task {
+            Task::VariantEffect => Self::Pair,
+            _ => Self::Sequence,
+        }
+    }
+
+    /// Names of the int64 inputs.
+    pub const fn tokens(self) -> &'static [&'static str] {
+        match self {
+            Self::Pair => &TOKEN_INPUTS,
+            Self::Sequence => &SEQUENCE_INPUTS,
+        }
+    }
+
+    /// Whether there is a float32 input [`FEATURES_INPUT`].
+    pub const fn has_features(self) -> bool {
+        matches!(self, Self::Pair)
+    }
+
+    /// Names of all inputs.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        self.tokens().iter().copied().chain(self.has_features().then_some(FEATURES_INPUT))
+    }
+}
+
+/// Inputs and outputs of a graph: what the engine feeds and reads, as a manifest lists it.
+pub fn tensors(reads: Inputs, n_features: usize, labels: usize) -> (Vec<TensorSpec>, Vec<TensorSpec>) {
     let tensor = |name: &str, dtype: &str, last: String| TensorSpec {
         name: name.into(),
         dtype: dtype.into(),
         shape: vec!["batch".into(), last],
     };
-    let tokens = TOKEN_INPUTS.iter().map(|name| tensor(name, "int64", "tokens".into()));
-    let inputs = tokens.chain([tensor(FEATURES_INPUT, "float32", n_features.to_string())]).collect();
-    (inputs, vec![tensor(LOGITS_OUTPUT, "float32", LABELS.len().to_string())])
+    let mut inputs: Vec<TensorSpec> =
+        reads.tokens().iter().map(|name| tensor(name, "int64", "tokens".into())).collect();
+    if reads.has_features() {
+        inputs.push(tensor(FEATURES_INPUT, "float32", n_features.to_string()));
+    }
+    (inputs, vec![tensor(LOGITS_OUTPUT, "float32", labels.to_string())])
 }
 
 /// Graphs and contract of a model, from a bundle or, before there is one, from an exporter.
 #[derive(Debug, Clone)]
 pub struct Graphs {
+    /// What a row is.
+    pub inputs: Inputs,
     /// `fp32.onnx`.
     pub fp32: Option<Arc<[u8]>>,
     /// `int8.onnx`: Q/DQ with signed activations.
@@ -64,6 +109,7 @@ impl Graphs {
         buckets.sort_unstable();
         buckets.dedup();
         Ok(Self {
+            inputs: Inputs::of(manifest.task),
             fp32: bundle.part("fp32.onnx"),
             int8: bundle.part("int8.onnx"),
             int8_refused: over_budget(&manifest.contract),
@@ -93,6 +139,7 @@ impl Graphs {
         buckets.sort_unstable();
         buckets.dedup();
         Self {
+            inputs: Inputs::Pair,
             fp32: fp32.map(Arc::from),
             int8: int8.map(Arc::from),
             int8_refused: None,
@@ -102,6 +149,12 @@ impl Graphs {
             labels,
             n_features,
         }
+    }
+
+    /// The same graphs, whose rows are `inputs` instead of pairs.
+    #[must_use]
+    pub fn reading(self, inputs: Inputs) -> Self {
+        Self { inputs, ..self }
     }
 
     /// What a session over these graphs reports.
@@ -114,6 +167,7 @@ impl Graphs {
         note: Option<String>,
     ) -> SessionSpec {
         SessionSpec {
+            inputs: self.inputs,
             engine,
             provider: provider.to_owned(),
             runtime: runtime.to_owned(),
@@ -134,7 +188,7 @@ impl Graphs {
     ) -> Result<(), SessionError> {
         let mut got: Vec<&str> = names.collect();
         got.sort_unstable();
-        let mut expected = [&TOKEN_INPUTS[..], &[FEATURES_INPUT]].concat();
+        let mut expected: Vec<&str> = self.inputs.names().collect();
         expected.sort_unstable();
         if got == expected {
             return Ok(());
@@ -169,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inputs_are_the_seven_of_the_contract() {
+    fn inputs_are_those_of_the_contract() {
         let graphs = Graphs::from_onnx(None, None, &[64, 32, 64], 1, 1, 1);
         assert_eq!(graphs.buckets, [32, 64]);
         let all = [&TOKEN_INPUTS[..], &[FEATURES_INPUT]].concat();
@@ -178,6 +232,9 @@ mod tests {
         assert!(!check(&all[1..]));
         assert!(!check(&[&all[..], &["ids"]].concat()));
         assert!(!check(&[&all[1..], &["alt_ids"]].concat()));
+        let sequence = Graphs::from_onnx(None, None, &[32], 1, 2, 0).reading(Inputs::Sequence);
+        let check = |names: &[&str]| sequence.check_inputs(EngineKind::Tract, names.iter().copied()).is_ok();
+        assert!(check(&SEQUENCE_INPUTS) && !check(&SEQUENCE_INPUTS[1..]) && !check(&all));
     }
 
     #[test]

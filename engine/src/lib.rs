@@ -24,11 +24,13 @@ mod tract;
 pub use batch::{BatchError, Row, TokenBatch};
 pub use bundle::{Bundle, BundleError, Limits, Trust, TrustError, TrustedKey};
 pub use fake::{FAKE_PROVIDER, FakeEngine};
-pub use graphs::{FEATURES_INPUT, Graphs, LABELS, LOGITS_OUTPUT, TOKEN_INPUTS, tensors};
+pub use graphs::{
+    FEATURES_INPUT, Graphs, Inputs, LABELS, LOGITS_OUTPUT, SEQUENCE_INPUTS, TOKEN_INPUTS, tensors,
+};
 pub use precision::Cpu;
 pub use probability::{MIN_ANSWERED_ACCURACY, Verdict};
 pub use rewrite::RewriteError;
-pub use scorer::{GoldenReport, Score, ScoreError, Scorer, logits_of};
+pub use scorer::{GoldenReport, Score, ScoreError, Scorer, SequenceScore, SequenceScorer, logits_of};
 pub use select::{Opened, Skipped, engine_for, open_graphs, open_session};
 pub use session::{
     ActivePrecision, Engine, EngineKind, LoadOptions, Logits, Precision, Session, SessionError, SessionSpec,

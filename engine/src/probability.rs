@@ -3,7 +3,7 @@
 //! Temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017) with an offset for
 //! the prior, per input mode: p = sigmoid(z / temperature + offset).
 
-use locus_firmware_config::manifest::{ModeCalibration, ProbabilityModel};
+use locus_firmware_config::manifest::{ModeCalibration, ProbabilityModel, SequenceCalibration, Task};
 use locus_firmware_config::message::Band;
 use locus_genome::InputMode;
 
@@ -40,6 +40,19 @@ pub fn probability(logit: f64, temperature: f64, offset: f64) -> f64 {
         let e = x.exp();
         e / (1.0 + e)
     }
+}
+
+/// softmax(z / temperature + offsets), without overflow.
+pub fn softmax(logits: &[f32], temperature: f64, offsets: &[f64]) -> Vec<f64> {
+    let shifted: Vec<f64> = logits
+        .iter()
+        .enumerate()
+        .map(|(k, &z)| f64::from(z) / temperature + offsets.get(k).copied().unwrap_or(0.0))
+        .collect();
+    let top = shifted.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let raised: Vec<f64> = shifted.iter().map(|x| (x - top).exp()).collect();
+    let total: f64 = raised.iter().sum();
+    raised.iter().map(|e| e / total).collect()
 }
 
 /// The band of a probability: the borders themselves are uncertain.
@@ -112,9 +125,49 @@ pub(crate) fn problem(model: &ProbabilityModel) -> Option<(String, String)> {
     })
 }
 
+/// As [`problem`], of a sequence model of `labels` outputs.
+pub(crate) fn sequence_problem(
+    calibration: Option<&SequenceCalibration>,
+    task: Task,
+    labels: usize,
+) -> Option<(String, String)> {
+    let wrong = |field: &str, got: String| Some((format!("sequence.{field}"), got));
+    match (task, calibration) {
+        (
+            Task::SequenceClassification,
+            Some(SequenceCalibration::Classes { temperature, offsets, prior }),
+        ) => {
+            if !(temperature.is_finite() && *temperature > 0.0) {
+                return wrong("temperature", temperature.to_string());
+            }
+            if offsets.len() != labels || offsets.iter().any(|o| !o.is_finite()) {
+                return wrong("offsets", format!("{} of {labels} labels", offsets.len()));
+            }
+            let shares = prior.iter().all(|p| *p > 0.0 && *p < 1.0);
+            let total: f64 = prior.iter().sum();
+            if prior.len() != labels || !shares || (total - 1.0).abs() > 1e-6 {
+                return wrong("prior", format!("{} shares that sum to {total}", prior.len()));
+            }
+            None
+        }
+        (Task::SequenceRegression, Some(SequenceCalibration::Value { mean, deviation })) => {
+            let good = mean.is_finite() && deviation.is_finite() && *deviation > 0.0;
+            if good { None } else { wrong("deviation", deviation.to_string()) }
+        }
+        (_, other) => wrong("kind", format!("{other:?}").chars().take(40).collect()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn softmax_of_two_is_the_sigmoid_of_their_difference() {
+        let p = softmax(&[0.5, 2.0], 2.0, &[0.0, 0.25]);
+        assert!((p[1] - probability(1.5, 2.0, 0.25)).abs() < 1e-15 && (p[0] + p[1] - 1.0).abs() < 1e-15);
+        assert_eq!(softmax(&[-1e30, 1e30], 1.0, &[]), [0.0, 1.0]);
+    }
 
     fn calibration() -> ModeCalibration {
         ModeCalibration {
@@ -131,7 +184,7 @@ mod tests {
     }
 
     fn model(calibration: ModeCalibration) -> ProbabilityModel {
-        ProbabilityModel { modes: [("transcript".to_owned(), calibration)].into() }
+        ProbabilityModel { modes: [("transcript".to_owned(), calibration)].into(), sequence: None }
     }
 
     #[test]

@@ -65,7 +65,7 @@ struct TractSession {
 impl TractSession {
     fn warm_up(&mut self) -> Result<(), Error> {
         for bucket in self.spec.buckets.clone() {
-            let blank = TokenBatch::blank(1, bucket as usize, self.spec.n_features as usize);
+            let blank = self.spec.blank(1, bucket as usize);
             self.run(&blank, &mut Logits::default())?;
         }
         Ok(())

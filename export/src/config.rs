@@ -11,6 +11,10 @@ pub enum HeadKind {
     /// Reference and alternate rows of one variant.
     #[default]
     Pair,
+    /// Segments of a row, in pretraining.
+    Pretraining,
+    /// One row: a class or a value.
+    Sequence,
 }
 
 /// Sizes and switches of a model.
@@ -48,12 +52,25 @@ pub struct ModelConfig {
     /// What reads the hidden states.
     #[serde(default)]
     pub head: HeadKind,
+    /// Of a sequence head: reading frames that it pools apart, whose codes in the track are 1 to this number; 1
+    /// where the track has none.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub frames: usize,
     /// Outputs of the head.
     pub labels: Vec<String>,
     /// Annotation features of the head.
     pub n_features: usize,
     /// Names of the track codes.
     pub track_codes: Vec<String>,
+}
+
+const fn one() -> usize {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_one(frames: &usize) -> bool {
+    *frames == 1
 }
 
 impl ModelConfig {

@@ -7,6 +7,7 @@ mod draft;
 mod error;
 mod keys;
 mod lower;
+mod read_back;
 mod weights;
 
 pub use bundle::{BundleBuilder, sign, split};
@@ -14,4 +15,5 @@ pub use config::{HeadKind, ModelConfig};
 pub use error::ExportError;
 pub use keys::{generate, read_private};
 pub use lower::{build_fp32, build_int8, to_bytes};
+pub use read_back::GraphWeights;
 pub use weights::{SafetensorsWeights, WeightSource};

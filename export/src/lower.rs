@@ -1,12 +1,16 @@
-//! The pair encoder and its head as ONNX nodes. Reference and alternate rows are joined on the batch axis,
-//! so that one set of weights reads both in one pass.
+//! The encoder as ONNX nodes, and around it what each head reads and gives: a file a head.
+
+mod pair;
+mod sequence;
+
+use std::cell::RefCell;
 
 use locus_calibration::{CalibrationTable, quantise_per_channel};
 use locus_onnx::{ModelProto, tensor_proto::DataType};
 use prost::Message;
 
 use crate::{
-    ExportError, ModelConfig, WeightSource,
+    ExportError, HeadKind, ModelConfig, WeightSource,
     draft::{Draft, float, int, ints, value},
 };
 
@@ -18,7 +22,7 @@ const MASKED: f32 = -10_000.0;
 /// # Errors
 /// A configuration or checkpoint that does not fit.
 pub fn build_fp32(config: &ModelConfig, weights: &dyn WeightSource) -> Result<ModelProto, ExportError> {
-    Lowering { config, weights, table: None, draft: Draft::default() }.run()
+    Lowering::new(config, weights, None).run()
 }
 
 /// The graph with signed 8-bit Q/DQ around every product with a weight; the rest stays float32.
@@ -30,7 +34,7 @@ pub fn build_int8(
     weights: &dyn WeightSource,
     table: &CalibrationTable,
 ) -> Result<ModelProto, ExportError> {
-    Lowering { config, weights, table: Some(table), draft: Draft::default() }.run()
+    Lowering::new(config, weights, Some(table)).run()
 }
 
 /// The bytes of the file: the same for the same model.
@@ -38,15 +42,42 @@ pub fn to_bytes(model: &ModelProto) -> Vec<u8> {
     model.encode_to_vec()
 }
 
+/// Matrices of a checkpoint that stand in the graph as one, transposed, with their biases: `output.weight` and
+/// `output.bias`.
+pub(crate) struct Joined {
+    pub(crate) output: String,
+    pub(crate) names: Vec<String>,
+    pub(crate) input: usize,
+    pub(crate) each: usize,
+}
+
+/// Every matrix of a configuration's graph; the values of `weights` do not matter.
+pub(crate) fn joined(config: &ModelConfig, weights: &dyn WeightSource) -> Result<Vec<Joined>, ExportError> {
+    let joined = RefCell::new(Vec::new());
+    Lowering { joined: Some(&joined), ..Lowering::new(config, weights, None) }.run()?;
+    Ok(joined.into_inner())
+}
+
 struct Lowering<'a> {
     config: &'a ModelConfig,
     weights: &'a dyn WeightSource,
     table: Option<&'a CalibrationTable>,
     draft: Draft,
+    joined: Option<&'a RefCell<Vec<Joined>>>,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(
+        config: &'a ModelConfig,
+        weights: &'a dyn WeightSource,
+        table: Option<&'a CalibrationTable>,
+    ) -> Self {
+        Self { config, weights, table, draft: Draft::default(), joined: None }
+    }
 }
 
 impl Lowering<'_> {
-    fn run(mut self) -> Result<ModelProto, ExportError> {
+    fn run(self) -> Result<ModelProto, ExportError> {
         let c = self.config;
         let fits = c.hidden_act == "gelu"
             && c.num_attention_heads > 0
@@ -65,16 +96,26 @@ impl Lowering<'_> {
                 expected: "pre or post",
             });
         }
-        let hidden = self.encoder()?;
-        let logits = self.head(&hidden)?;
-        self.draft.node("Identity", &[&logits], "logits", vec![]);
-        let mut inputs: Vec<_> = ["ref_ids", "alt_ids", "ref_track", "alt_track", "ref_mask", "alt_mask"]
-            .iter()
-            .map(|n| value(n, DataType::Int64, &["batch", "tokens"]))
-            .collect();
-        inputs.push(value("features", DataType::Float, &["batch", &c.n_features.to_string()]));
-        let outputs = vec![value("logits", DataType::Float, &["batch", &c.labels.len().to_string()])];
-        Ok(self.draft.finish("pair", inputs, outputs))
+        match c.head {
+            HeadKind::Pair => self.pair(),
+            HeadKind::Sequence => self.sequence(),
+            HeadKind::Pretraining => Err(ExportError::Config {
+                field: "head",
+                got: "pretraining".into(),
+                expected: "pair or sequence: fine-tune the model first",
+            }),
+        }
+    }
+
+    /// The graph whose last value is `logits`.
+    fn finish(mut self, name: &str, logits: &str, tokens: &[&str], features: Option<usize>) -> ModelProto {
+        self.draft.node("Identity", &[logits], "logits", vec![]);
+        let mut inputs: Vec<_> =
+            tokens.iter().map(|n| value(n, DataType::Int64, &["batch", "tokens"])).collect();
+        inputs.extend(features.map(|n| value("features", DataType::Float, &["batch", &n.to_string()])));
+        let labels = self.config.labels.len().to_string();
+        let outputs = vec![value("logits", DataType::Float, &["batch", &labels])];
+        self.draft.finish(name, inputs, outputs)
     }
 
     fn get(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, ExportError> {
@@ -105,6 +146,10 @@ impl Lowering<'_> {
         activation: &str,
         output: &str,
     ) -> Result<String, ExportError> {
+        if let Some(joined) = self.joined {
+            let (output, names) = (output.to_owned(), names.to_vec());
+            joined.borrow_mut().push(Joined { output, names, input, each });
+        }
         let out = each * names.len();
         let mut matrix = vec![0.0; input * out];
         let mut bias = Vec::with_capacity(out);
@@ -170,7 +215,9 @@ impl Lowering<'_> {
         d.node("Mul", &[&product, &half], output, vec![])
     }
 
-    fn encoder(&mut self) -> Result<String, ExportError> {
+    /// Hidden states [rows, tokens, H] of the values `ids`, `track` and `mask`, all [rows, tokens]; `like` is an
+    /// input whose tokens are as many.
+    fn encoder(&mut self, [ids, track, mask]: [&str; 3], like: &str) -> Result<String, ExportError> {
         let c = self.config;
         let h = c.hidden_size;
         let table = |n: &str| format!("bert.embeddings.{n}_embeddings.weight");
@@ -182,19 +229,15 @@ impl Lowering<'_> {
             self.draft.floats(name, &[rows, h], &values);
         }
         let d = &mut self.draft;
-        let join = |d: &mut Draft, what: &str| {
-            d.node("Concat", &[&format!("ref_{what}"), &format!("alt_{what}")], what, vec![int("axis", 0)])
-        };
-        let (ids, track, mask) = (join(d, "ids"), join(d, "track"), join(d, "mask"));
-        let words = d.node("Gather", &[&word, &ids], "embeddings.words", vec![int("axis", 0)]);
-        let tracks = d.node("Gather", &[&kind, &track], "embeddings.tracks", vec![int("axis", 0)]);
-        let shape = d.node("Shape", &["ref_ids"], "shape", vec![]);
+        let words = d.node("Gather", &[&word, ids], "embeddings.words", vec![int("axis", 0)]);
+        let tracks = d.node("Gather", &[&kind, track], "embeddings.tracks", vec![int("axis", 0)]);
+        let shape = d.node("Shape", &[like], "shape", vec![]);
         let (zero, one, two) = (d.longs("axis.0", &[0]), d.longs("axis.1", &[1]), d.longs("axis.2", &[2]));
         let tokens = d.node("Slice", &[&shape, &one, &two, &zero], "tokens", vec![]);
         let positions = d.node("Slice", &[&position, &zero, &tokens, &zero], "embeddings.positions", vec![]);
         let sum = d.node("Add", &[&words, &positions], "embeddings.words_positions", vec![]);
         let sum = d.node("Add", &[&sum, &tracks], "embeddings.sum", vec![]);
-        let attend = d.node("Cast", &[&mask], "mask.float", vec![int("to", DataType::Float as i64)]);
+        let attend = d.node("Cast", &[mask], "mask.float", vec![int("to", DataType::Float as i64)]);
         let (unit, masked) = (d.floats("mask.one", &[], &[1.0]), d.floats("mask.masked", &[], &[MASKED]));
         let hidden = d.node("Sub", &[&unit, &attend], "mask.inverse", vec![]);
         let hidden = d.node("Mul", &[&hidden, &masked], "mask.scores", vec![]);
@@ -305,62 +348,7 @@ impl Lowering<'_> {
         let total = self.draft.node("Max", &[&total, &unit], &format!("{output}.divisor"), vec![]);
         self.draft.node("Div", &[counts, &total], output, vec![])
     }
-
-    fn head(&mut self, hidden: &str) -> Result<String, ExportError> {
-        let c = self.config;
-        let to_float = || vec![int("to", DataType::Float as i64)];
-        let d = &mut self.draft;
-        // Slices, not a Split: tract cannot tell that half of twice the batch is the batch.
-        let (zero, one, end) =
-            (d.longs("axis.0", &[0]), d.longs("axis.1", &[1]), d.longs("slice.end", &[i64::MAX]));
-        let rows = d.node("Slice", &["shape", &zero, &one, &zero], "rows", vec![]);
-        d.node("Slice", &[hidden, &zero, &rows, &zero], "head.ref", vec![]);
-        d.node("Slice", &[hidden, &rows, &end, &zero], "head.alt", vec![]);
-        let same = d.node("Equal", &["ref_ids", "alt_ids"], "head.same", vec![]);
-        let differs = d.node("Not", &[&same], "head.differs", vec![]);
-        let differs = d.node("Cast", &[&differs], "head.differs.float", to_float());
-        let attended = d.node("Cast", &["ref_mask"], "head.attended.float", to_float());
-        let change = d.node("Sub", &["head.ref", "head.alt"], "head.change", vec![]);
-        let size = d.node("Abs", &[&change], "head.change.size", vec![]);
-        let differs = self.share(&differs, "head.differs.share");
-        let attended = self.share(&attended, "head.attended.share");
-        let pooled = [
-            self.pool(&differs, "head.alt", "head.alt_at"),
-            self.pool(&differs, &change, "head.change_at"),
-            self.pool(&attended, &size, "head.mean_change"),
-            self.pool(&attended, "head.ref", "head.mean_ref"),
-        ];
-        let dense = |n: &str| [format!("head.{n}")];
-        let y = self.linear(
-            "features",
-            &dense("features.dense1"),
-            c.n_features,
-            128,
-            "head.features.dense1_input",
-            "head.features.1",
-        )?;
-        let y = self.gelu(&y, "head.features.1.gelu");
-        let y = self.linear(
-            &y,
-            &dense("features.dense2"),
-            128,
-            64,
-            "head.features.dense2_input",
-            "head.features.2",
-        )?;
-        let features = self.gelu(&y, "head.features.2.gelu");
-        let [a, b, m, r] = &pooled;
-        let x = self.draft.node("Concat", &[a, b, m, r, &features], "head.input", vec![int("axis", -1)]);
-        let x =
-            self.linear(&x, &dense("dense"), 4 * c.hidden_size + 64, 128, "head.dense_input", "head.inner")?;
-        let x = self.gelu(&x, "head.inner.gelu");
-        // The last product is tiny and sets the logit: it stays float in every graph.
-        let (table, labels) = (self.table.take(), c.labels.len());
-        let logits = self.linear(&x, &dense("out"), 128, labels, "", "head.logits");
-        self.table = table;
-        logits
-    }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -54,6 +54,20 @@ pub enum ManifestError {
 pub enum Task {
     /// Is a variant pathogenic?
     VariantEffect,
+    /// Which of the labels is a sequence?
+    SequenceClassification,
+    /// How much of the one label has a sequence?
+    SequenceRegression,
+}
+
+impl std::fmt::Display for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::VariantEffect => "variant-effect",
+            Self::SequenceClassification => "sequence-classification",
+            Self::SequenceRegression => "sequence-regression",
+        })
+    }
 }
 
 /// The whole manifest.
@@ -108,9 +122,9 @@ pub struct Part {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scope {
-    /// `snv`.
+    /// `snv`; the alphabet of a sequence model.
     pub kinds: Vec<String>,
-    /// Fewest known bases in a window.
+    /// Fewest known bases in a window; fewest letters of a sequence.
     pub min_bases: u32,
     /// Most.
     pub max_bases: u32,
@@ -118,8 +132,14 @@ pub struct Scope {
     pub modes: Vec<String>,
     /// Sequence Ontology terms; none = all.
     pub consequences: Option<Vec<String>>,
-    /// Genome assembly of the training data.
+    /// Genome assembly of the training data; empty where there is none.
     pub assembly: String,
+    /// Of a sequence model: most letters in a hundred that may stand for several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_ambiguous_percent: Option<u32>,
+    /// Of a sequence model: the sequence whose single letters its sequences change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wild_type: Option<String>,
 }
 
 /// Inputs and outputs of the graphs.
@@ -162,18 +182,47 @@ pub struct TokenizerInfo {
     pub stride: u32,
     /// Token ids.
     pub vocab_size: u32,
-    /// Most k-mers in a window.
+    /// Most k-mers in a window; most tokens of a sequence.
     pub window_kmers: u32,
+    /// Of a sequence model: the track of a token is 1 + its offset modulo this; absent where the track is 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u32>,
     /// SHA-256 of `tokenizer.json` in hex.
     pub fingerprint: String,
 }
 
-/// One calibration per input mode.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One calibration per input mode, or that of a sequence model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProbabilityModel {
-    /// By input mode.
+    /// By input mode; none in a sequence model.
     pub modes: BTreeMap<String, ModeCalibration>,
+    /// Of a sequence model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<SequenceCalibration>,
+}
+
+/// How the logits of a sequence become an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum SequenceCalibration {
+    /// probabilities = softmax(logits / temperature + offsets), under the named prior.
+    Classes {
+        /// Divides the logits.
+        temperature: f64,
+        /// Added after, one a label.
+        offsets: Vec<f64>,
+        /// Share of each label that the probabilities assume.
+        prior: Vec<f64>,
+    },
+    /// value = mean + deviation × logit.
+    Value {
+        /// Mean of the training targets.
+        mean: f64,
+        /// Their standard deviation.
+        deviation: f64,
+    },
 }
 
 /// probability = sigmoid(logit / temperature + offset), under the named prior.
@@ -244,6 +293,20 @@ pub struct GoldenVector {
     pub track: Vec<i64>,
     /// Features.
     pub features: Vec<f32>,
+    /// Logits of `fp32.onnx`.
+    pub logits_fp32: Vec<f32>,
+    /// Logits of `int8.onnx`.
+    pub logits_int8: Vec<f32>,
+}
+
+/// One golden vector of a sequence model; rows are not padded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GoldenSequence {
+    /// Token ids.
+    pub ids: Vec<i64>,
+    /// Track codes.
+    pub track: Vec<i64>,
     /// Logits of `fp32.onnx`.
     pub logits_fp32: Vec<f32>,
     /// Logits of `int8.onnx`.
@@ -379,8 +442,15 @@ impl Manifest {
                 m.lr_benign,
             ]
         });
+        let sequence: Vec<f64> = match &self.probability.sequence {
+            None => Vec::new(),
+            Some(SequenceCalibration::Classes { temperature, offsets, prior }) => {
+                [*temperature].iter().chain(offsets).chain(prior).copied().collect()
+            }
+            Some(SequenceCalibration::Value { mean, deviation }) => vec![*mean, *deviation],
+        };
         let contract = [&self.contract.fp32, &self.contract.int8, &self.contract.difference];
-        let numbers = numbers.chain(contract.into_iter().flat_map(|m| m.values().copied()));
+        let numbers = numbers.chain(sequence).chain(contract.into_iter().flat_map(|m| m.values().copied()));
         for n in numbers.chain([self.contract.budget, self.golden.tolerance_fp32, self.golden.tolerance_int8])
         {
             if !n.is_finite() {
@@ -411,6 +481,8 @@ pub(crate) mod tests {
                 modes: vec!["transcript".into()],
                 consequences: None,
                 assembly: "GRCh38".into(),
+                max_ambiguous_percent: None,
+                wild_type: None,
             },
             graph: GraphContract {
                 inputs: vec![],
@@ -425,9 +497,10 @@ pub(crate) mod tests {
                 stride: 1,
                 vocab_size: 69,
                 window_kmers: 61,
+                frames: None,
                 fingerprint: "0".repeat(64),
             },
-            probability: ProbabilityModel { modes: BTreeMap::new() },
+            probability: ProbabilityModel::default(),
             contract: AccuracyContract {
                 data: "validation".into(),
                 metric: "auroc".into(),

@@ -115,7 +115,7 @@ pub(crate) fn sense_base(bases: &dyn Bases, transcript: &Transcript, position: i
 }
 
 /// Three bases of the coding sequence from `index` on, in sense.
-pub(crate) fn codon_at(bases: &dyn Bases, transcript: &Transcript, index: i64) -> Option<[u8; 3]> {
+pub fn codon_at(bases: &dyn Bases, transcript: &Transcript, index: i64) -> Option<[u8; 3]> {
     let [a, b, c] = transcript.codon_positions(index)?.map(|p| sense_base(bases, transcript, p));
     Some([a?, b?, c?])
 }

@@ -1,6 +1,10 @@
 //! FASTA: plain, gzip or bgzip; records named as contigs or as regions of them; read at once, or only what is asked
 //! for where an index (`.fai`) lies beside the file.
 
+mod stream;
+
+pub use stream::{Piece, stream};
+
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},

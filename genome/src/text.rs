@@ -16,7 +16,10 @@ pub(crate) fn io_error(path: &Path, source: io::Error) -> ReadError {
 
 /// Opens a file, decompressing gzip and bgzip by their magic number. An archive that is cut off within a member (a
 /// block, in bgzip) is an error when the cut is read; one cut off between two members cannot be told from a whole one.
-pub(crate) fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, ReadError> {
+///
+/// # Errors
+/// No such file, or one that cannot be read.
+pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, ReadError> {
     let file = File::open(path).map_err(|e| io_error(path, e))?;
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let magic = reader.fill_buf().map_err(|e| io_error(path, e))?;

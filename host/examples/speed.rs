@@ -25,6 +25,7 @@ fn main() -> anyhow::Result<()> {
         initializer_range: 0.02,
         norm_position: "pre".into(),
         head: Default::default(),
+        frames: 1,
         labels: vec!["pathogenic".into()],
         n_features: 400,
         track_codes: vec![],

@@ -50,6 +50,24 @@ pub enum Error {
         /// Records of the batch, where they are known.
         records: Vec<String>,
     },
+    /// Several processes that cannot train together.
+    #[error("ranks: got {got}, expected {expected}")]
+    Ranks {
+        /// What was found.
+        got: String,
+        /// What is needed.
+        expected: String,
+    },
+    /// Another rank that ended or is not one of these.
+    #[error(
+        "rank {rank}: {what}; every rank stops here; start all of them again to go on from the last checkpoint"
+    )]
+    Peer {
+        /// The rank.
+        rank: usize,
+        /// What is known of it.
+        what: String,
+    },
     /// A recipe that asks for what cannot be.
     #[error("recipe: {key}: got {got}, expected {expected}")]
     Recipe {

@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use crate::{Result, error::io_at};
+use crate::{Error, Result, error::io_at};
 
 /// A file written piece by piece beside its target: [`Growing::finish`] puts it there, and where that is never
 /// reached nothing is left behind.
@@ -69,6 +70,38 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = Growing::create(path)?;
     file.write(bytes)?;
     file.finish()
+}
+
+/// Writes a value behind a magic number and the digest of its body (postcard), whole or not at all.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_checked(path: &Path, magic: &[u8; 8], value: &impl Serialize) -> Result<()> {
+    let body = postcard::to_allocvec(value)
+        .map_err(|e| Error::Dataset { path: path.to_owned(), reason: e.to_string() })?;
+    let mut file = Growing::create(path)?;
+    file.write(magic)?;
+    file.write(&Sha256::digest(&body))?;
+    file.write(&body)?;
+    file.finish()
+}
+
+/// Reads what [`write_checked`] wrote.
+///
+/// # Errors
+/// No such file, another format, or bytes that changed since.
+pub fn read_checked<T: DeserializeOwned>(path: &Path, magic: &[u8; 8]) -> Result<T> {
+    let bytes = fs::read(path).map_err(io_at(path))?;
+    let wrong = |reason: String| Error::Dataset { path: path.to_owned(), reason };
+    let body = bytes
+        .strip_prefix(magic)
+        .ok_or_else(|| wrong(format!("got another format, expected {}", String::from_utf8_lossy(magic))))?;
+    let (digest, body) =
+        body.split_at_checked(32).ok_or_else(|| wrong("got a file that ends in its header".into()))?;
+    if Sha256::digest(body).as_slice() != digest {
+        return Err(wrong("got bytes that do not match their digest".into()));
+    }
+    postcard::from_bytes(body).map_err(|e| wrong(format!("got a body that cannot be read ({e})")))
 }
 
 /// Waits until what was written to a file is on the disk.

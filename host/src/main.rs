@@ -1,164 +1,101 @@
 //! The `locus` command.
 
+mod cli;
+
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Parser;
 use locus_host::{
-    Recipe,
-    commands::{self, Stage},
+    AnyRecipe,
+    commands::{
+        self, Stage,
+        language::LanguageStage,
+        sequence::{self, SequenceStage},
+    },
+    memory,
     stage::Run,
+    train::Ranks,
 };
+
+use cli::{Bundle, Cli, Command, Explain, Interchange, Proof, Training};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[derive(Parser)]
-#[command(name = "locus", version, about = "Train, evaluate, shrink and ship DNA language models")]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
+/// A stage of whatever task the recipe names.
+#[allow(clippy::large_enum_variant, reason = "one value per run")]
+enum Any {
+    Variant(Stage),
+    Sequence(SequenceStage),
+    Language(LanguageStage),
 }
 
-#[derive(Args)]
-struct Training {
-    /// What to train, and how
-    recipe: PathBuf,
-    /// Output folder [default: runs/NAME]
-    #[arg(long)]
-    out: Option<PathBuf>,
+fn stage(training: &Training, onnxruntime: Option<PathBuf>) -> anyhow::Result<Any> {
+    let recipe = AnyRecipe::read(&training.recipe)?;
+    let folder = training.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(recipe.name()));
+    let run = Run::open_as(&folder, Ranks::from_environment()?)?;
+    Ok(match recipe {
+        AnyRecipe::Variant(recipe) => Any::Variant(Stage { recipe, run, onnxruntime }),
+        AnyRecipe::Sequence(recipe) => Any::Sequence(Stage { recipe, run, onnxruntime }),
+        AnyRecipe::Language(recipe) => Any::Language(LanguageStage { recipe, run }),
+    })
 }
 
-#[derive(Args)]
-struct Proof {
-    /// The ONNX Runtime library [default: LOCUS_ONNXRUNTIME, else the project's .locus folder]
-    #[arg(long)]
-    onnxruntime: Option<PathBuf>,
+/// What a stage after pretraining says to the recipe of a language model.
+fn unlabelled() -> anyhow::Result<()> {
+    anyhow::bail!("got a language_model recipe, which ends with `locus pretrain`, expected one with labels")
 }
 
-#[derive(Subcommand)]
-enum Command {
-    /// Encode every record once
-    Prepare(Training),
-    /// Train on masked tokens
-    Pretrain(Training),
-    /// Train on labelled variants
-    Finetune(Training),
-    /// Fit probability, bands and activation ranges
-    Calibrate(Training),
-    /// Write ONNX in FP32 and INT8, proved against the checkpoint
-    Export {
-        #[command(flatten)]
-        training: Training,
-        #[command(flatten)]
-        proof: Proof,
-    },
-    /// Make, sign and look at bundles
-    #[command(subcommand)]
-    Bundle(Bundle),
-    /// Make an Ed25519 key pair: OUT.key and OUT.pub
-    Keygen {
-        /// Path without ending
-        #[arg(long)]
-        out: PathBuf,
-    },
-    /// Figures on labelled variants
-    Evaluate(commands::evaluate::EvaluateArgs),
-    /// Score every allele of a VCF
-    Score(commands::score::ScoreArgs),
-    /// The whole training chain, from where it stopped, to an unsigned bundle OUT/NAME.locus
-    Run {
-        #[command(flatten)]
-        training: Training,
-        #[command(flatten)]
-        proof: Proof,
-        /// Date to write into the manifest, YYYY-MM-DD [default: today]
-        #[arg(long)]
-        date: Option<String>,
-        /// Commit of the code to write into the manifest
-        #[arg(long)]
-        source: Option<String>,
-    },
-}
-
-#[derive(Subcommand)]
-enum Bundle {
-    /// Put an output folder's model into an unsigned bundle
-    Create {
-        #[command(flatten)]
-        training: Training,
-        /// Bundle to write
-        #[arg(long)]
-        bundle: PathBuf,
-        /// Date to write into the manifest, YYYY-MM-DD
-        #[arg(long)]
-        date: String,
-        /// Commit of the code to write into the manifest
-        #[arg(long)]
-        source: Option<String>,
-    },
-    /// Add a signature
-    Sign {
-        /// Private key
-        #[arg(long)]
-        key: PathBuf,
-        /// Bundle to sign
-        input: PathBuf,
-        /// Signed bundle to write
-        out: PathBuf,
-    },
-    /// Print the manifest
-    Inspect {
-        /// The manifest's own JSON
-        #[arg(long)]
-        json: bool,
-        /// The bundle
-        bundle: PathBuf,
-    },
-    /// Check everything that a box checks before it runs the model
-    Verify {
-        /// Trusted public keys
-        #[arg(long, required = true)]
-        key: Vec<PathBuf>,
-        /// The bundle
-        bundle: PathBuf,
-    },
-}
-
-fn stage(training: &Training) -> anyhow::Result<Stage> {
-    let recipe = Recipe::read(&training.recipe)?;
-    let folder = training.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
-    Ok(Stage { run: Run::open(&folder)?, recipe, onnxruntime: None })
+/// Runs a command of the chain on a stage of any task.
+macro_rules! chain {
+    ($command:ident, $training:expr, $onnxruntime:expr, $language:expr) => {
+        match stage($training, $onnxruntime)? {
+            Any::Variant(stage) => commands::$command::run(&stage)?,
+            Any::Sequence(stage) => sequence::$command(&stage)?,
+            Any::Language(stage) => $language(&stage)?,
+        }
+    };
 }
 
 fn main() -> anyhow::Result<()> {
+    memory::keep();
     match Cli::parse().command {
-        Command::Prepare(t) => commands::prepare::run(&stage(&t)?)?,
-        Command::Pretrain(t) => commands::pretrain::run(&stage(&t)?)?,
-        Command::Finetune(t) => commands::finetune::run(&stage(&t)?)?,
-        Command::Calibrate(t) => commands::calibrate::run(&stage(&t)?)?,
+        Command::Prepare(t) => chain!(prepare, &t, None, LanguageStage::prepare),
+        Command::Pretrain(t) => chain!(pretrain, &t, None, LanguageStage::pretrain),
+        Command::Finetune(t) => chain!(finetune, &t, None, |_: &LanguageStage| unlabelled()),
+        Command::Calibrate(t) => chain!(calibrate, &t, None, |_: &LanguageStage| unlabelled()),
         Command::Export { training, proof: Proof { onnxruntime } } => {
-            commands::export::run(&Stage { onnxruntime, ..stage(&training)? })?
+            chain!(export, &training, onnxruntime, |_: &LanguageStage| unlabelled())
         }
-        Command::Bundle(Bundle::Create { training, bundle, date, source }) => {
-            commands::bundle::create(&stage(&training)?, &bundle, &date, source)?
-        }
+        Command::Bundle(Bundle::Create { training, bundle, date, source }) => match stage(&training, None)? {
+            Any::Variant(stage) => commands::bundle::create(&stage, &bundle, &date, source)?,
+            Any::Sequence(stage) => sequence::bundle::create(&stage, &bundle, &date, source)?,
+            Any::Language(_) => unlabelled()?,
+        },
         Command::Bundle(Bundle::Sign { key, input, out }) => commands::bundle::sign(&key, &input, &out)?,
         Command::Bundle(Bundle::Inspect { json, bundle }) => commands::bundle::inspect(&bundle, json)?,
         Command::Bundle(Bundle::Verify { key, bundle }) => commands::bundle::verify(&bundle, &key)?,
         Command::Keygen { out } => drop(locus_export::generate(&out).map_err(locus_host::Error::from)?),
+        Command::Evaluate(args) if args.recipe.is_some() => drop(sequence::evaluate::run(&args)?),
         Command::Evaluate(args) => drop(commands::evaluate::run(&args)?),
+        Command::Report(args) => commands::report::run(&args)?,
+        Command::Structure(args) => commands::structure::run(&args)?,
+        Command::Align(args) => commands::align::run(&args)?,
+        Command::Explain(Explain::Variants(args)) => commands::explain::variants(&args)?,
+        Command::Explain(Explain::Test(args)) => drop(commands::explain::test(&args)?),
+        Command::Interchange(Interchange::Import(args)) => commands::interchange::import(&args)?,
+        Command::Interchange(Interchange::Export(args)) => commands::interchange::export(&args)?,
         Command::Score(args) => commands::score::run(&args)?,
         Command::Run { training, proof: Proof { onnxruntime }, date, source } => {
-            let stage = Stage { onnxruntime, ..stage(&training)? };
-            commands::export::ready(&stage)?;
-            commands::prepare::run(&stage)?;
-            commands::pretrain::run(&stage)?;
-            commands::finetune::run(&stage)?;
-            commands::calibrate::run(&stage)?;
-            commands::export::run(&stage)?;
-            let bundle = stage.run.at(&format!("{}.locus", stage.recipe.name));
             let date = date.unwrap_or_else(|| time::OffsetDateTime::now_utc().date().to_string());
-            commands::bundle::create(&stage, &bundle, &date, source)?;
+            let bundle = match stage(&training, onnxruntime)? {
+                Any::Variant(stage) => commands::run(&stage, &date, source)?,
+                Any::Sequence(stage) => sequence::run(&stage, &date, source)?,
+                Any::Language(stage) => {
+                    stage.prepare()?;
+                    return Ok(stage.pretrain()?);
+                }
+            };
             println!("{}: unsigned; `locus bundle sign` makes it flashable", bundle.display());
         }
     }

@@ -1,6 +1,8 @@
 //! Recipes: one TOML file says what is trained, on what, how, and what may be shipped.
 
 mod check;
+mod language;
+mod sequence;
 
 use std::{
     fs,
@@ -10,7 +12,19 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result, data::Augmentation, error::io_at, model::ModelConfig, train::TrainPlan};
+pub use language::{CorpusPlan, FastaPlan, LanguageRecipe, RowPlan};
+
+use crate::{
+    Error, Result,
+    calibrate::Method,
+    data::{Augmentation, masking::Masking},
+    error::io_at,
+    language::Objectives,
+    model::{HeadKind, ModelConfig},
+    train::TrainPlan,
+};
+
+pub use sequence::{LabelledPlan, MaskedPlan, RangesPlan, SequenceAugment, SequenceRecipe, Task, TokenPlan};
 
 /// Variable that names the data folder.
 pub const DATA_VARIABLE: &str = "LOCUS_DATA";
@@ -68,6 +82,11 @@ pub struct DataPlan {
     pub keep_one_in: usize,
 }
 
+/// A key that is left as it is says nothing new.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 const fn one() -> usize {
     1
 }
@@ -108,13 +127,21 @@ pub struct ModelPlan {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PretrainPlan {
+    /// Folder of a pretrained model to start from, such as `runs/pretraining/pretrained`; without it training starts
+    /// from new weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
     /// Steps; 0 skips the stage.
     pub steps: u64,
+    /// How often each question is asked; hidden spans alone where nothing is said.
+    #[serde(default)]
+    pub objectives: Objectives,
     /// Share of tokens to guess.
     pub mask_share: f64,
     /// Shortest and longest hidden span, in tokens.
     pub span: [usize; 2],
-    /// Share of windows without track.
+    /// Share of windows without track; of no meaning for a language model, whose windows have none.
+    #[serde(default)]
     pub track_dropout: f64,
     /// How parameters are moved; a row is a window.
     pub train: TrainPlan,
@@ -144,6 +171,9 @@ pub struct CalibratePlan {
     pub prior: f64,
     /// Accuracy wanted of answers outside the uncertain band.
     pub answered_accuracy: f64,
+    /// `platt` or `temperature`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub method: Method,
 }
 
 /// `[export]`
@@ -160,21 +190,111 @@ pub struct ExportPlan {
     pub golden: usize,
 }
 
+/// A recipe of any task.
+#[allow(clippy::large_enum_variant, reason = "one value per run")]
+#[derive(Clone, Debug)]
+pub enum AnyRecipe {
+    /// Is a variant pathogenic: no `task` in the file.
+    Variant(Recipe),
+    /// `task = "sequence"`.
+    Sequence(SequenceRecipe),
+    /// `task = "language_model"`.
+    Language(LanguageRecipe),
+}
+
+impl AnyRecipe {
+    /// Reads and checks a recipe of whatever task the file names.
+    ///
+    /// # Errors
+    /// As [`Recipe::read`]; another task.
+    pub fn read(path: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Top {
+            task: Option<String>,
+        }
+        let top: Top = read_toml(path, "variant-effect.toml")?;
+        match top.task.as_deref() {
+            None => Recipe::read(path).map(Self::Variant),
+            Some("sequence") => SequenceRecipe::read(path).map(Self::Sequence),
+            Some("language_model") => LanguageRecipe::read(path).map(Self::Language),
+            Some(other) => Err(Error::Recipe {
+                key: "task".into(),
+                got: other.into(),
+                expected: "sequence, language_model, or no task for variant effect".into(),
+            }),
+        }
+    }
+
+    /// Name of the model.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Variant(recipe) => &recipe.name,
+            Self::Sequence(recipe) => &recipe.name,
+            Self::Language(recipe) => &recipe.name,
+        }
+    }
+}
+
+/// Reads a recipe of any task as it stands.
+fn read_toml<T: serde::de::DeserializeOwned>(path: &Path, example: &str) -> Result<T> {
+    let text = fs::read_to_string(path).map_err(io_at(path))?;
+    toml::from_str(&text).map_err(|e| {
+        let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        Error::Recipe {
+            key: format!("{} line {line}", path.display()),
+            got: e.message().to_owned(),
+            expected: format!("the keys of recipes/{example}"),
+        }
+    })
+}
+
+impl PretrainPlan {
+    /// What is hidden of tokens that a k-mer tokenizer cut.
+    pub fn masking(&self, tokenizer: &locus_genome::KmerTokenizer) -> Masking {
+        Masking {
+            share: self.mask_share,
+            span: self.span.into(),
+            vocab_size: tokenizer.vocab_size() as u32,
+            overlap: if tokenizer.stride() == 1 { tokenizer.k() } else { 1 },
+        }
+    }
+}
+
+impl ModelPlan {
+    /// Configuration of a model that is pretrained, with the vocabulary and the longest row that it reads.
+    pub fn config(&self, vocab_size: usize, longest: usize) -> ModelConfig {
+        let track = locus_genome::window::TRACK_CODES;
+        ModelConfig {
+            model_type: "bert".into(),
+            vocab_size,
+            type_vocab_size: track.len(),
+            hidden_size: self.hidden,
+            num_hidden_layers: self.layers,
+            num_attention_heads: self.heads,
+            intermediate_size: self.ffn,
+            hidden_act: "gelu".into(),
+            max_position_embeddings: longest,
+            layer_norm_eps: 1e-12,
+            hidden_dropout_prob: self.dropout,
+            attention_probs_dropout_prob: 0.0,
+            initializer_range: 0.02,
+            norm_position: "pre".into(),
+            head: HeadKind::Pretraining,
+            frames: 1,
+            labels: Vec::new(),
+            n_features: 0,
+            track_codes: track.map(str::to_owned).to_vec(),
+        }
+    }
+}
+
 impl Recipe {
     /// Reads and checks a recipe.
     ///
     /// # Errors
     /// No such file, unknown keys, or values that cannot be.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(io_at(path))?;
-        let recipe: Self = toml::from_str(&text).map_err(|e| {
-            let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-            Error::Recipe {
-                key: format!("{} line {line}", path.display()),
-                got: e.message().to_owned(),
-                expected: "the keys of recipes/variant-effect.toml".into(),
-            }
-        })?;
+        let recipe: Self = read_toml(path, "variant-effect.toml")?;
         recipe.check()?;
         Ok(recipe)
     }
@@ -193,27 +313,12 @@ impl Recipe {
 
     /// Configuration of the model.
     pub fn model_config(&self, vocab_size: usize, n_features: usize) -> ModelConfig {
-        let m = &self.model;
-        let track = locus_genome::window::TRACK_CODES;
+        let longest = self.window.buckets.last().copied().unwrap_or(0);
         ModelConfig {
-            model_type: "bert".into(),
-            vocab_size,
-            type_vocab_size: track.len(),
-            hidden_size: m.hidden,
-            num_hidden_layers: m.layers,
-            num_attention_heads: m.heads,
-            intermediate_size: m.ffn,
-            hidden_act: "gelu".into(),
-            max_position_embeddings: self.window.buckets.last().copied().unwrap_or(0),
-            layer_norm_eps: 1e-12,
-            hidden_dropout_prob: m.dropout,
-            attention_probs_dropout_prob: 0.0,
-            initializer_range: 0.02,
-            norm_position: "pre".into(),
-            head: Default::default(),
+            head: HeadKind::Pair,
             labels: vec!["pathogenic".into()],
             n_features,
-            track_codes: track.map(str::to_owned).to_vec(),
+            ..self.model.config(vocab_size, longest)
         }
     }
 

@@ -4,10 +4,13 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 use locus_host::{
-    model::{Context, Encoder, MlmHead, ModelConfig, PairBatch, Params, Rows},
+    model::{
+        Context, Encoder, HeadKind, MlmHead, ModelConfig, PairBatch, Params, Rows, SegmentHead,
+        SegmentQuestion,
+    },
     nn::{
-        Attention, Dropout, attention, bce_with_logits, bias_add, bias_dropout_residual, bias_gelu,
-        cross_entropy, dropout, embed, layer_norm,
+        Attention, ClassLoss, Dropout, attention, bce_with_logits, bias_add, bias_dropout_residual,
+        bias_gelu, class_loss, cross_entropy, dropout, embed, huber, layer_norm,
     },
     train::{AdamW, AdamWOptions, Schedule, mlm_step, pair_loss, pair_step},
 };
@@ -78,6 +81,14 @@ fn every_op_agrees_with_finite_differences() {
         embed(&t[0], &t[1], &t[2], &ids, &track, 3)
     });
     check("cross entropy", &[random(&[4, 7], 9)], |t| cross_entropy(&t[0], &[0, 6, 3, 3]));
+    for (name, how) in [
+        ("smoothed", ClassLoss { smoothing: 0.1, ..ClassLoss::default() }),
+        ("focal", ClassLoss { focal: 2.0, ..ClassLoss::default() }),
+        ("all", ClassLoss { smoothing: 0.1, focal: 1.5, weights: vec![0.5, 2.0, 1.0] }),
+    ] {
+        check(name, &[random(&[4, 3], 9)], |t| class_loss(&t[0], &[0, 2, 1, 1], &how));
+    }
+    check("huber", &[random(&[4, 1], 10)], |t| huber(&t[0], &[0.2, 3.0, -0.4, -2.5]));
     check("bce", &[random(&[4, 1], 10)], |t| {
         bce_with_logits(&t[0], &[0.0, 1.0, 0.5, 1.0], &[1.0, 2.0, 1.0, 0.5])
     });
@@ -100,6 +111,7 @@ fn config() -> ModelConfig {
         initializer_range: 0.1,
         norm_position: "pre".into(),
         head: Default::default(),
+        frames: 1,
         labels: vec!["pathogenic".into()],
         n_features: 10,
         track_codes: Vec::new(),
@@ -180,6 +192,95 @@ fn the_encoder_with_norms_before_agrees_with_finite_differences() {
 #[test]
 fn the_encoder_with_norms_after_agrees_with_finite_differences() {
     encoder_agrees_with_finite_differences("post");
+}
+
+/// Central differences of a weighted sum of both answers of the segment head at every number of its own tensors and
+/// of the first token's way through the encoder's last norm.
+#[test]
+fn the_segment_head_agrees_with_finite_differences() {
+    const STEP: f32 = 1e-2;
+    let config = ModelConfig {
+        vocab_size: 9,
+        type_vocab_size: 1,
+        hidden_size: 8,
+        intermediate_size: 12,
+        max_position_embeddings: 6,
+        head: HeadKind::Pretraining,
+        ..config()
+    };
+    let params = Params::new(&config, 1).unwrap();
+    for (seed, (name, var)) in params.iter().enumerate() {
+        let values = random(var.dims(), 100 + seed as u64);
+        let values = if name.ends_with("LayerNorm.weight") { values.affine(0.5, 1.0) } else { Ok(values) };
+        var.set(&values.unwrap()).unwrap();
+    }
+    let rows = Rows {
+        rows: 2,
+        tokens: 6,
+        ids: vec![2, 5, 6, 3, 7, 3, 2, 8, 3, 5, 3, 0],
+        track: vec![0; 12],
+        mask: vec![1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
+    };
+    let weighted = || {
+        let head = SegmentHead::new(&config, &params);
+        let answers = |question, columns: usize| {
+            let logits = head.forward(&rows, question, &Context::eval()).unwrap();
+            (logits * random(&[2, columns], 99)).unwrap().sum_all().unwrap()
+        };
+        (answers(SegmentQuestion::Follows, 2) + answers(SegmentQuestion::Order, 6)).unwrap()
+    };
+    let gradients = weighted().backward().unwrap();
+    let own = ["bert.pooler.", "cls.seq_relationship.", "cls.segment_order.", "bert.encoder.LayerNorm."];
+    let mut checked = 0;
+    for (name, var) in params.iter().filter(|(name, _)| own.iter().any(|o| name.starts_with(o))) {
+        let analytic = gradients.get(var.as_tensor()).unwrap_or_else(|| panic!("{name} has no gradient"));
+        let analytic = analytic.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let flat = var.as_tensor().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let set = |values: &[f32]| {
+            var.set(&Tensor::from_slice(values, var.dims(), &Device::Cpu).unwrap()).unwrap();
+        };
+        for (j, &a) in analytic.iter().enumerate() {
+            let moved = |by: f32| {
+                let mut values = flat.clone();
+                values[j] += by;
+                set(&values);
+                f64::from(weighted().to_scalar::<f32>().unwrap())
+            };
+            let numeric = (moved(STEP) - moved(-STEP)) / f64::from(2.0 * STEP);
+            let difference = (f64::from(a) - numeric).abs();
+            assert!(difference < 2e-2 * (1.0 + numeric.abs()), "{name}[{j}]: {a} against {numeric}");
+            checked += 1;
+        }
+        set(&flat);
+    }
+    assert!(checked > 150, "{checked}");
+}
+
+#[test]
+fn every_parameter_of_the_pretraining_model_has_a_finite_non_zero_gradient() {
+    let config = ModelConfig { head: HeadKind::Pretraining, ..config() };
+    let params = Params::new(&config, 5).unwrap();
+    let rows = batch(3).0.rows;
+    let context = Context::train(0.1, 1);
+    let hidden = MlmHead::new(&config, &params).forward(&rows, &[1, 5, 9], &context).unwrap();
+    let segments = |question, classes: u32| {
+        let logits = SegmentHead::new(&config, &params).forward(&rows, question, &context).unwrap();
+        cross_entropy(&logits, &(0..16).map(|n| n % classes).collect::<Vec<_>>()).unwrap()
+    };
+    let loss = [
+        cross_entropy(&hidden, &[7, 8, 9]).unwrap(),
+        segments(SegmentQuestion::Follows, 2),
+        segments(SegmentQuestion::Order, 6),
+    ];
+    let gradients = Tensor::stack(&loss, 0).unwrap().sum_all().unwrap().backward().unwrap();
+    for (name, var) in params.iter() {
+        let g = gradients.get(var.as_tensor()).unwrap_or_else(|| panic!("{name} has no gradient"));
+        let g = g.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(g.iter().all(|v| v.is_finite()), "{name}");
+        if !name.ends_with("self.key.bias") {
+            assert!(g.iter().any(|v| v.abs() > 1e-9), "{name} has a gradient of zero");
+        }
+    }
 }
 
 fn batch(seed: u64) -> (PairBatch, Vec<f32>) {

@@ -195,3 +195,37 @@ fn two_chains_do_not_share_a_folder() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && error.contains("another locus works in this folder"), "{error}");
 }
+
+#[test]
+fn a_disk_that_fills_while_saving_leaves_the_checkpoint_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let stage = |name: &str| {
+        let mut command = program("locus");
+        command.arg(name).arg(root().join("recipes/smoke.toml")).arg("--out").arg(folder.path());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    for name in ["prepare", "pretrain"] {
+        assert!(stage(name).stderr(Stdio::null()).status().unwrap().success());
+    }
+    let mut child = stage("finetune").spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line.starts_with("finetune 33/")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let state = || fs::read(folder.path().join("finetune.last/state.json")).unwrap();
+    let before = state();
+    // No file may be larger than 64 blocks: what a full disk says, for the large files only.
+    let program = stage("finetune");
+    let full = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$@\"", "sh"])
+        .arg(program.get_program())
+        .args(program.get_args())
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&full.stderr);
+    assert!(!full.status.success() && error.contains("finetune.part"), "{error}");
+    assert!(state() == before && !folder.path().join("finetune.part").exists());
+    assert!(stage("finetune").stderr(Stdio::null()).status().unwrap().success());
+    assert!(folder.path().join("best/model.safetensors").is_file());
+}

@@ -36,7 +36,7 @@ enum Command {
     },
     /// Fetches ONNX Runtime from its Python wheel into the project's folder.
     Onnxruntime,
-    /// Installs the real peers of the tests (mosquitto) with apt; needs root.
+    /// Installs the real peers of the tests (mosquitto, chromium) with apt; needs root.
     Peers,
     /// Writes docs/benchmarks.md from bench/results/*.json.
     Benchmarks {

@@ -3,9 +3,8 @@
 use std::{io::BufRead, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
-use locus_engine::{Bundle, Trust};
+use locus_engine::{Bundle, Scorer, Trust};
 use locus_firmware_config::message::{MAX_MESSAGE_BYTES, Request};
-use locus_genome::VariantEncoder;
 use serde_json::json;
 
 use crate::{
@@ -30,7 +29,7 @@ pub struct EncodeArgs {
 /// The bundle, the reference pack or the requests cannot be read.
 pub fn run(config: &Config, args: &EncodeArgs) -> Result<ExitCode> {
     let bundle = Bundle::open(&args.bundle, &Trust::AllowUnsigned)?;
-    let encoder = VariantEncoder::new(*bundle.tokenizer(), bundle.manifest().tokenizer.window_kmers as usize);
+    let encoder = Scorer::encoder_of(&bundle)?;
     let genome =
         config.reference.as_ref().map(|r| Genome::open(&r.fasta, &r.gff, &r.assembly)).transpose()?;
     let input: Box<dyn BufRead> = match &args.requests {

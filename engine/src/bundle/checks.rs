@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use locus_firmware_config::manifest::{Manifest, TensorSpec};
-use locus_genome::KmerTokenizer;
+use locus_firmware_config::manifest::{Manifest, Task, TensorSpec};
+use locus_genome::{Alphabet, Tokenizer};
 
 use super::archive::part_name;
 use super::{BundleError, Limits};
-use crate::graphs::{LABELS, tensors};
+use crate::graphs::{Inputs, LABELS, tensors};
 
 /// The version that `min_edge_version` of a manifest is compared with.
 pub const ENGINE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub(super) const TOKENIZER: &str = "tokenizer.json";
-/// Parts that every variant-effect bundle has.
+/// Parts that every bundle has.
 const REQUIRED: [&str; 4] = [TOKENIZER, "config.json", "golden.json", "fp32.onnx"];
 /// Parts that format 1 knows.
 const KNOWN: [&str; 8] = [
@@ -87,14 +87,22 @@ fn check_contract(manifest: &Manifest) -> Result<(), BundleError> {
     if graph.max_batch == 0 || graph.max_batch > 4096 {
         return wrong("graph.max_batch", graph.max_batch.to_string(), "1 to 4,096");
     }
-    if manifest.labels != LABELS {
+    if let Some(expected) = labels_problem(manifest) {
         let got: String = format!("{:?}", manifest.labels).chars().take(80).collect();
-        return wrong("labels", got, &format!("{LABELS:?}"));
+        return wrong("labels", got, &expected);
     }
     if graph.features.len() > 4096 {
         return wrong("graph.features", format!("{} entries", graph.features.len()), "at most 4,096");
     }
-    let (inputs, outputs) = tensors(graph.features.len());
+    let reads = Inputs::of(manifest.task);
+    if reads == Inputs::Sequence && !graph.features.is_empty() {
+        return wrong(
+            "graph.features",
+            format!("{} entries", graph.features.len()),
+            "none in a sequence model",
+        );
+    }
+    let (inputs, outputs) = tensors(reads, graph.features.len(), manifest.labels.len());
     for (what, got, expected) in
         [("graph.inputs", &graph.inputs, inputs), ("graph.outputs", &graph.outputs, outputs)]
     {
@@ -115,7 +123,20 @@ fn check_contract(manifest: &Manifest) -> Result<(), BundleError> {
             return wrong(what, got.to_string(), &format!("above 0 and at most {loosest}"));
         }
     }
-    if let Some((what, got)) = crate::probability::problem(&manifest.probability) {
+    let model = &manifest.probability;
+    let sequence = || {
+        let frames = manifest.tokenizer.frames.filter(|frames| !(2..=6).contains(frames));
+        let frames = frames.map(|frames| ("tokenizer.frames".to_owned(), frames.to_string()));
+        let calibration = model.sequence.as_ref();
+        frames.or_else(|| {
+            crate::probability::sequence_problem(calibration, manifest.task, manifest.labels.len())
+        })
+    };
+    let problem = match reads {
+        Inputs::Pair => crate::probability::problem(model),
+        Inputs::Sequence => sequence(),
+    };
+    if let Some((what, got)) = problem {
         let expected = "a calibration that `locus calibrate` writes".to_owned();
         return Err(BundleError::Contract { what: "probability", got: format!("{what} {got}"), expected });
     }
@@ -127,6 +148,21 @@ fn check_contract(manifest: &Manifest) -> Result<(), BundleError> {
     Ok(())
 }
 
+/// What the labels may be, where they are something else. Of a variant-effect model they are fixed; of a sequence
+/// model they are the answers themselves, so each is there once.
+fn labels_problem(manifest: &Manifest) -> Option<String> {
+    let labels = &manifest.labels;
+    let (good, expected) = match manifest.task {
+        Task::VariantEffect => (*labels == LABELS, format!("{LABELS:?}")),
+        Task::SequenceRegression => (labels.len() == 1, "one name".to_owned()),
+        _ => ((2..=1_000).contains(&labels.len()), "2 to 1,000 names".to_owned()),
+    };
+    let plain = |l: &String| !l.is_empty() && l.len() <= 64 && !l.chars().any(char::is_control);
+    let once = labels.iter().collect::<std::collections::BTreeSet<_>>().len() == labels.len();
+    (!good || !once || !labels.iter().all(plain))
+        .then(|| format!("{expected}, each there once, of 1 to 64 bytes"))
+}
+
 fn words(tensor: Option<&TensorSpec>) -> String {
     let words = |t: &TensorSpec| format!("{} {} [{}]", t.name, t.dtype, t.shape.join(", "));
     tensor.map_or_else(|| "nothing more".to_owned(), |t| words(t).chars().take(80).collect())
@@ -135,20 +171,37 @@ fn words(tensor: Option<&TensorSpec>) -> String {
 pub(super) fn check_tokenizer(
     manifest: &Manifest,
     parts: &BTreeMap<String, Arc<[u8]>>,
-) -> Result<KmerTokenizer, BundleError> {
+) -> Result<Tokenizer, BundleError> {
     let wrong = |what, got: String, expected: String| BundleError::Tokenizer { what, got, expected };
-    let unreadable =
-        |detail: String| wrong("a content that cannot be read:", detail, "a k-mer tokenizer".into());
+    let unreadable = |detail: String| wrong("a content that cannot be read:", detail, "a tokenizer".into());
     let bytes = parts.get(TOKENIZER).ok_or(BundleError::MissingPart { name: TOKENIZER })?;
     let text = std::str::from_utf8(bytes).map_err(|error| unreadable(error.to_string()))?;
-    let tokenizer = KmerTokenizer::from_json(text).map_err(|error| unreadable(error.to_string()))?;
+    let tokenizer = Tokenizer::from_json(text).map_err(|error| unreadable(error.to_string()))?;
     let stated = &manifest.tokenizer;
     if tokenizer.fingerprint() != stated.fingerprint {
         return Err(wrong("fingerprint", tokenizer.fingerprint(), stated.fingerprint.clone()));
     }
+    let alphabet = tokenizer.alphabet();
+    let pair = manifest.task == Task::VariantEffect;
+    if pair && alphabet != Alphabet::Dna {
+        return Err(wrong(
+            "the alphabet",
+            alphabet.as_str().into(),
+            "a variant-effect model, which reads dna".into(),
+        ));
+    }
+    if !pair && manifest.scope.kinds != [alphabet.as_str()] {
+        let stated: String = format!("{:?}", manifest.scope.kinds).chars().take(80).collect();
+        return Err(wrong("the alphabet", alphabet.as_str().into(), stated));
+    }
+    let (k, stride) = match &tokenizer {
+        Tokenizer::Dna(kmers) => (kmers.k(), kmers.stride()),
+        Tokenizer::Rna(rna) => (rna.kmers().k(), rna.kmers().stride()),
+        Tokenizer::AminoAcid(_) | Tokenizer::Smiles(_) => (1, 1),
+    };
     let numbers = [
-        ("k", tokenizer.k(), stated.kmer as usize),
-        ("stride", tokenizer.stride(), stated.stride as usize),
+        ("k", k, stated.kmer as usize),
+        ("stride", stride, stated.stride as usize),
         ("a vocabulary of", tokenizer.vocab_size(), stated.vocab_size as usize),
     ];
     match numbers.into_iter().find(|(_, got, expected)| got != expected) {

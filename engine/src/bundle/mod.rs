@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use locus_firmware_config::manifest::{MAX_BUNDLE_BYTES, MAX_MANIFEST_BYTES, Manifest, Part};
-use locus_genome::KmerTokenizer;
+use locus_genome::Tokenizer;
 use sha2::{Digest, Sha256};
 
 pub use archive::ArchiveError;
@@ -61,7 +61,7 @@ pub struct Bundle {
     manifest_bytes: Arc<[u8]>,
     digest: String,
     signers: Signers,
-    tokenizer: KmerTokenizer,
+    tokenizer: Tokenizer,
     parts: BTreeMap<String, Arc<[u8]>>,
 }
 
@@ -167,7 +167,7 @@ impl Bundle {
     }
 
     /// The tokenizer of `tokenizer.json`, whose fingerprint is the manifest's.
-    pub fn tokenizer(&self) -> &KmerTokenizer {
+    pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 }

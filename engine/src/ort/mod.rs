@@ -109,7 +109,7 @@ impl OrtRunner {
     /// registers but cannot compute fails here as well.
     fn warm_up(&mut self) -> Result<(), Error> {
         for bucket in self.spec.buckets.clone() {
-            let blank = TokenBatch::blank(1, bucket as usize, self.spec.n_features as usize);
+            let blank = self.spec.blank(1, bucket as usize);
             self.run(&blank, &mut Logits::default())?;
         }
         Ok(())
@@ -130,9 +130,11 @@ impl Session for OrtRunner {
             let tensor = TensorRef::from_array_view(([batch.rows, batch.tokens], values)).map_err(failed)?;
             inputs.push((name, tensor.into()));
         }
-        let features =
-            TensorRef::from_array_view(([batch.rows, batch.n_features], batch.features.as_slice()));
-        inputs.push((FEATURES_INPUT, features.map_err(failed)?.into()));
+        if self.spec.inputs.has_features() {
+            let features =
+                TensorRef::from_array_view(([batch.rows, batch.n_features], batch.features.as_slice()));
+            inputs.push((FEATURES_INPUT, features.map_err(failed)?.into()));
+        }
         let outputs = self.session.run(inputs).map_err(failed)?;
         let output =
             outputs.get(LOGITS_OUTPUT).ok_or(SessionError::Output { engine, got: 0, expected: 1 })?;

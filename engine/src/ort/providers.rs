@@ -7,7 +7,7 @@ use ort::ep::{CPU, CUDA, ExecutionProvider, ExecutionProviderDispatch, TensorRT}
 use sha2::{Digest, Sha256};
 
 use super::library::Library;
-use crate::graphs::{FEATURES_INPUT, Graphs, TOKEN_INPUTS};
+use crate::graphs::{FEATURES_INPUT, Graphs};
 use crate::precision::Chosen;
 use crate::session::{EngineKind, LoadOptions, Unavailable};
 use crate::settings::EngineSettings;
@@ -86,9 +86,9 @@ fn tensorrt(settings: &EngineSettings, graphs: &Graphs, chosen: &Chosen, cache: 
 
 /// `name:rowsxtokens,…` for every input, as the TensorRT provider's profile options want it.
 fn shapes(graphs: &Graphs, rows: u32, tokens: u32) -> String {
-    let tokens = TOKEN_INPUTS.iter().map(|name| format!("{name}:{rows}x{tokens}"));
+    let tokens = graphs.inputs.tokens().iter().map(|name| format!("{name}:{rows}x{tokens}"));
     let features = format!("{FEATURES_INPUT}:{rows}x{}", graphs.n_features);
-    tokens.chain([features]).collect::<Vec<_>>().join(",")
+    tokens.chain(graphs.inputs.has_features().then_some(features)).collect::<Vec<_>>().join(",")
 }
 
 /// The folder of the engines built from exactly this model on exactly this stack. Two models of one structure

@@ -1,5 +1,7 @@
 //! What goes wrong between logits and an answer.
 
+use locus_firmware_config::manifest::Task;
+
 use crate::session::ActivePrecision;
 
 /// What goes wrong between logits and an answer.
@@ -11,6 +13,20 @@ pub enum ScoreError {
         "the model gave a number that is not finite, which is never an answer; revert to the previous model"
     )]
     NotFinite,
+    /// A bundle of another task.
+    #[error("the bundle is a {got} model, this serves {expected} models; take one of these")]
+    Task {
+        /// The bundle's task.
+        got: Task,
+        /// The task asked for.
+        expected: &'static str,
+    },
+    /// A wild type that the bundle's tokenizer cannot read.
+    #[error("the bundle's wild type cannot be read: {detail}; make the bundle again")]
+    WildType {
+        /// Why.
+        detail: String,
+    },
     /// The bundle was made with other features than this program computes.
     #[error(
         "the bundle has {got} features, this program computes {expected} (first difference: {first}); update it"

@@ -1,10 +1,11 @@
 //! Golden vectors: the proof, on the device itself, that it computes what the bundle promises.
 
-use locus_firmware_config::manifest::GoldenVector;
+use locus_firmware_config::manifest::{GoldenSequence, GoldenVector};
 use serde::Serialize;
 
-use super::{ScoreError, Scorer};
+use super::{ScoreError, logits_of, model::Model};
 use crate::batch::{Row, TokenBatch};
+use crate::graphs::Inputs;
 use crate::session::{ActivePrecision, Logits, Session};
 use crate::{Bundle, Error};
 
@@ -23,14 +24,40 @@ pub struct GoldenReport {
     pub skipped: Option<String>,
 }
 
-impl Scorer {
-    /// Proves that this device computes the logits that the bundle promises, each vector in its own bucket and
-    /// once more in the longest one.
-    ///
-    /// # Errors
-    /// [`ScoreError::GoldenDiffers`] with the first vector beyond its tolerance; session errors.
-    pub fn golden_self_test(&mut self) -> Result<GoldenReport, Error> {
-        let precision = self.spec().precision;
+/// One golden vector: a row, and its logits.
+pub(super) enum Expected {
+    Pair(GoldenVector),
+    Sequence(GoldenSequence),
+}
+
+impl Expected {
+    fn row(&self) -> Row<'_> {
+        match self {
+            Self::Pair(v) => Row {
+                ref_ids: &v.ref_ids,
+                alt_ids: &v.alt_ids,
+                ref_track: &v.track,
+                alt_track: &v.track,
+                features: &v.features,
+            },
+            Self::Sequence(v) => Row::sequence(&v.ids, &v.track),
+        }
+    }
+
+    fn logits(&self, int8: bool) -> &[f32] {
+        match (self, int8) {
+            (Self::Pair(v), false) => &v.logits_fp32,
+            (Self::Pair(v), true) => &v.logits_int8,
+            (Self::Sequence(v), false) => &v.logits_fp32,
+            (Self::Sequence(v), true) => &v.logits_int8,
+        }
+    }
+}
+
+impl Model {
+    /// As [`super::Scorer::golden_self_test`].
+    pub(super) fn golden_self_test(&mut self) -> Result<GoldenReport, Error> {
+        let precision = self.session.spec().precision;
         let golden = &self.manifest.golden;
         let tolerance = if precision.is_int8() { golden.tolerance_int8 } else { golden.tolerance_fp32 };
         let mut report =
@@ -45,14 +72,13 @@ impl Scorer {
         outcome.map(|()| report)
     }
 
-    fn compare_golden(&mut self, vectors: &[GoldenVector], report: &mut GoldenReport) -> Result<(), Error> {
-        let rows: Vec<Row<'_>> = vectors.iter().map(golden_row).collect();
-        let longest = self.spec().buckets.last().map_or(0, |bucket| *bucket as usize);
-        let own_bucket = self.logits(&rows)?;
+    fn compare_golden(&mut self, vectors: &[Expected], report: &mut GoldenReport) -> Result<(), Error> {
+        let rows: Vec<Row<'_>> = vectors.iter().map(Expected::row).collect();
+        let longest = self.session.spec().buckets.last().map_or(0, |bucket| *bucket as usize);
+        let own_bucket = logits_of(&mut self.session, &rows)?;
         let mut padded = Logits::default();
         for (vector, (golden, got)) in vectors.iter().zip(own_bucket).enumerate() {
-            let int8 = report.precision.is_int8();
-            let expected = if int8 { &golden.logits_int8 } else { &golden.logits_fp32 };
+            let expected = golden.logits(report.precision.is_int8());
             self.session.run(&TokenBatch::pack_rows(&rows[vector..=vector], longest)?, &mut padded)?;
             for got in [got.as_slice(), padded.row(0)] {
                 let difference = largest_difference(got, expected);
@@ -68,16 +94,6 @@ impl Scorer {
     }
 }
 
-fn golden_row(vector: &GoldenVector) -> Row<'_> {
-    Row {
-        ref_ids: &vector.ref_ids,
-        alt_ids: &vector.alt_ids,
-        ref_track: &vector.track,
-        alt_track: &vector.track,
-        features: &vector.features,
-    }
-}
-
 /// Infinite when the lengths differ.
 fn largest_difference(got: &[f32], expected: &[f32]) -> f64 {
     if got.len() != expected.len() || got.is_empty() {
@@ -88,12 +104,21 @@ fn largest_difference(got: &[f32], expected: &[f32]) -> f64 {
         .fold(0.0, |most, difference| if difference <= most || f64::is_nan(most) { most } else { difference })
 }
 
-pub(super) fn read(bundle: &Bundle) -> Result<Vec<GoldenVector>, ScoreError> {
+pub(super) fn read(bundle: &Bundle) -> Result<Vec<Expected>, ScoreError> {
     let golden = &bundle.manifest().golden;
     let malformed = |detail: String| ScoreError::GoldenMalformed { detail };
     let bytes = bundle.part(&golden.part).ok_or_else(|| malformed("the part is not there".into()))?;
-    let vectors: Vec<GoldenVector> =
-        serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+    let unreadable = |error: serde_json::Error| malformed(error.to_string());
+    let vectors: Vec<Expected> = match Inputs::of(bundle.manifest().task) {
+        Inputs::Pair => {
+            let all: Vec<GoldenVector> = serde_json::from_slice(&bytes).map_err(unreadable)?;
+            all.into_iter().map(Expected::Pair).collect()
+        }
+        Inputs::Sequence => {
+            let all: Vec<GoldenSequence> = serde_json::from_slice(&bytes).map_err(unreadable)?;
+            all.into_iter().map(Expected::Sequence).collect()
+        }
+    };
     if vectors.len() != golden.count as usize {
         let (got, expected) = (vectors.len(), golden.count);
         return Err(malformed(format!("{got} vectors, the manifest says {expected}")));

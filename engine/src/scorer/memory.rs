@@ -20,11 +20,10 @@ impl Remembering {
 
     /// Runs blank rows in every shape that was used since the last call: each bucket with its most rows.
     pub(super) fn write_over(&mut self) -> Result<(), Error> {
-        let features = self.session.spec().n_features as usize;
         let mut logits = Logits::default();
         let mut outcome = Ok(());
         for (tokens, rows) in std::mem::take(&mut self.most_rows) {
-            let blank = TokenBatch::blank(rows, tokens, features);
+            let blank = self.session.spec().blank(rows, tokens);
             outcome = outcome.and(self.session.run(&blank, &mut logits));
         }
         outcome
@@ -48,6 +47,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::graphs::Inputs;
     use crate::session::{ActivePrecision, EngineKind, SessionError};
 
     /// Notes the shapes it is run in; fails on a shape of 7 rows.
@@ -78,7 +78,7 @@ mod tests {
     }
 
     fn run(session: &mut Remembering, rows: usize, tokens: usize) {
-        let _ = session.run(&TokenBatch::blank(rows, tokens, 3), &mut Logits::default());
+        let _ = session.run(&TokenBatch::blank(Inputs::Pair, rows, tokens, 3), &mut Logits::default());
     }
 
     #[test]
@@ -89,7 +89,7 @@ mod tests {
         }
         runs.lock().unwrap().clear();
         session.write_over().unwrap();
-        let expected = [TokenBatch::blank(5, 32, 3), TokenBatch::blank(3, 64, 3)];
+        let expected = [TokenBatch::blank(Inputs::Pair, 5, 32, 3), TokenBatch::blank(Inputs::Pair, 3, 64, 3)];
         assert_eq!(*runs.lock().unwrap(), expected);
         session.write_over().unwrap();
         assert_eq!(runs.lock().unwrap().len(), 2, "nothing was used since");
@@ -102,6 +102,6 @@ mod tests {
         run(&mut session, 2, 64);
         runs.lock().unwrap().clear();
         assert!(session.write_over().is_err());
-        assert_eq!(runs.lock().unwrap().last(), Some(&TokenBatch::blank(2, 64, 3)));
+        assert_eq!(runs.lock().unwrap().last(), Some(&TokenBatch::blank(Inputs::Pair, 2, 64, 3)));
     }
 }

@@ -3,23 +3,26 @@
 mod error;
 mod golden;
 mod memory;
+mod model;
+mod sequence;
 #[cfg(test)]
 mod tests;
 
-use locus_firmware_config::manifest::{GoldenVector, Manifest};
+use locus_firmware_config::manifest::{Manifest, Task};
 use locus_firmware_config::message::Band;
 use locus_firmware_config::profile::DeviceProfile;
-use locus_genome::{EncodedVariant, VariantEncoder, feature_names};
+use locus_genome::{EncodedVariant, Tokenizer, VariantEncoder, feature_names};
 
 use crate::batch::{Row, TokenBatch, group_by_bucket};
 use crate::probability::{Verdict, judge};
-use crate::select::{Opened, Skipped, open_session};
+use crate::select::Skipped;
 use crate::session::{LoadOptions, Logits, Session, SessionSpec};
 use crate::{Bundle, Error};
 
 pub use error::ScoreError;
 pub use golden::GoldenReport;
-use memory::Remembering;
+use model::Model;
+pub use sequence::{SequenceScore, SequenceScorer};
 
 /// The outcome for one variant.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,18 +56,14 @@ impl Score {
 
 /// A session with everything around it that turns variants into probabilities.
 pub struct Scorer {
-    session: Remembering,
-    skipped: Vec<Skipped>,
+    model: Model,
     encoder: VariantEncoder,
-    manifest: Manifest,
-    digest: String,
-    golden: Vec<GoldenVector>,
 }
 
 impl std::fmt::Debug for Scorer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Scorer")
-            .field("digest", &self.digest)
+            .field("digest", &self.model.digest)
             .field("spec", self.spec())
             .finish_non_exhaustive()
     }
@@ -77,9 +76,17 @@ impl Scorer {
     /// # Errors
     /// [`ScoreError`].
     pub fn check(bundle: &Bundle) -> Result<(), Error> {
-        check_features(&bundle.manifest().graph.features)?;
+        encoder_of(bundle)?;
         golden::read(bundle)?;
         Ok(())
+    }
+
+    /// The encoder of a bundle that is not opened.
+    ///
+    /// # Errors
+    /// [`ScoreError`] for a bundle of another task, or whose features are not those that this program computes.
+    pub fn encoder_of(bundle: &Bundle) -> Result<VariantEncoder, ScoreError> {
+        encoder_of(bundle)
     }
 
     /// Opens a session for a verified bundle, by the order of `options` or else of `profile`.
@@ -88,13 +95,8 @@ impl Scorer {
     /// [`Error::NoEngine`] when no engine works; [`ScoreError`] when the bundle's features or golden vectors are
     /// not what this program can use.
     pub fn open(bundle: &Bundle, profile: &DeviceProfile, options: &LoadOptions) -> Result<Self, Error> {
-        let manifest = bundle.manifest().clone();
-        check_features(&manifest.graph.features)?;
-        let golden = golden::read(bundle)?;
-        let Opened { session, skipped } = open_session(bundle, profile, options)?;
-        let encoder = VariantEncoder::new(*bundle.tokenizer(), manifest.tokenizer.window_kmers as usize);
-        let session = Remembering::new(session);
-        Ok(Self { session, skipped, encoder, manifest, digest: bundle.digest().to_owned(), golden })
+        let encoder = encoder_of(bundle)?;
+        Ok(Self { model: Model::open(bundle, profile, options)?, encoder })
     }
 
     /// Makes the rows that [`Scorer::score`] takes. Cheap to copy, for other threads.
@@ -104,22 +106,22 @@ impl Scorer {
 
     /// What runs.
     pub fn spec(&self) -> &SessionSpec {
-        self.session.spec()
+        self.model.session.spec()
     }
 
     /// Engines that came first in the order and do not serve.
     pub fn skipped(&self) -> &[Skipped] {
-        &self.skipped
+        &self.model.skipped
     }
 
     /// The model's manifest.
     pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+        &self.model.manifest
     }
 
     /// The bundle's digest.
     pub fn digest(&self) -> &str {
-        &self.digest
+        &self.model.digest
     }
 
     /// As [`logits_of`], by this scorer's session.
@@ -127,7 +129,7 @@ impl Scorer {
     /// # Errors
     /// As [`logits_of`].
     pub fn logits(&mut self, rows: &[Row<'_>]) -> Result<Vec<Vec<f32>>, Error> {
-        logits_of(&mut self.session, rows)
+        logits_of(&mut self.model.session, rows)
     }
 
     /// Runs one prepared batch, for callers that queue and pack themselves.
@@ -135,7 +137,16 @@ impl Scorer {
     /// # Errors
     /// As [`Session::run`].
     pub fn run(&mut self, batch: &TokenBatch, logits: &mut Logits) -> Result<(), Error> {
-        self.session.run(batch, logits)
+        self.model.session.run(batch, logits)
+    }
+
+    /// Proves that this device computes the logits that the bundle promises, each vector in its own bucket and
+    /// once more in the longest one.
+    ///
+    /// # Errors
+    /// [`ScoreError::GoldenDiffers`] with the first vector beyond its tolerance; session errors.
+    pub fn golden_self_test(&mut self) -> Result<GoldenReport, Error> {
+        self.model.golden_self_test()
     }
 
     /// Writes over what the engine's memory still holds of the rows since the last call, by blank runs of their
@@ -144,7 +155,7 @@ impl Scorer {
     /// # Errors
     /// As [`Session::run`]; the other shapes are written over all the same.
     pub fn write_over(&mut self) -> Result<(), Error> {
-        self.session.write_over()
+        self.model.session.write_over()
     }
 
     /// Scores variants in their order. What the model cannot read, or was not trained for, abstains with its
@@ -171,13 +182,13 @@ impl Scorer {
             return Ok(Score::new(logits, Verdict::abstain(reason, None)));
         }
         let logit = logits.first().copied().ok_or(ScoreError::NotFinite)?;
-        let verdict = judge(&self.manifest.probability, variant.mode, logit)?;
+        let verdict = judge(&self.model.manifest.probability, variant.mode, logit)?;
         Ok(Score::new(logits, verdict))
     }
 
     /// Why the model was not trained for this variant; `None` when it was.
     pub fn out_of_scope(&self, variant: &EncodedVariant) -> Option<String> {
-        let scope = &self.manifest.scope;
+        let scope = &self.model.manifest.scope;
         if let Err(reason) = variant.in_scope {
             return Some(format!("out of scope: {reason}"));
         }
@@ -218,6 +229,21 @@ pub fn logits_of(session: &mut dyn Session, rows: &[Row<'_>]) -> Result<Vec<Vec<
         }
     }
     Ok(all)
+}
+
+const VARIANT_EFFECT: &str = "variant-effect";
+
+/// The encoder of a variant-effect bundle, whose features are those that this program computes.
+fn encoder_of(bundle: &Bundle) -> Result<VariantEncoder, ScoreError> {
+    let manifest = bundle.manifest();
+    let Tokenizer::Dna(tokenizer) = *bundle.tokenizer() else {
+        return Err(ScoreError::Task { got: manifest.task, expected: VARIANT_EFFECT });
+    };
+    if manifest.task != Task::VariantEffect {
+        return Err(ScoreError::Task { got: manifest.task, expected: VARIANT_EFFECT });
+    }
+    check_features(&manifest.graph.features)?;
+    Ok(VariantEncoder::new(tokenizer, manifest.tokenizer.window_kmers as usize))
 }
 
 fn check_features(got: &[String]) -> Result<(), ScoreError> {

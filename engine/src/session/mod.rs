@@ -9,7 +9,7 @@ use locus_firmware_config::profile::DeviceProfile;
 use serde::Serialize;
 
 use crate::batch::{BatchError, TokenBatch};
-use crate::graphs::Graphs;
+use crate::graphs::{Graphs, Inputs};
 use crate::{Bundle, Error};
 
 pub use error::{SessionError, Unavailable};
@@ -33,6 +33,9 @@ pub struct LoadOptions {
 /// What a session takes and what runs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SessionSpec {
+    /// What a row is.
+    #[serde(skip)]
+    pub inputs: Inputs,
     /// The engine.
     pub engine: EngineKind,
     /// The provider that is registered and asked first, by the engine's own name for it. It did start; single
@@ -55,6 +58,11 @@ pub struct SessionSpec {
 }
 
 impl SessionSpec {
+    /// A batch of `rows` rows of nothing but padding behind one attended token, to warm a session up.
+    pub fn blank(&self, rows: usize, tokens: usize) -> TokenBatch {
+        TokenBatch::blank(self.inputs, rows, tokens, self.n_features as usize)
+    }
+
     /// Checks a batch before it reaches a library.
     ///
     /// # Errors
@@ -62,6 +70,9 @@ impl SessionSpec {
     /// [`SessionError::Features`] when its features are not the graph's.
     pub fn check(&self, batch: &TokenBatch) -> Result<(), Error> {
         batch.check()?;
+        if batch.inputs != self.inputs {
+            return Err(BatchError::Inputs { got: batch.inputs, expected: self.inputs }.into());
+        }
         if batch.rows > self.max_batch as usize {
             return Err(BatchError::TooManyRows { got: batch.rows, limit: self.max_batch as usize }.into());
         }
@@ -161,6 +172,7 @@ mod tests {
 
     fn spec() -> SessionSpec {
         SessionSpec {
+            inputs: Inputs::Pair,
             engine: EngineKind::Tract,
             provider: "tract".into(),
             runtime: "tract".into(),
@@ -176,11 +188,12 @@ mod tests {
     #[test]
     fn a_batch_outside_the_spec_never_reaches_a_library() {
         let spec = spec();
-        assert!(spec.check(&TokenBatch::blank(2, 64, 3)).is_ok());
-        assert!(spec.check(&TokenBatch::blank(3, 64, 3)).is_err());
-        assert!(spec.check(&TokenBatch::blank(1, 48, 3)).is_err());
-        assert!(spec.check(&TokenBatch::blank(1, 64, 2)).is_err());
-        assert!(spec.check(&TokenBatch::blank(0, 64, 3)).is_err());
+        assert!(spec.check(&TokenBatch::blank(Inputs::Pair, 2, 64, 3)).is_ok());
+        assert!(spec.check(&TokenBatch::blank(Inputs::Pair, 3, 64, 3)).is_err());
+        assert!(spec.check(&TokenBatch::blank(Inputs::Pair, 1, 48, 3)).is_err());
+        assert!(spec.check(&TokenBatch::blank(Inputs::Pair, 1, 64, 2)).is_err());
+        assert!(spec.check(&TokenBatch::blank(Inputs::Pair, 0, 64, 3)).is_err());
+        assert!(spec.check(&TokenBatch::blank(Inputs::Sequence, 1, 64, 3)).is_err());
     }
 
     #[test]

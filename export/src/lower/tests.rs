@@ -19,7 +19,7 @@ const QUANTISED: [(&str, &str); 7] = [
     ("head.inner", "head.dense_input"),
 ];
 
-fn config(norm_position: &str) -> ModelConfig {
+pub(crate) fn config(norm_position: &str) -> ModelConfig {
     ModelConfig {
         model_type: "bert".into(),
         vocab_size: 69,
@@ -36,6 +36,7 @@ fn config(norm_position: &str) -> ModelConfig {
         initializer_range: 0.02,
         norm_position: norm_position.into(),
         head: Default::default(),
+        frames: 1,
         labels: vec!["pathogenic".into()],
         n_features: 5,
         track_codes: vec![],

@@ -149,6 +149,11 @@ impl<'a> Parser<'a> {
     }
 
     fn bond(&mut self, order: Order) -> Result<(), TokenizerError> {
+        // Escaped once too often, as some files are, and as RDKit reads it.
+        if self.bond.is_some() && self.text[..self.at].ends_with('\\') && self.peek() == Some(b'\\') {
+            self.take(1);
+            return Ok(());
+        }
         if self.last.is_none() || self.bond.is_some() {
             return Err(syntax(self.at, "got a bond that follows no atom"));
         }
@@ -315,6 +320,7 @@ mod tests {
             Atom { number: 26, aromatic: false, charge: 3, hydrogens: Some(0) }
         );
         assert_eq!(Molecule::parse("[nH]1cccc1").unwrap().atoms[0].hydrogens, Some(1));
+        assert_eq!(Molecule::parse(r"F/C=C\\F").unwrap(), Molecule::parse(r"F/C=C\F").unwrap());
         assert_eq!(Molecule::parse("").unwrap(), Molecule::default());
     }
 

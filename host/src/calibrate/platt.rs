@@ -33,6 +33,20 @@ pub fn weights(labels: &[bool], prior: f64) -> (f64, f64) {
 
 /// Fits by Newton's method with Platt's smoothed targets. `None` without both classes.
 pub fn fit(logits: &[f64], labels: &[bool], prior: f64) -> Option<Platt> {
+    newton(logits, labels, prior, true)
+}
+
+/// Fits the temperature alone (Guo et al. 2017); the offset is what turns the records' own share of pathogenic into
+/// `prior`. `None` without both classes.
+pub fn fit_temperature(logits: &[f64], labels: &[bool], prior: f64) -> Option<Platt> {
+    newton(logits, labels, prior, false)
+}
+
+fn log_odds(share: f64) -> f64 {
+    (share / (1.0 - share)).ln()
+}
+
+fn newton(logits: &[f64], labels: &[bool], prior: f64, with_offset: bool) -> Option<Platt> {
     let positives = labels.iter().filter(|&&l| l).count() as f64;
     let negatives = labels.len() as f64 - positives;
     if positives == 0.0 || negatives == 0.0 {
@@ -49,7 +63,8 @@ pub fn fit(logits: &[f64], labels: &[bool], prior: f64) -> Option<Platt> {
         };
         logits.iter().zip(labels).map(one).sum()
     };
-    let (mut slope, mut offset) = (1.0, 0.0);
+    let (mut slope, mut offset) =
+        (1.0, if with_offset { 0.0 } else { log_odds(prior) - log_odds(positives / labels.len() as f64) });
     for _ in 0..STEPS {
         let (mut g, mut h) = ([0.0; 2], [1e-9, 0.0, 1e-9]);
         for (&z, &l) in logits.iter().zip(labels) {
@@ -58,6 +73,10 @@ pub fn fit(logits: &[f64], labels: &[bool], prior: f64) -> Option<Platt> {
             let (e, v) = (w * (p - t), w * p * (1.0 - p));
             g = [g[0] + e * z, g[1] + e];
             h = [h[0] + v * z * z, h[1] + v * z, h[2] + v];
+        }
+        if !with_offset {
+            // As if the offset's column were not there.
+            (g[1], h[1], h[2]) = (0.0, 0.0, 1.0);
         }
         let determinant = h[0] * h[2] - h[1] * h[1];
         if determinant.abs() < 1e-18 {
@@ -108,11 +127,26 @@ mod tests {
     }
 
     #[test]
+    fn a_temperature_alone_is_found_again_and_keeps_the_offset_of_the_prior() {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let (z, l): (Vec<f64>, Vec<bool>) = (0..20_000)
+            .map(|_| {
+                let z = rng.random_range(-6.0..6.0);
+                (z, rng.random_bool(probability(z, 2.0, 0.0)))
+            })
+            .unzip();
+        let share = l.iter().filter(|&&l| l).count() as f64 / 20_000.0;
+        let fitted = fit_temperature(&z, &l, share).unwrap();
+        assert!((fitted.temperature - 2.0).abs() < 0.1 && fitted.offset == 0.0, "{fitted:?}");
+        let rare = fit_temperature(&z, &l, 0.1).unwrap();
+        assert!((rare.offset - (log_odds(0.1) - log_odds(share))).abs() < 1e-12);
+    }
+
+    #[test]
     fn another_prior_moves_the_offset_by_the_difference_of_the_log_odds() {
         let (z, l) = drawn(20_000);
         let share = l.iter().filter(|&&l| l).count() as f64 / 20_000.0;
         let (same, rare) = (fit(&z, &l, share).unwrap(), fit(&z, &l, 0.1).unwrap());
-        let log_odds = |p: f64| (p / (1.0 - p)).ln();
         let moved = rare.offset - same.offset;
         assert!((moved - (log_odds(0.1) - log_odds(share))).abs() < 0.15, "{moved}");
     }

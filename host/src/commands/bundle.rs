@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use locus_engine::{Bundle, Limits, Scorer, Trust, TrustedKey};
+use locus_engine::{Bundle, Inputs, Limits, Scorer, SequenceScorer, Trust, TrustedKey};
 use locus_export::BundleBuilder;
 use locus_firmware_config::manifest::{
     FORMAT, Golden, GraphContract, Manifest, Provenance, Scope, Task, TokenizerInfo,
@@ -19,8 +19,8 @@ use super::{
 use crate::{Error, Result, error::io_at, files, stage::read_json};
 
 /// Signed and unsigned 8-bit kernels, fused or not, differ by quantisation noise of this many logits.
-const INT8_TOLERANCE: f64 = 0.25;
-const FP32_TOLERANCE: f64 = 1e-3;
+pub(super) const INT8_TOLERANCE: f64 = 0.25;
+pub(super) const FP32_TOLERANCE: f64 = 1e-3;
 
 /// Puts the output folder's graphs and their manifest into an unsigned bundle.
 ///
@@ -44,7 +44,7 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
         })
     };
     let window = tokenizer.bases(recipe.window.kmers) as u32;
-    let (inputs, outputs) = locus_engine::tensors(config.n_features);
+    let (inputs, outputs) = locus_engine::tensors(Inputs::Pair, config.n_features, config.labels.len());
     let manifest = Manifest {
         format: FORMAT,
         name: recipe.name.clone(),
@@ -60,6 +60,8 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
             modes: vec!["transcript".into(), "sequence_only".into()],
             consequences: None,
             assembly: recipe.data.assembly.clone(),
+            max_ambiguous_percent: None,
+            wild_type: None,
         },
         graph: GraphContract {
             inputs,
@@ -74,6 +76,7 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
             stride: tokenizer.stride() as u32,
             vocab_size: tokenizer.vocab_size() as u32,
             window_kmers: recipe.window.kmers as u32,
+            frames: None,
             fingerprint: tokenizer.fingerprint(),
         },
         probability: read_json(&stage.run.at("probability.json"))?,
@@ -128,7 +131,7 @@ pub fn sign(key: &Path, input: &Path, out: &Path) -> Result<()> {
 }
 
 /// What is written must open, within the limits of a box.
-fn opens(bytes: &[u8], trust: &Trust) -> Result<Bundle> {
+pub(super) fn opens(bytes: &[u8], trust: &Trust) -> Result<Bundle> {
     let bundle = Bundle::read(bytes, bytes.len() as u64, trust, &Limits::default());
     Ok(bundle.map_err(locus_engine::Error::from)?)
 }
@@ -174,7 +177,10 @@ pub fn verify(path: &Path, keys: &[PathBuf]) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     let bundle = Bundle::open(path, &Trust::Keys(trusted)).map_err(locus_engine::Error::from)?;
-    Scorer::check(&bundle)?;
+    match Inputs::of(bundle.manifest().task) {
+        Inputs::Pair => Scorer::check(&bundle)?,
+        Inputs::Sequence => SequenceScorer::check(&bundle)?,
+    }
     println!(
         "{} {}: every part and the signature are good; a device still has to prove its golden vectors",
         bundle.manifest().name,

@@ -8,7 +8,7 @@ use locus_genome::InputMode;
 use super::{Link, Stage};
 use crate::{
     Error, Result,
-    calibrate::{Bands, RangePlan, choose, fit, observe_ranges},
+    calibrate::{Bands, Method, RangePlan, choose, compare, fit, fit_temperature, observe_ranges},
     data::{Dataset, Split, View},
     files, infer,
     model::{ModelConfig, Params},
@@ -40,6 +40,7 @@ fn mode(stage: &Stage, dataset: &Dataset, logits: &[f32], records: &[usize]) -> 
         got: format!("{} records of one class", labels.len()),
         expected: "pathogenic and benign records".into(),
     };
+    let fit = if plan.method == Method::Temperature { fit_temperature } else { fit };
     let platt = fit(&logits, &labels, plan.prior).ok_or_else(none)?;
     let bands = choose(&platt, &logits, &labels, plan.prior, plan.answered_accuracy).unwrap_or(Bands::NONE);
     Ok(ModeCalibration {
@@ -70,12 +71,23 @@ pub fn run(stage: &Stage) -> Result<()> {
     let tokenizer = dataset.tokenizer()?;
     let buckets = &stage.recipe.window.buckets;
     let records = dataset.of_split(Split::ValFit);
-    let mut model = ProbabilityModel { modes: BTreeMap::new() };
+    let mut model = ProbabilityModel::default();
     let mut figures = BTreeMap::new();
     for (name, view) in MODES {
         let logits =
             infer::logits(&config, &params, &infer::view_of(&dataset, &tokenizer, &records, view), buckets)?;
         let fitted = mode(stage, &dataset, &logits, &records)?;
+        let labels: Vec<bool> = records.iter().map(|&i| dataset.records[i].pathogenic).collect();
+        let genes: Vec<&str> = records.iter().map(|&i| dataset.records[i].gene.as_str()).collect();
+        let logits: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
+        for (method, f) in compare(&logits, &labels, &genes, plan.prior) {
+            eprintln!(
+                "calibrate {name}: {method} on genes it was not fitted on: ECE {:.4}, log loss {:.4}",
+                f.ece, f.log_loss
+            );
+            figures.insert(format!("{name}.{method}.ece"), f.ece);
+            figures.insert(format!("{name}.{method}.log_loss"), f.log_loss);
+        }
         eprintln!(
             "calibrate {name}: temperature {:.3}, offset {:.3} at prior {}; benign below {:.3} (LR {:.3}), pathogenic above {:.3} (LR {:.1}); {:.1} % answered, {:.1} % of these right",
             fitted.temperature,

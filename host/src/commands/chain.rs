@@ -5,7 +5,12 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::Stage;
-use crate::{Error, Result, data::Encoding, files, stage::StageRecord};
+use crate::{
+    Error, Recipe, Result,
+    data::Encoding,
+    files,
+    stage::{Run, StageRecord},
+};
 
 /// A stage that leaves files in the output folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +70,16 @@ impl Link {
     }
 }
 
-impl Stage {
-    /// Digests of everything that a stage is made from, as it is now.
-    pub(crate) fn made_from(&self, link: Link) -> Result<BTreeMap<String, String>> {
-        let r = &self.recipe;
+/// A recipe whose stages form a chain.
+pub(crate) trait ChainRecipe: Sized {
+    /// Digests of the part of the recipe and of the files that a stage rests on, beside what it reads of the output
+    /// folder.
+    fn own_inputs(stage: &Stage<Self>, link: Link) -> Result<BTreeMap<String, String>>;
+}
+
+impl ChainRecipe for Recipe {
+    fn own_inputs(stage: &Stage, link: Link) -> Result<BTreeMap<String, String>> {
+        let r = &stage.recipe;
         let part = match link {
             Link::Prepare => r.digest_of(&(&r.data.keep_one_in, r.data.generated_genes)),
             Link::Pretrain => r.digest_of(&(&r.pretrain, &r.model)),
@@ -82,11 +93,23 @@ impl Stage {
             let encoding = Encoding::of(&r.window);
             all.insert("encoding".into(), encoding.version.to_string());
             all.insert("features".into(), encoding.features_sha256);
-            let sources = self.sources();
+            let sources = stage.sources();
             for (role, path) in [("fasta", sources.fasta), ("gff3", sources.gff3), ("vcf", sources.vcf)] {
                 all.insert(role.into(), files::sha256(&path)?);
             }
         }
+        if let (Link::Pretrain, Some(from)) = (link, &r.pretrain.from) {
+            all.insert("from".into(), files::sha256(&from.join(super::pretrain::MODEL))?);
+        }
+        Ok(all)
+    }
+}
+
+#[allow(private_bounds, reason = "the recipes of the chain are these")]
+impl<R: ChainRecipe> Stage<R> {
+    /// Digests of everything that a stage is made from, as it is now.
+    pub(crate) fn made_from(&self, link: Link) -> Result<BTreeMap<String, String>> {
+        let mut all = R::own_inputs(self, link)?;
         for (role, name) in link.reads() {
             all.insert((*role).to_owned(), files::sha256(&self.run.at(name))?);
         }
@@ -95,24 +118,14 @@ impl Stage {
 
     /// Why a stage is not done for this recipe and these files; `None` where it is.
     pub(crate) fn undone(&self, link: Link) -> Result<Option<String>> {
-        let Some(record) = self.run.record(link.name()) else {
-            return Ok(Some("it has not ended".into()));
-        };
-        let now = self.made_from(link)?;
-        let other = |role: &&String| record.inputs.get(*role) != now.get(*role);
-        if let Some(role) = now.keys().chain(record.inputs.keys()).find(other) {
-            return Ok(Some(format!("its {role} is another one by now")));
-        }
-        for name in link.leaves() {
-            if record.outputs.get(*name) != digest(&self.run.at(name))?.as_ref() {
-                return Ok(Some(format!("{name} is not what it left")));
-            }
-        }
-        Ok(None)
+        undone(&self.run, link.name(), link.leaves(), || self.made_from(link))
     }
 
-    /// Whether a stage has nothing to do; then says so.
+    /// Whether a stage has nothing to do; then says so. Only a stage that trains runs over several ranks.
     pub(crate) fn done_before(&self, link: Link) -> Result<bool> {
+        if !matches!(link, Link::Pretrain | Link::Finetune) {
+            self.run.ranks().expect_alone(link.name())?;
+        }
         let done = self.undone(link)?.is_none();
         if done {
             eprintln!("{}: done before", link.name());
@@ -130,17 +143,54 @@ impl Stage {
         Ok(())
     }
 
-    /// Says that a stage ended.
+    /// Says that a stage ended; of several ranks the first one does.
     pub(crate) fn finish(
         &self,
         link: Link,
         inputs: BTreeMap<String, String>,
         figures: BTreeMap<String, f64>,
     ) -> Result<()> {
-        let digest_of = |name: &&str| Ok(((*name).to_owned(), files::sha256(&self.run.at(name))?));
-        let outputs = link.leaves().iter().map(digest_of).collect::<Result<_>>()?;
-        self.run.finish(link.name(), &StageRecord { inputs, outputs, figures })
+        finish(&self.run, link.name(), link.leaves(), inputs, figures)
     }
+}
+
+/// Why the stage `name` is not done for what it is made from now; `None` where it is.
+pub(crate) fn undone(
+    run: &Run,
+    name: &str,
+    leaves: &[&str],
+    made_from: impl FnOnce() -> Result<BTreeMap<String, String>>,
+) -> Result<Option<String>> {
+    let Some(record) = run.record(name) else {
+        return Ok(Some("it has not ended".into()));
+    };
+    let now = made_from()?;
+    let other = |role: &&String| record.inputs.get(*role) != now.get(*role);
+    if let Some(role) = now.keys().chain(record.inputs.keys()).find(other) {
+        return Ok(Some(format!("its {role} is another one by now")));
+    }
+    for name in leaves {
+        if record.outputs.get(*name) != digest(&run.at(name))?.as_ref() {
+            return Ok(Some(format!("{name} is not what it left")));
+        }
+    }
+    Ok(None)
+}
+
+/// Says that the stage `name` ended.
+pub(crate) fn finish(
+    run: &Run,
+    name: &str,
+    leaves: &[&str],
+    inputs: BTreeMap<String, String>,
+    figures: BTreeMap<String, f64>,
+) -> Result<()> {
+    if !run.ranks().is_first() {
+        return Ok(());
+    }
+    let digest_of = |name: &&str| Ok(((*name).to_owned(), files::sha256(&run.at(name))?));
+    let outputs = leaves.iter().map(digest_of).collect::<Result<_>>()?;
+    run.finish(name, &StageRecord { inputs, outputs, figures })
 }
 
 /// SHA-256 of a file; `None` without one.
@@ -153,7 +203,6 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{Recipe, stage::Run};
 
     /// A folder in which every stage is done, without any training.
     fn done(folder: &Path) -> Stage {

@@ -15,7 +15,7 @@ use crate::{
     Error, Result,
     data::{Encoding, Pair},
     error::io_at,
-    evaluate::{Floors, ModeReport, Scored, describe},
+    evaluate::{Floors, ModeReport, Read, Reads, Scored, Shares, calibration, describe},
     files, infer,
     model::{ModelConfig, Params},
     recipe::WindowPlan,
@@ -27,6 +27,11 @@ const RESAMPLES: usize = 1_000;
 /// Name of the floor that missense predictors start from.
 const BLOSUM62: &str = "blosum62";
 
+/// The list of looks at test splits, beside a bundle or in an output folder.
+pub(crate) const READS: &str = "test-reads.jsonl";
+/// The split that probabilities are fitted on.
+const FITTED: &str = "val";
+
 /// What is evaluated on what.
 #[derive(Clone, Debug, clap::Args)]
 pub struct EvaluateArgs {
@@ -36,16 +41,19 @@ pub struct EvaluateArgs {
     /// An output folder instead of a bundle: its best checkpoint, by candle
     #[arg(long, conflicts_with = "bundle")]
     pub run: Option<PathBuf>,
+    /// Recipe of a sequence model, whose data it is evaluated on; in place of FASTA, GFF3 and VCF
+    #[arg(long, conflicts_with_all = ["fasta", "gff", "vcf", "floors"])]
+    pub recipe: Option<PathBuf>,
     /// Bases: FASTA
-    #[arg(long)]
-    pub fasta: PathBuf,
+    #[arg(long, required_unless_present = "recipe")]
+    pub fasta: Option<PathBuf>,
     /// Transcripts: GFF3
-    #[arg(long)]
-    pub gff: PathBuf,
+    #[arg(long, required_unless_present = "recipe")]
+    pub gff: Option<PathBuf>,
     /// Labelled variants: VCF
-    #[arg(long)]
-    pub vcf: PathBuf,
-    /// Records with this SPLIT
+    #[arg(long, required_unless_present = "recipe")]
+    pub vcf: Option<PathBuf>,
+    /// Records with this SPLIT; of a recipe's data train, val_select, val_fit, val (both halves) or test
     #[arg(long, default_value = "test")]
     pub split: String,
     /// Baselines [default: floors.tsv.gz beside the VCF, where there is one]
@@ -54,6 +62,9 @@ pub struct EvaluateArgs {
     /// Report to write
     #[arg(long)]
     pub json: Option<PathBuf>,
+    /// Where a look at a test split is written down [default: test-reads.jsonl beside the bundle or in the run]
+    #[arg(long)]
+    pub reads: Option<PathBuf>,
     /// Seed of the resampling
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -73,6 +84,10 @@ pub struct Report {
     pub precision: String,
     /// The split.
     pub split: String,
+    /// SHA-256 of the labelled variants.
+    pub data: String,
+    /// Looks at this split of these variants so far, this one included; `None` where it is no test split.
+    pub test_reads: Option<usize>,
     /// Records left out, by reason.
     pub left_out: BTreeMap<String, u64>,
     /// Resamples of each interval, their seed and their unit.
@@ -156,6 +171,7 @@ impl Model {
 
 struct Labelled {
     gene: String,
+    stars: String,
     pathogenic: bool,
     floors: Vec<f64>,
     with: EncodedVariant,
@@ -186,7 +202,30 @@ fn label(
     // A replacement that is rare in alignments is the more harmful one.
     scores.push(at.filter(|_| missense).map_or(f64::NAN, |i| -f64::from(with.features[i])));
     let gene = row.info("GENE").map(str::to_owned).or_else(|| with.gene.clone()).unwrap_or_default();
-    Ok(Labelled { gene, pathogenic, floors: scores, with, without })
+    let stars = row.info("STARS").unwrap_or("unknown").to_owned();
+    Ok(Labelled { gene, stars, pathogenic, floors: scores, with, without })
+}
+
+fn term(variant: &EncodedVariant) -> String {
+    variant.consequence.map_or_else(|| "none".into(), |c| c.so_term().to_owned())
+}
+
+/// Counts a record's label by its consequence, where it would be evaluated.
+fn count(shares: &mut Shares, row: &vcf::Row, reference: &ReferencePack, encoder: &VariantEncoder) {
+    let Ok(Labelled { with, pathogenic, .. }) = label(row, reference, encoder, &Floors::default()) else {
+        return;
+    };
+    let counts = shares.entry(term(&with)).or_default();
+    counts.0 += usize::from(pathogenic);
+    counts.1 += 1;
+}
+
+impl EvaluateArgs {
+    pub(super) fn reads(&self) -> PathBuf {
+        let beside = |b: &PathBuf| b.with_file_name(READS);
+        let own = self.run.as_ref().map(|r| r.join(READS)).or_else(|| self.bundle.as_ref().map(beside));
+        self.reads.clone().or(own).unwrap_or_else(|| READS.into())
+    }
 }
 
 /// Evaluates and prints; gives the report back.
@@ -195,8 +234,10 @@ fn label(
 /// A file that cannot be read, no record of the split, or no engine.
 pub fn run(args: &EvaluateArgs) -> Result<Report> {
     let mut model = Model::open(args)?;
-    let reference = ReferencePack::open(&args.fasta, &args.gff)?;
-    let beside = args.vcf.with_file_name("floors.tsv.gz");
+    let file = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
+    let vcf_path = file(&args.vcf);
+    let reference = ReferencePack::open(&file(&args.fasta), &file(&args.gff))?;
+    let beside = vcf_path.with_file_name("floors.tsv.gz");
     let floors = match &args.floors {
         Some(path) => Floors::read(path)?,
         None if beside.exists() => Floors::read(&beside)?,
@@ -205,9 +246,19 @@ pub fn run(args: &EvaluateArgs) -> Result<Report> {
     let mut left_out = BTreeMap::new();
     let mut records = Vec::new();
     let encoder = model.encoder();
-    for row in vcf::Reader::open(&args.vcf)? {
+    let (name, engine, precision) = model.names();
+    let data = files::sha256(&vcf_path)?;
+    let is_test = args.split.contains("test");
+    let test_reads =
+        is_test.then(|| Reads::at(&args.reads()).add(&Read::now(&args.split, &data, &name))).transpose()?;
+    // Shares of the split that the probabilities were fitted on, where this is another one.
+    let mut shares = Shares::new();
+    for row in vcf::Reader::open(&vcf_path)? {
         let row = row?;
         if row.info("SPLIT") != Some(args.split.as_str()) {
+            if row.info("SPLIT") == Some(FITTED) {
+                count(&mut shares, &row, &reference, &encoder);
+            }
             continue;
         }
         match label(&row, &reference, &encoder, &floors) {
@@ -217,7 +268,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Report> {
     }
     if records.is_empty() {
         return Err(Error::Data {
-            what: args.vcf.display().to_string(),
+            what: vcf_path.display().to_string(),
             got: format!("no labelled record with SPLIT={}", args.split),
             expected: "records with LABEL and SPLIT".into(),
         });
@@ -226,42 +277,54 @@ pub fn run(args: &EvaluateArgs) -> Result<Report> {
     names.push(BLOSUM62.into());
     let mut modes = BTreeMap::new();
     for mode in [InputMode::Transcript, InputMode::SequenceOnly] {
-        let Some(calibration) = model.calibration(mode) else { continue };
+        let Some(calibrated) = model.calibration(mode) else { continue };
         let variants: Vec<EncodedVariant> = records
             .iter()
             .map(|r| if mode == InputMode::Transcript { &r.with } else { &r.without }.clone())
             .collect();
         let logits = model.logits(&variants)?;
-        let answers = calibration.answered_accuracy >= locus_engine::MIN_ANSWERED_ACCURACY;
+        let answers = calibrated.answered_accuracy >= locus_engine::MIN_ANSWERED_ACCURACY;
         let scored: Vec<Scored> = records
             .iter()
             .zip(logits)
             .map(|(r, z)| {
                 let probability = locus_engine::probability::probability(
                     f64::from(z),
-                    calibration.temperature,
-                    calibration.offset,
+                    calibrated.temperature,
+                    calibrated.offset,
                 );
                 Scored {
                     gene: r.gene.clone(),
-                    consequence: r.with.consequence.map_or_else(|| "none".into(), |c| c.so_term().to_owned()),
+                    consequence: term(&r.with),
+                    stars: r.stars.clone(),
                     pathogenic: r.pathogenic,
+                    logit: f64::from(z),
                     probability,
                     answered: answers
-                        && (probability < calibration.benign_below
-                            || probability > calibration.pathogenic_above),
+                        && (probability < calibrated.benign_below
+                            || probability > calibrated.pathogenic_above),
                     floors: r.floors.clone(),
                 }
             })
             .collect();
-        let report = describe(&scored, &names, RESAMPLES, args.seed);
+        let mut report = describe(&scored, &names, RESAMPLES, args.seed);
+        let fitted = (args.split != FITTED && !shares.is_empty()).then_some((FITTED, &shares));
+        report.calibration = calibration(&scored, calibrated.prior, fitted, !is_test, RESAMPLES, args.seed);
         print(mode, &report);
         modes.insert(mode.as_str().to_owned(), report);
     }
-    let (name, engine, precision) = model.names();
     let intervals = format!("95 %, {RESAMPLES} resamples of genes, seed {}", args.seed);
-    let report =
-        Report { model: name, engine, precision, split: args.split.clone(), left_out, intervals, modes };
+    let report = Report {
+        model: name,
+        engine,
+        precision,
+        split: args.split.clone(),
+        data,
+        test_reads,
+        left_out,
+        intervals,
+        modes,
+    };
     if let Some(path) = &args.json {
         write_json(path, &report)?;
     }
@@ -287,6 +350,18 @@ fn print(mode: InputMode, report: &ModeReport) {
         for (name, pairs) in [("within", split.within), ("between", split.between)] {
             let auroc = pairs.auroc.map_or_else(|| "none".into(), |a| format!("{a:.4}"));
             println!("  missense pairs {name} genes: AUROC {auroc} over {} pairs", pairs.pairs);
+        }
+    }
+    if let Some(c) = &report.calibration {
+        println!(
+            "{mode} ECE: {:.4} as it is, {:.4} at the records' own share of pathogenic",
+            c.raw.ece, c.at_share.ece
+        );
+        if let Some(r) = &c.reweighted {
+            println!("  {:.4} with each consequence reweighted to the shares of {}", r.calibrated.ece, r.to);
+        }
+        for (method, f) in &c.cross_fitted {
+            println!("  cross-fitted {method:<12} ECE {:.4}, log loss {:.4}", f.ece, f.log_loss);
         }
     }
     let accuracy = report.answered_accuracy.map_or_else(|| "none".into(), |a| format!("{:.1} %", 100.0 * a));

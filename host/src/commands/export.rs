@@ -14,7 +14,7 @@ use locus_firmware_config::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Link, Stage, calibrate::best};
+use super::{ChainRecipe, Link, Stage, calibrate::best};
 use crate::{
     Error, Result,
     calibrate::Ranges,
@@ -31,7 +31,7 @@ const CROPPED: View = View { cropped: true, bare: None };
 /// What `locus bundle create` needs besides the graphs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Exported {
+pub struct Exported<G = GoldenVector> {
     /// Largest difference of a logit from candle, in FP32, by how the windows were shown.
     pub parity: BTreeMap<String, f64>,
     /// What ran the graphs.
@@ -39,7 +39,7 @@ pub struct Exported {
     /// What quantisation cost on validation.
     pub contract: AccuracyContract,
     /// Vectors that a device must reproduce.
-    pub golden: Vec<GoldenVector>,
+    pub golden: Vec<G>,
     /// Largest difference of a golden logit between FP32 and INT8.
     pub int8_difference: f64,
 }
@@ -98,15 +98,15 @@ fn auroc(dataset: &Dataset, records: &[usize], logits: &[f32]) -> BTreeMap<Strin
     figures.into_iter().filter_map(|(n, v)| Some((n.to_owned(), v?))).collect()
 }
 
-fn broken(what: &str, got: String, expected: String) -> Error {
+pub(super) fn broken(what: &str, got: String, expected: String) -> Error {
     Error::Data { what: what.into(), got, expected }
 }
 
-fn base_profile() -> Result<DeviceProfile> {
+pub(super) fn base_profile() -> Result<DeviceProfile> {
     DeviceProfile::named("base").map_err(|e| broken("profile base", e.to_string(), "the shipped one".into()))
 }
 
-fn options(stage: &Stage) -> LoadOptions {
+fn options<R>(stage: &Stage<R>) -> LoadOptions {
     LoadOptions { onnxruntime: stage.onnxruntime.clone(), ..LoadOptions::default() }
 }
 
@@ -114,7 +114,7 @@ fn options(stage: &Stage) -> LoadOptions {
 ///
 /// # Errors
 /// The library cannot be loaded, and the stage is still to be run.
-pub fn ready(stage: &Stage) -> Result<()> {
+pub(crate) fn ready<R: ChainRecipe>(stage: &Stage<R>) -> Result<()> {
     if stage.require_before("bundle create").is_ok() {
         return Ok(());
     }

@@ -181,7 +181,7 @@ pub fn run(stage: &Stage) -> Result<()> {
         metric: Metric::higher(METRIC),
     };
     let pretrained = stage.run.at("pretrained/model.safetensors");
-    let start = || Ok(Params::read(&pretrained, &config, stage.recipe.seed)?);
+    let start = || Ok(Params::start_from(&pretrained, &config, stage.recipe.seed)?);
     let trained = trainer.train(&objective, start)?;
     write_model(stage, "best", &config, trained.best(), &tokenizer)?;
     stage.finish(Link::Finetune, made_from, trained.figures())

@@ -1,20 +1,27 @@
 //! The commands: each is a stage that reads the recipe and the output folder and writes into it.
 
+pub mod align;
 pub mod bundle;
 pub mod calibrate;
 mod chain;
 pub mod evaluate;
+pub mod explain;
 pub mod export;
 pub mod finetune;
+pub mod interchange;
+pub mod language;
 pub mod prepare;
 pub mod pretrain;
+pub mod report;
 pub mod score;
+pub mod sequence;
+pub mod structure;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use locus_genome::KmerTokenizer;
 
-pub(crate) use self::chain::Link;
+pub(crate) use self::chain::{ChainRecipe, Link};
 use crate::{
     Recipe, Result,
     data::{Dataset, Encoding},
@@ -26,9 +33,9 @@ use crate::{
 
 /// What every training stage is given.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Stage<R = Recipe> {
     /// The recipe.
-    pub recipe: Recipe,
+    pub recipe: R,
     /// The output folder.
     pub run: Run,
     /// The ONNX Runtime library, where it was named.
@@ -75,7 +82,23 @@ impl Stage {
     }
 }
 
-/// Writes a checkpoint folder to train or export from.
+/// The whole chain, from where it stopped, to an unsigned bundle in the output folder.
+///
+/// # Errors
+/// As every stage.
+pub fn run(stage: &Stage, date: &str, source: Option<String>) -> Result<PathBuf> {
+    export::ready(stage)?;
+    prepare::run(stage)?;
+    pretrain::run(stage)?;
+    finetune::run(stage)?;
+    calibrate::run(stage)?;
+    export::run(stage)?;
+    let bundle = stage.run.at(&format!("{}.locus", stage.recipe.name));
+    bundle::create(stage, &bundle, date, source)?;
+    Ok(bundle)
+}
+
+/// Writes a checkpoint folder to train or export from; of several ranks the first one does.
 pub(crate) fn write_model(
     stage: &Stage,
     name: &str,
@@ -83,14 +106,27 @@ pub(crate) fn write_model(
     params: &Params,
     tokenizer: &KmerTokenizer,
 ) -> Result<()> {
+    if !stage.run.ranks().is_first() {
+        return Ok(());
+    }
     let folder = stage.run.at(name);
-    std::fs::create_dir_all(&folder).map_err(io_at(&folder))?;
+    write_checkpoint_folder(&folder, config, params, &tokenizer.to_json())?;
+    write_json(&folder.join("window.json"), &Encoding::of(&stage.recipe.window))
+}
+
+/// Writes weights, configuration and tokenizer.
+pub(crate) fn write_checkpoint_folder(
+    folder: &Path,
+    config: &ModelConfig,
+    params: &Params,
+    tokenizer: &str,
+) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(io_at(folder))?;
     let part = folder.join("model.safetensors.part");
     params.write(&part)?;
     files::sync(&part)?;
     let whole = folder.join("model.safetensors");
     std::fs::rename(&part, &whole).map_err(io_at(&whole))?;
     write_json(&folder.join("config.json"), config)?;
-    write_json(&folder.join("window.json"), &Encoding::of(&stage.recipe.window))?;
-    files::write_atomically(&folder.join("tokenizer.json"), tokenizer.to_json().as_bytes())
+    files::write_atomically(&folder.join("tokenizer.json"), tokenizer.as_bytes())
 }

@@ -8,8 +8,9 @@ use super::{Link, Stage};
 use crate::{
     Result,
     data::{
-        Split,
+        Split, page,
         prepare::{Options, Sources, prepare},
+        variants,
     },
     panel,
     progress::Progress,
@@ -44,6 +45,7 @@ pub fn run(stage: &Stage) -> Result<()> {
         }
     })?;
     dataset.write(&stage.run.at("dataset.bin"))?;
+    variants::describe(&recipe.name, &dataset, |report, items| page::write(&stage.run, report, items))?;
     let mut figures = BTreeMap::new();
     for split in [Split::Train, Split::ValSelect, Split::ValFit, Split::Test] {
         figures.insert(split.as_str().to_owned(), dataset.of_split(split).len() as f64);

@@ -1,62 +1,29 @@
-//! `locus pretrain`: span-masked tokens on regions without validation or test records.
+//! `locus pretrain`: the encoder on regions without validation or test records.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, path::Path};
 
-use candle_core::Result as ModelResult;
-use locus_genome::ReferencePack;
+use locus_genome::{KmerTokenizer, ReferencePack};
 
 use super::{Link, Stage, write_model};
 use crate::{
-    Result,
-    data::{masking::Masking, regions::WindowSampler},
-    model::{Context, MlmHead, ModelConfig, Params, Rows},
-    nn::cross_entropy,
-    train::{Loss, Metric, Objective, Trainer},
+    Error, Result,
+    data::regions::WindowSampler,
+    language::{LanguageModel, objectives::Maker},
+    model::{HeadKind, ModelConfig, Params},
+    recipe::PretrainPlan,
+    stage::read_json,
+    train::{Metric, Trainer},
 };
 
 /// Steps between checkpoints.
-const CHECKPOINT_EVERY: u64 = 100;
-
-struct MaskedTokens<'a> {
-    sampler: &'a WindowSampler<'a>,
-    masking: Masking,
-    config: &'a ModelConfig,
-    buckets: &'a [usize],
-    seed: u64,
-    /// Windows per step.
-    batch: usize,
-}
-
-impl Objective for MaskedTokens<'_> {
-    /// Rows, hidden places and their true tokens.
-    type Batch = (Rows, Vec<u32>, Vec<u32>);
-
-    fn batch(&self, step: u64, rows: Range<usize>) -> Result<Self::Batch> {
-        let first = step * self.batch as u64;
-        let windows = first + rows.start as u64..first + rows.end as u64;
-        Ok(self.sampler.batch(windows, &self.masking, self.buckets, self.seed))
-    }
-
-    fn loss(
-        &self,
-        params: &Params,
-        (rows, places, targets): &Self::Batch,
-        context: &Context<'_>,
-    ) -> ModelResult<Loss> {
-        let logits = MlmHead::new(self.config, params).forward(rows, places, context)?;
-        let tokens = (rows.rows * rows.tokens) as u64;
-        Ok(Loss::new(cross_entropy(&logits, targets)?, targets.len() as f64, tokens))
-    }
-
-    fn validate(&self, _: &Params) -> Result<BTreeMap<String, f64>> {
-        Ok(BTreeMap::new())
-    }
-}
+pub(super) const CHECKPOINT_EVERY: u64 = 100;
+/// Weights in a checkpoint folder.
+pub(super) const MODEL: &str = "model.safetensors";
 
 /// Runs the stage from its last checkpoint, or says that it is done.
 ///
 /// # Errors
-/// A missing dataset, another reference, or a step that diverges.
+/// A missing dataset, another reference, a model to start from that does not fit, or a step that diverges.
 pub fn run(stage: &Stage) -> Result<()> {
     let plan = &stage.recipe.pretrain;
     let (dataset, _) = stage.dataset("pretrain")?;
@@ -65,29 +32,31 @@ pub fn run(stage: &Stage) -> Result<()> {
     }
     let made_from = stage.made_from(Link::Pretrain)?;
     let tokenizer = dataset.tokenizer()?;
-    let config = stage.config(&dataset)?;
+    let config = ModelConfig { head: HeadKind::Pretraining, ..stage.config(&dataset)? };
+    let seed = stage.recipe.seed;
     let mut figures = BTreeMap::from([("steps".to_owned(), 0.0)]);
     let params = if plan.steps > 0 {
         let files = stage.sources();
         let reference = ReferencePack::open(&files.fasta, &files.gff3)?;
-        let objective = MaskedTokens {
-            sampler: &WindowSampler::new(&reference, &dataset, plan.track_dropout)?,
-            masking: Masking {
-                share: plan.mask_share,
-                span: plan.span.into(),
-                vocab_size: config.vocab_size as u32,
+        let windows = WindowSampler::new(&reference, &dataset, plan.track_dropout)?;
+        let objective = LanguageModel {
+            maker: Maker {
+                windows: &windows,
+                masking: plan.masking(&tokenizer),
+                buckets: &stage.recipe.window.buckets,
+                seed,
             },
+            objectives: plan.objectives,
             config: &config,
-            buckets: &stage.recipe.window.buckets,
-            seed: stage.recipe.seed,
             batch: plan.train.batch,
+            questions: Vec::new(),
         };
         let trainer = Trainer {
             stage: "pretrain",
             run: &stage.run,
             inputs: &made_from,
             config: &config,
-            seed: stage.recipe.seed,
+            seed,
             plan: &plan.train,
             batch: plan.train.batch,
             steps: plan.steps,
@@ -95,12 +64,66 @@ pub fn run(stage: &Stage) -> Result<()> {
             checkpoint_every: CHECKPOINT_EVERY,
             metric: Metric::lower("loss"),
         };
-        let trained = trainer.train(&objective, || Ok(Params::new(&config, stage.recipe.seed)?))?;
+        let trained = trainer.train(&objective, || start(plan, &config, &tokenizer, seed))?;
         figures.extend(trained.figures());
         trained.weights.last
     } else {
-        Params::new(&config, stage.recipe.seed)?
+        start(plan, &config, &tokenizer, seed)?
     };
     write_model(stage, "pretrained", &config, &params, &tokenizer)?;
     stage.finish(Link::Pretrain, made_from, figures)
+}
+
+/// Weights to begin with: new ones, or those of the model that the plan names.
+pub(super) fn start(
+    plan: &PretrainPlan,
+    config: &ModelConfig,
+    tokenizer: &KmerTokenizer,
+    seed: u64,
+) -> Result<Params> {
+    let Some(from) = &plan.from else { return Ok(Params::new(config, seed)?) };
+    check_fits(from, config, tokenizer)?;
+    let path = from.join(MODEL);
+    Params::start_from(&path, config, seed).map_err(|e| Error::Data {
+        what: path.display().to_string(),
+        got: e.to_string(),
+        expected: "the whole weights that locus pretrain wrote".into(),
+    })
+}
+
+/// Refuses a model of another vocabulary or shape, by the first thing that differs.
+fn check_fits(from: &Path, config: &ModelConfig, tokenizer: &KmerTokenizer) -> Result<()> {
+    let path = from.join("tokenizer.json");
+    let text = std::fs::read_to_string(&path).map_err(crate::error::io_at(&path))?;
+    let wrong = |what: &str, got: String, expected: String| {
+        Err(Error::Data { what: format!("pretrain.from = {}: {what}", from.display()), got, expected })
+    };
+    let other = KmerTokenizer::from_json(&text)?;
+    if other != *tokenizer {
+        let named = |t: &KmerTokenizer| format!("k = {}, stride {}", t.k(), t.stride());
+        return wrong("vocabulary", named(&other), format!("{} as in this recipe", named(tokenizer)));
+    }
+    let other: ModelConfig = read_json(&from.join("config.json"))?;
+    let shape = |c: &ModelConfig| {
+        [
+            ("model.hidden", c.hidden_size),
+            ("model.layers", c.num_hidden_layers),
+            ("model.heads", c.num_attention_heads),
+            ("model.ffn", c.intermediate_size),
+            ("track codes", c.type_vocab_size),
+        ]
+    };
+    for ((key, got), (_, expected)) in shape(&other).into_iter().zip(shape(config)) {
+        if got != expected {
+            return wrong(key, got.to_string(), format!("{expected} as in this recipe"));
+        }
+    }
+    if other.norm_position != config.norm_position {
+        return wrong("norm_position", other.norm_position, config.norm_position.clone());
+    }
+    let (got, least) = (other.max_position_embeddings, config.max_position_embeddings);
+    if got < least {
+        return wrong("longest row", format!("{got} tokens"), format!("{least} or more"));
+    }
+    Ok(())
 }

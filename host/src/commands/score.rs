@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use locus_engine::{Bundle, LoadOptions, Score, Scorer, Trust};
+use locus_engine::{Bundle, LoadOptions, Score, Scorer, SequenceScorer, SessionSpec, Skipped, Trust};
 use locus_firmware_config::{message::Band, profile::DeviceProfile};
 use locus_genome::{EncodedVariant, ReferencePack, vcf};
 
@@ -19,15 +19,15 @@ pub struct ScoreArgs {
     /// The model; its signature is not checked, which is said
     #[arg(long)]
     pub bundle: PathBuf,
-    /// Bases: FASTA, plain or compressed
+    /// Bases of the reference, or the sequences of a sequence model: FASTA, plain or compressed
     #[arg(long)]
     pub fasta: PathBuf,
     /// Transcripts: GFF3
-    #[arg(long)]
-    pub gff: PathBuf,
+    #[arg(long, requires = "vcf")]
+    pub gff: Option<PathBuf>,
     /// Variants: VCF
-    #[arg(long)]
-    pub vcf: PathBuf,
+    #[arg(long, requires = "gff")]
+    pub vcf: Option<PathBuf>,
     /// Table to write
     #[arg(long)]
     pub out: PathBuf,
@@ -55,6 +55,28 @@ pub struct EngineArgs {
 
 /// Opens a bundle to score with; says what runs, and that its signature is missing or was not checked.
 pub(crate) fn open(bundle: &Path, args: &EngineArgs) -> Result<Scorer> {
+    let (bundle, profile, options) = parts(bundle, args)?;
+    let scorer = Scorer::open(&bundle, &profile, &options)?;
+    say(scorer.spec(), scorer.skipped());
+    Ok(scorer)
+}
+
+/// As [`open`], for a sequence model.
+pub(crate) fn open_sequence(bundle: &Path, args: &EngineArgs) -> Result<SequenceScorer> {
+    let (bundle, profile, options) = parts(bundle, args)?;
+    let scorer = SequenceScorer::open(&bundle, &profile, &options)?;
+    say(scorer.spec(), scorer.skipped());
+    Ok(scorer)
+}
+
+fn say(spec: &SessionSpec, skipped: &[Skipped]) {
+    for skipped in skipped {
+        eprintln!("note: {} skipped: {}", skipped.engine, skipped.reason);
+    }
+    eprintln!("engine {} in {}", spec.provider, spec.precision);
+}
+
+fn parts(bundle: &Path, args: &EngineArgs) -> Result<(Bundle, DeviceProfile, LoadOptions)> {
     let bundle = Bundle::open(bundle, &Trust::AllowUnsigned).map_err(locus_engine::Error::from)?;
     let (name, version) = (&bundle.manifest().name, &bundle.manifest().version);
     match bundle.claimed_signers() {
@@ -75,16 +97,11 @@ pub(crate) fn open(bundle: &Path, args: &EngineArgs) -> Result<Scorer> {
         expected: "auto, fp32 or int8".into(),
     })?;
     let options = LoadOptions { precision, onnxruntime: args.onnxruntime.clone(), ..LoadOptions::default() };
-    let scorer = Scorer::open(&bundle, &profile, &options)?;
-    for skipped in scorer.skipped() {
-        eprintln!("note: {} skipped: {}", skipped.engine, skipped.reason);
-    }
-    eprintln!("engine {} in {}", scorer.spec().provider, scorer.spec().precision);
-    Ok(scorer)
+    Ok((bundle, profile, options))
 }
 
 /// One field of the table, whole: a cut allele would be another one.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if clean.is_empty() { ".".into() } else { clean }
 }
@@ -98,17 +115,20 @@ const fn word(band: Band) -> &'static str {
     }
 }
 
-/// Scores every allele of the VCF into a table.
+/// Scores every allele of the VCF, or every record of the FASTA file, into a table.
 ///
 /// # Errors
 /// A file that cannot be read to its end (no table is left behind), or no engine.
 pub fn run(args: &ScoreArgs) -> Result<()> {
+    let (Some(gff), Some(path)) = (&args.gff, &args.vcf) else {
+        return super::sequence::score::run(args, open_sequence(&args.bundle, &args.engine)?);
+    };
     let mut scorer = open(&args.bundle, &args.engine)?;
-    let reference = ReferencePack::open(&args.fasta, &args.gff)?;
+    let reference = ReferencePack::open(&args.fasta, gff)?;
     for reason in reference.skipped() {
         eprintln!("note: {reason}");
     }
-    let mut rows = vcf::Reader::open(&args.vcf)?;
+    let mut rows = vcf::Reader::open(path)?;
     let mut table = Growing::create(&args.out)?;
     table.write(format!("{HEADER}\n").as_bytes())?;
     let mut inputs = args.inputs.as_deref().map(Growing::create).transpose()?;

@@ -1,12 +1,11 @@
 //! The stored dataset, `dataset.bin`: magic, format version, SHA-256 of the body, body (postcard).
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use locus_genome::{EncodedVariant, KmerTokenizer, tokenizer::reverse_complement_id};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::{Error, Result, error::io_at, files};
+use crate::{Result, files};
 
 const MAGIC: &[u8; 8] = b"LOCUSDS1";
 
@@ -170,13 +169,7 @@ impl Dataset {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let body = postcard::to_allocvec(self)
-            .map_err(|e| Error::Dataset { path: path.to_owned(), reason: e.to_string() })?;
-        let mut bytes = Vec::with_capacity(body.len() + 40);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&Sha256::digest(&body));
-        bytes.extend_from_slice(&body);
-        files::write_atomically(path, &bytes)
+        files::write_checked(path, MAGIC, self)
     }
 
     /// Reads a dataset and checks it.
@@ -184,15 +177,7 @@ impl Dataset {
     /// # Errors
     /// No such file, another format, or bytes that changed since.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(io_at(path))?;
-        let wrong = |reason: &str| Error::Dataset { path: path.to_owned(), reason: reason.to_owned() };
-        let body = bytes.strip_prefix(MAGIC).ok_or_else(|| wrong("got another format, expected LOCUSDS1"))?;
-        let (digest, body) =
-            body.split_at_checked(32).ok_or_else(|| wrong("got a file that ends in its header"))?;
-        if Sha256::digest(body).as_slice() != digest {
-            return Err(wrong("got bytes that do not match their digest"));
-        }
-        postcard::from_bytes(body).map_err(|e| wrong(&format!("got a body that cannot be read ({e})")))
+        files::read_checked(path, MAGIC)
     }
 
     /// The tokenizer that made it.
@@ -214,6 +199,7 @@ mod tests {
     use locus_genome::{Mutation, VariantEncoder};
 
     use super::*;
+    use crate::Error;
 
     fn tokenizer() -> KmerTokenizer {
         KmerTokenizer::new(3, 1).unwrap()

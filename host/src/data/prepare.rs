@@ -47,12 +47,16 @@ pub fn hash(seed: u64, text: &str) -> u64 {
 /// records.
 const VALIDATION_SEED: u64 = 20_261_124;
 
+/// The half of validation that a group is in.
+pub fn validation_half(group: &str) -> Split {
+    if hash(VALIDATION_SEED, group).is_multiple_of(2) { Split::ValSelect } else { Split::ValFit }
+}
+
 /// Validation is halved by gene cluster: genes that share a locus stay together.
 fn split_of(named: &str, cluster: &str) -> Option<Split> {
     match named {
         "train" => Some(Split::Train),
-        "val" if hash(VALIDATION_SEED, cluster).is_multiple_of(2) => Some(Split::ValSelect),
-        "val" => Some(Split::ValFit),
+        "val" => Some(validation_half(cluster)),
         "test" => Some(Split::Test),
         _ => None,
     }

@@ -1,13 +1,11 @@
 //! Windows for pretraining, drawn from the regions that hold no validation or test record.
 
-use std::ops::Range;
-
 use locus_genome::{KmerTokenizer, ReferencePack, Strand, Transcript, encode::Stretch, window::Window};
-use rand::{Rng, RngExt, SeedableRng};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Dataset, masking::Masking};
-use crate::{Error, Result, data::augment::bucket_for, model::Rows};
+use super::Dataset;
+use crate::{Error, Result, language::Windows};
 
 /// Bases around an exon that count as near it.
 const NEAR_EXON: i64 = 30;
@@ -54,8 +52,14 @@ impl<'a> WindowSampler<'a> {
         let tokenizer = dataset.tokenizer()?;
         Ok(Self { regions, tokenizer, width: tokenizer.bases(dataset.window_kmers), track_dropout })
     }
+}
 
-    fn window(&self, rng: &mut impl Rng) -> (Vec<i64>, Vec<i64>) {
+impl Windows for WindowSampler<'_> {
+    fn tokenizer(&self) -> &KmerTokenizer {
+        &self.tokenizer
+    }
+
+    fn draw(&self, rng: &mut ChaCha8Rng) -> Result<Window> {
         let region = &self.regions[rng.random_range(0..self.regions.len())];
         let last = region.stretch.first + region.stretch.bases.len() as i64 - 1;
         let transcript = (!region.transcripts.is_empty())
@@ -76,51 +80,7 @@ impl<'a> WindowSampler<'a> {
             _ if turned => Strand::Reverse,
             _ => Strand::Forward,
         };
-        let window =
-            Window::around(&region.stretch, position, self.width, strand, transcript.filter(|_| !bare));
-        (window.ids(&self.tokenizer), window.token_track(&self.tokenizer))
-    }
-
-    /// One masked batch of the windows of these numbers: rows, hidden places (indices into rows·tokens), and their
-    /// true token ids. A number and the seed decide what its window is.
-    pub fn batch(
-        &self,
-        numbers: Range<u64>,
-        masking: &Masking,
-        buckets: &[usize],
-        seed: u64,
-    ) -> (Rows, Vec<u32>, Vec<u32>) {
-        let mut chances: Vec<ChaCha8Rng> = numbers
-            .map(|n| {
-                let mut rng = ChaCha8Rng::seed_from_u64(seed);
-                rng.set_stream(n);
-                rng
-            })
-            .collect();
-        let rows = chances.len();
-        let windows: Vec<(Vec<i64>, Vec<i64>)> = chances.iter_mut().map(|rng| self.window(rng)).collect();
-        let tokens = bucket_for(windows.iter().map(|w| w.0.len()).max().unwrap_or(0), buckets);
-        let mut batch = Rows {
-            rows,
-            tokens,
-            ids: vec![0; rows * tokens],
-            track: vec![0; rows * tokens],
-            mask: vec![0.0; rows * tokens],
-        };
-        let (mut places, mut targets) = (Vec::new(), Vec::new());
-        for (row, ((ids, track), rng)) in windows.iter().zip(&mut chances).enumerate() {
-            let at = row * tokens;
-            let mut ids: Vec<u32> = ids.iter().map(|&i| i as u32).collect();
-            for (place, target) in masking.hide(&mut ids, rng) {
-                places.push((at + place) as u32);
-                targets.push(target);
-            }
-            for (t, (&id, &code)) in ids.iter().zip(track).enumerate() {
-                batch.ids[at + t] = id;
-                batch.track[at + t] = code as u32;
-                batch.mask[at + t] = 1.0;
-            }
-        }
-        (batch, places, targets)
+        let transcript = transcript.filter(|_| !bare);
+        Ok(Window::around(&region.stretch, position, self.width, strand, transcript))
     }
 }

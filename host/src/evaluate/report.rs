@@ -4,12 +4,18 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Estimate, estimate};
-use crate::metrics::{Confusion, aupr, auroc, ece};
+use super::{CalibrationReport, Estimate, estimate};
+use crate::{
+    calibrate::BINS,
+    metrics::{Confusion, aupr, auroc, brier, ece, pr_curve, roc_curve},
+};
 
 /// Above this probability a variant counts as called pathogenic.
 const THRESHOLD: f64 = 0.5;
-const ECE_BINS: usize = 15;
+/// Most points of a curve that a report keeps.
+const POINTS: usize = 300;
+/// Steps of the histogram of probabilities.
+const STEPS: usize = 20;
 /// Fewer records of either class than this say nothing about a group's AUROC.
 const MIN_CLASS: usize = 5;
 
@@ -20,8 +26,12 @@ pub struct Scored {
     pub gene: String,
     /// Sequence Ontology terms.
     pub consequence: String,
+    /// Review stars.
+    pub stars: String,
     /// The truth.
     pub pathogenic: bool,
+    /// The model's output.
+    pub logit: f64,
     /// The model's probability, before any abstention.
     pub probability: f64,
     /// Whether the model gave a label: it did not abstain and was not uncertain.
@@ -39,7 +49,7 @@ pub struct Group {
     pub pathogenic: usize,
     /// Genes.
     pub genes: usize,
-    /// auroc, aupr, mcc, sensitivity, specificity, accuracy, ece; those that exist.
+    /// Of [`NAMES`], those that exist.
     pub figures: BTreeMap<String, Estimate>,
     /// AUROC of each baseline, on the records it has a score for.
     pub floors: BTreeMap<String, Estimate>,
@@ -56,6 +66,8 @@ pub struct ModeReport {
     pub missense: Group,
     /// By Sequence Ontology terms.
     pub by_consequence: BTreeMap<String, Group>,
+    /// By review stars.
+    pub by_stars: BTreeMap<String, Group>,
     /// AUROC by gene, where both classes have 5 records or more.
     pub by_gene: BTreeMap<String, f64>,
     /// Mean of `by_gene`.
@@ -68,6 +80,44 @@ pub struct ModeReport {
     pub answered_share: f64,
     /// Accuracy of these labels.
     pub answered_accuracy: Option<f64>,
+    /// Calls at a probability of one half against truth.
+    pub confusion: Confusion,
+    /// Curves for pictures.
+    pub curves: Curves,
+    /// How far probabilities are from what happens; `None` without both classes.
+    pub calibration: Option<CalibrationReport>,
+}
+
+/// Curves of all records, thinned.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Curves {
+    /// (1 − specificity, sensitivity).
+    pub roc: Vec<(f64, f64)>,
+    /// (recall, precision).
+    pub precision_recall: Vec<(f64, f64)>,
+    /// Benign and pathogenic records in each of 20 steps of probability.
+    pub probabilities: Vec<[u64; 2]>,
+}
+
+impl Curves {
+    /// Of probabilities and truth.
+    pub fn of(p: &[f64], labels: &[bool]) -> Self {
+        let mut probabilities = vec![[0; 2]; STEPS];
+        for (p, &l) in p.iter().zip(labels) {
+            probabilities[((p * STEPS as f64) as usize).min(STEPS - 1)][usize::from(l)] += 1;
+        }
+        let (roc, precision_recall) = (thin(roc_curve(p, labels)), thin(pr_curve(p, labels)));
+        Self { roc, precision_recall, probabilities }
+    }
+}
+
+/// Every so many points, and the last; to five digits.
+fn thin(curve: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    let step = curve.len().div_ceil(POINTS).max(1);
+    let last = curve.len().saturating_sub(1);
+    let kept = curve.into_iter().enumerate().filter(|(i, _)| i % step == 0 || *i == last);
+    let short = |v: f64| (v * 1e5).round() / 1e5;
+    kept.map(|(_, (x, y))| (short(x), short(y))).collect()
 }
 
 /// AUROC over some of the pairs of a pathogenic and a benign record.
@@ -133,10 +183,28 @@ fn by_gene(records: &[&Scored]) -> BTreeMap<String, f64> {
     known.filter_map(|(gene, r)| Some((gene.to_owned(), own_auroc(&r)?))).collect()
 }
 
-const NAMES: [&str; 7] = ["auroc", "aupr", "mcc", "sensitivity", "specificity", "accuracy", "ece"];
+/// Figures of a group.
+pub const NAMES: [&str; 12] = [
+    "auroc",
+    "aupr",
+    "mcc",
+    "sensitivity",
+    "specificity",
+    "precision",
+    "f1",
+    "accuracy",
+    "ece",
+    "brier",
+    "answered_share",
+    "answered_accuracy",
+];
 
 fn group(records: &[&Scored], floors: &[String], resamples: usize, seed: u64) -> Group {
     let genes: Vec<&str> = records.iter().map(|r| r.gene.as_str()).collect();
+    let share = |indices: &[usize], is: fn(&Scored) -> bool| {
+        let so = indices.iter().filter(|&&i| is(records[i])).count();
+        (!indices.is_empty()).then(|| so as f64 / indices.len() as f64)
+    };
     let figures = estimate(&genes, resamples, seed, |indices| {
         let p: Vec<f64> = indices.iter().map(|&i| records[i].probability).collect();
         let l: Vec<bool> = indices.iter().map(|&i| records[i].pathogenic).collect();
@@ -147,8 +215,15 @@ fn group(records: &[&Scored], floors: &[String], resamples: usize, seed: u64) ->
             c.mcc(),
             c.sensitivity(),
             c.specificity(),
+            c.precision(),
+            c.f1(),
             c.accuracy(),
-            ece(&p, &l, ECE_BINS),
+            ece(&p, &l, BINS),
+            brier(&p, &l),
+            share(indices, |r| r.answered),
+            share(&indices.iter().copied().filter(|&i| records[i].answered).collect::<Vec<_>>(), |r| {
+                (r.probability > THRESHOLD) == r.pathogenic
+            }),
         ]
     });
     let mut all = Group {
@@ -181,26 +256,31 @@ pub fn describe(records: &[Scored], floors: &[String], resamples: usize, seed: u
     let every: Vec<&Scored> = records.iter().collect();
     let missense: Vec<&Scored> =
         records.iter().filter(|r| r.consequence.starts_with("missense_variant")).collect();
-    let mut by_consequence: BTreeMap<&str, Vec<&Scored>> = BTreeMap::new();
-    for r in records {
-        by_consequence.entry(&r.consequence).or_default().push(r);
-    }
+    let strata = |key: fn(&Scored) -> &str| -> BTreeMap<String, Group> {
+        let mut groups: BTreeMap<&str, Vec<&Scored>> = BTreeMap::new();
+        for r in records {
+            groups.entry(key(r)).or_default().push(r);
+        }
+        groups.iter().map(|(name, r)| ((*name).to_owned(), group(r, floors, resamples, seed))).collect()
+    };
     let genes = by_gene(&every);
     let answered: Vec<&Scored> = records.iter().filter(|r| r.answered).collect();
     let right = answered.iter().filter(|r| (r.probability > THRESHOLD) == r.pathogenic).count();
+    let (p, labels): (Vec<f64>, Vec<bool>) = records.iter().map(|r| (r.probability, r.pathogenic)).unzip();
     ModeReport {
         overall: group(&every, floors, resamples, seed),
         missense: group(&missense, floors, resamples, seed),
-        by_consequence: by_consequence
-            .iter()
-            .map(|(c, r)| ((*c).to_owned(), group(r, &[], 0, seed)))
-            .collect(),
+        by_consequence: strata(|r| &r.consequence),
+        by_stars: strata(|r| &r.stars),
         gene_macro_auroc: (!genes.is_empty()).then(|| genes.values().sum::<f64>() / genes.len() as f64),
         by_gene: genes,
         missense_by_gene: by_gene(&missense),
         missense_pairs: PairSplit::of(&missense),
         answered_share: answered.len() as f64 / records.len().max(1) as f64,
         answered_accuracy: (!answered.is_empty()).then(|| right as f64 / answered.len() as f64),
+        confusion: Confusion::at(&p, &labels, THRESHOLD),
+        curves: Curves::of(&p, &labels),
+        calibration: None,
     }
 }
 
@@ -213,7 +293,9 @@ mod tests {
         Scored {
             gene: gene.into(),
             consequence: consequence.into(),
+            stars: "1".into(),
             pathogenic,
+            logit: probability,
             probability,
             answered,
             floors: vec![f64::from(u8::from(pathogenic))],

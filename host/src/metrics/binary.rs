@@ -41,7 +41,7 @@ fn ascending(scores: &[f64], labels: &[bool]) -> (Vec<usize>, usize) {
 }
 
 /// Counts of answers against truth.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Confusion {
     /// Pathogenic, called so.
     pub true_positive: u64,

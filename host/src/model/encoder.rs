@@ -33,18 +33,29 @@ pub trait Observer {
 pub struct Context<'a> {
     rate: f64,
     seed: Cell<u64>,
+    checkpointing: bool,
     observer: Option<std::cell::RefCell<&'a mut dyn Observer>>,
 }
 
 impl<'a> Context<'a> {
     /// For training: dropout at `rate`, its places chosen by `seed`.
     pub fn train(rate: f64, seed: u64) -> Self {
-        Self { rate, seed: Cell::new(seed), observer: None }
+        Self { rate, seed: Cell::new(seed), checkpointing: false, observer: None }
+    }
+
+    /// Whether a layer keeps its input only for the backward pass and is run again there (Chen et al. 2016).
+    #[must_use]
+    pub fn checkpointing(self, checkpointing: bool) -> Self {
+        Self { checkpointing, ..self }
+    }
+
+    pub(super) const fn checkpoints(&self) -> bool {
+        self.checkpointing
     }
 
     /// For evaluation: nothing is dropped.
     pub fn eval() -> Self {
-        Self { rate: 0.0, seed: Cell::new(0), observer: None }
+        Self::train(0.0, 0)
     }
 
     /// For calibration.
@@ -110,16 +121,24 @@ impl<'a> Encoder<'a> {
     /// # Errors
     /// Rows that the configuration cannot take.
     pub fn forward(&self, rows: &Rows, context: &Context<'_>) -> Result<Tensor> {
+        self.encode(&self.embed(rows)?, rows, context)
+    }
+
+    /// Sum of word, position and track embeddings [rows·tokens, H].
+    ///
+    /// # Errors
+    /// Rows that the configuration cannot take.
+    pub fn embed(&self, rows: &Rows) -> Result<Tensor> {
         let table = |n: &str| self.params.get(&format!("bert.embeddings.{n}_embeddings.weight"));
-        let x = embed(
-            table("word")?,
-            table("position")?,
-            table("token_type")?,
-            &rows.ids,
-            &rows.track,
-            rows.tokens,
-        )?;
-        let x = self.norm(&x, "bert.embeddings.LayerNorm")?;
+        embed(table("word")?, table("position")?, table("token_type")?, &rows.ids, &rows.track, rows.tokens)
+    }
+
+    /// Final hidden states [rows·tokens, H] from embeddings of [`Encoder::embed`] or what stands in their place.
+    ///
+    /// # Errors
+    /// Embeddings of other rows.
+    pub fn encode(&self, embedded: &Tensor, rows: &Rows, context: &Context<'_>) -> Result<Tensor> {
+        let x = self.norm(embedded, "bert.embeddings.LayerNorm")?;
         let mut x = dropout(&x, context.dropout())?;
         let mask = Tensor::from_vec(rows.mask.clone(), (rows.rows, rows.tokens), &Device::Cpu)?;
         for n in 0..self.config.num_hidden_layers {

@@ -126,6 +126,13 @@ pub(super) fn layer(
     };
     let (output, saved) =
         layer.forward(&x.detach(), mask, |name, values| context.see(&format!("layer.{n}.{name}"), values))?;
+    if context.checkpoints() {
+        let (input, mask) = (saved.x, saved.mask);
+        return recorded(x, &parameters, &output, move |g| {
+            let (_, saved) = layer.forward(&input, &mask, |_, _| Ok(()))?;
+            layer.backward(&saved, g)
+        });
+    }
     recorded(x, &parameters, &output, move |g| layer.backward(&saved, g))
 }
 

@@ -1,7 +1,7 @@
 //! The encoder and its heads, on candle.
 //!
 //! [`Params`] holds every trainable tensor under its Hugging Face BERT name; [`Encoder`] turns a
-//! [`Rows`] batch into hidden states; [`PairHead`] and [`MlmHead`] read them. A [`Context`] says whether
+//! [`Rows`] batch into hidden states; [`PairHead`], [`SequenceHead`] and [`MlmHead`] read them. A [`Context`] says whether
 //! dropout drops, and lets an [`Observer`] see what enters each matrix product.
 
 mod config;
@@ -12,5 +12,6 @@ mod params;
 
 pub use config::{HeadKind, ModelConfig};
 pub use encoder::{Context, Encoder, Observer, Rows};
-pub use heads::{MlmHead, PairBatch, PairHead};
+pub use heads::{MlmHead, ORDERS, PairBatch, PairHead, SegmentHead, SegmentQuestion, SequenceHead};
 pub use params::Params;
+pub(crate) use params::{load_tensors, save_tensors};

@@ -1,6 +1,9 @@
 //! Trainable tensors by name.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
 
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 use rand::{Rng, RngExt, SeedableRng};
@@ -15,6 +18,8 @@ pub struct Params {
     /// What a model reads: the variables, or the same storage without them.
     tensors: BTreeMap<String, Tensor>,
 }
+
+const POSITIONS: &str = "bert.embeddings.position_embeddings.weight";
 
 /// Names and shapes of tensors, in the order in which new ones are drawn.
 #[derive(Default)]
@@ -38,11 +43,11 @@ impl Shapes {
 }
 
 /// The tensors of the encoder and of the heads that the configuration names.
-fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
+fn shapes_of(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     let (h, f) = (config.hidden_size, config.intermediate_size);
     let mut all = Shapes::default();
     all.add("bert.embeddings.word_embeddings.weight", &[config.vocab_size, h]);
-    all.add("bert.embeddings.position_embeddings.weight", &[config.max_position_embeddings, h]);
+    all.add(POSITIONS, &[config.max_position_embeddings, h]);
     all.add("bert.embeddings.token_type_embeddings.weight", &[config.type_vocab_size, h]);
     all.norm("bert.embeddings.LayerNorm", h);
     for n in 0..config.num_hidden_layers {
@@ -62,6 +67,8 @@ fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     heads::mlm::shapes(config, &mut all);
     match config.head {
         HeadKind::Pair => heads::pair::shapes(config, &mut all),
+        HeadKind::Pretraining => heads::segments::shapes(config, &mut all),
+        HeadKind::Sequence => heads::sequence::shapes(config, &mut all),
     }
     all.0
 }
@@ -70,6 +77,11 @@ impl Params {
     fn of(vars: BTreeMap<String, Var>) -> Self {
         let tensors = vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
         Self { vars, tensors }
+    }
+
+    /// Names and shapes of the tensors of a configuration.
+    pub fn shapes(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
+        shapes_of(config)
     }
 
     /// The same values for a model that is only run: no graph is built, so that every intermediate is freed as
@@ -97,7 +109,7 @@ impl Params {
     pub fn new(config: &ModelConfig, seed: u64) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut vars = BTreeMap::new();
-        for (name, shape) in shapes(config) {
+        for (name, shape) in shapes_of(config) {
             let n: usize = shape.iter().product();
             let values: Vec<f32> = if name.ends_with("LayerNorm.weight") {
                 vec![1.0; n]
@@ -114,17 +126,59 @@ impl Params {
     /// Reads `model.safetensors`; what the file lacks (a head, after pretraining) starts anew.
     ///
     /// # Errors
-    /// The file cannot be read, or a tensor has another shape than the configuration says.
+    /// The file cannot be read, has a tensor of another shape than the configuration says, or lacks one of the
+    /// encoder.
     pub fn read(path: &Path, config: &ModelConfig, seed: u64) -> Result<Self> {
         let params = Self::new(config, seed)?;
-        for (name, tensor) in candle_core::safetensors::load(path, &Device::Cpu)? {
-            let Some(var) = params.vars.get(&name) else {
-                bail!("{name}: got a tensor that the model does not have")
+        let file = path.display();
+        let tensors = load_tensors(path)?;
+        for (name, tensor) in &tensors {
+            let Some(var) = params.vars.get(name) else {
+                bail!("{file}: got a tensor {name}, expected those of the configured model only")
             };
             if var.dims() != tensor.dims() {
-                bail!("{name}: got shape {:?}, expected {:?}", tensor.dims(), var.dims());
+                bail!(
+                    "{file}: got {name} of shape {:?}, expected {:?}: it was made with another recipe, or another vocabulary",
+                    tensor.dims(),
+                    var.dims()
+                );
             }
             var.set(&tensor.to_dtype(DType::F32)?)?;
+        }
+        let encoder = |name: &str| name.starts_with("bert.") && !name.starts_with("bert.pooler.");
+        let lacks = |name: &&String| encoder(name) && !tensors.contains_key(*name);
+        if let Some(name) = params.vars.keys().find(lacks) {
+            bail!(
+                "{file}: got no tensor {name}, expected every tensor of the encoder: it was made with another recipe"
+            );
+        }
+        Ok(params)
+    }
+
+    /// New weights, but encoder and masked-token head from the `model.safetensors` of another head's training. Where
+    /// that one has more positions, the first of them.
+    ///
+    /// # Errors
+    /// The file cannot be read, lacks one of these tensors, or has another shape of it.
+    pub fn start_from(path: &Path, config: &ModelConfig, seed: u64) -> Result<Self> {
+        let params = Self::new(config, seed)?;
+        let found = load_tensors(path)?;
+        for (name, var) in &params.vars {
+            let own = name.starts_with("bert.") && !name.starts_with("bert.pooler.");
+            if !own && !name.starts_with("cls.predictions.") {
+                continue;
+            }
+            let Some(mut tensor) = found.get(name).cloned() else {
+                bail!("{}: got no tensor {name}, expected one of shape {:?}", path.display(), var.dims())
+            };
+            if name == POSITIONS && tensor.rank() == 2 && tensor.dim(0)? > var.dim(0)? {
+                tensor = tensor.narrow(0, 0, var.dim(0)?)?;
+            }
+            if var.dims() != tensor.dims() {
+                let at = path.display();
+                bail!("{at}: {name}: got shape {:?}, expected {:?}", tensor.dims(), var.dims());
+            }
+            var.set(&tensor.to_dtype(DType::F32)?.contiguous()?)?;
         }
         Ok(params)
     }
@@ -134,9 +188,9 @@ impl Params {
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let tensors: std::collections::HashMap<String, Tensor> =
+        let tensors: HashMap<String, Tensor> =
             self.vars.iter().map(|(n, v)| (n.clone(), v.as_tensor().clone())).collect();
-        candle_core::safetensors::save(&tensors, path)
+        save_tensors(&tensors, path)
     }
 
     /// A deep copy, which later steps do not change.
@@ -159,10 +213,44 @@ impl Params {
         }
     }
 
+    /// Gives a tensor new values, which every copy without a graph follows.
+    ///
+    /// # Errors
+    /// No such name, or another shape.
+    pub fn set(&self, name: &str, values: &Tensor) -> Result<()> {
+        match self.vars.get(name) {
+            Some(var) if var.dims() == values.dims() => var.set(values),
+            Some(var) => bail!("{name}: got shape {:?}, expected {:?}", values.dims(), var.dims()),
+            None => bail!("the model has no tensor {name}"),
+        }
+    }
+
     /// Names and variables, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
         self.vars.iter().map(|(n, v)| (n.as_str(), v))
     }
+}
+
+/// Reads the tensors of a safetensors file.
+///
+/// # Errors
+/// No such file, or one that is cut or no safetensors file.
+pub(crate) fn load_tensors(path: &Path) -> Result<HashMap<String, Tensor>> {
+    candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| {
+        candle_core::Error::Msg(format!(
+            "{}: got what is no whole safetensors file ({e}), expected a checkpoint; run the stage that makes it again",
+            path.display()
+        ))
+    })
+}
+
+/// Writes a safetensors file.
+///
+/// # Errors
+/// The disk is full, or gone.
+pub(crate) fn save_tensors(tensors: &HashMap<String, Tensor>, path: &Path) -> Result<()> {
+    candle_core::safetensors::save(tensors, path)
+        .map_err(|e| candle_core::Error::Msg(format!("{} cannot be written: {e}", path.display())))
 }
 
 /// Standard normal (Box & Muller 1958).

@@ -20,7 +20,7 @@ pub(crate) use activation::{bias_gelu_gradient, column_sum};
 pub(crate) use attention::attention_gradient;
 pub use attention::{Attention, attention};
 pub use embedding::embed;
-pub use loss::{bce_with_logits, cross_entropy};
+pub use loss::{ClassLoss, bce_with_logits, class_loss, cross_entropy, huber};
 pub use norm::layer_norm;
 pub(crate) use norm::layer_norm_gradient;
 pub(crate) use recorded::recorded;

@@ -1,14 +1,11 @@
 //! What a recipe may say.
 
-use super::Recipe;
-use crate::{Error, Result};
+use super::{ModelPlan, PretrainPlan, Recipe};
+use crate::{Error, Result, calibrate::Method};
 
 impl Recipe {
     /// Refuses values with which a stage would fail, perhaps hours later, or do nothing.
     pub(super) fn check(&self) -> Result<()> {
-        let wrong = |key: &str, got: String, expected: &str| {
-            Err(Error::Recipe { key: key.into(), got, expected: expected.into() })
-        };
         let (w, m, p, f) = (&self.window, &self.model, &self.pretrain, &self.finetune);
         let (c, e) = (&self.calibrate, &self.export);
         for (key, count) in [
@@ -17,17 +14,13 @@ impl Recipe {
             ("window.k", w.k),
             ("window.stride", w.stride),
             ("window.kmers", w.kmers),
-            ("model.hidden", m.hidden),
-            ("model.layers", m.layers),
-            ("model.heads", m.heads),
-            ("model.ffn", m.ffn),
             ("finetune.epochs", f.epochs as usize),
             ("finetune.validations", f.validations as usize),
             ("calibrate.range_records", c.range_records),
             ("export.parity_windows", e.parity_windows),
         ] {
             if count == 0 {
-                return wrong(key, "0".into(), "1 or more");
+                return wrong(key, 0, "1 or more");
             }
         }
         for (key, value) in [("export.parity_tolerance", e.parity_tolerance)] {
@@ -36,7 +29,6 @@ impl Recipe {
             }
         }
         for (key, value) in [
-            ("pretrain.track_dropout", p.track_dropout),
             ("finetune.augment.track_dropout", f.augment.track_dropout),
             ("finetune.augment.crop_share", f.augment.crop_share),
             ("export.int8_budget", e.int8_budget),
@@ -45,46 +37,100 @@ impl Recipe {
                 return wrong(key, value.to_string(), "a share from 0 to 1");
             }
         }
-        for (key, value) in [("pretrain.mask_share", p.mask_share), ("calibrate.prior", c.prior)] {
+        for (key, value) in [("calibrate.prior", c.prior)] {
             if value.is_nan() || value <= 0.0 || value >= 1.0 {
                 return wrong(key, value.to_string(), "a share between 0 and 1, neither of them");
             }
         }
-        let letters = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-        if self.name.is_empty() || !self.name.bytes().all(letters) {
-            return wrong("name", self.name.clone(), "letters, digits, hyphens and underscores");
-        }
-        if !semver_like(&self.version) {
-            return wrong("version", self.version.clone(), "a semantic version such as 1.0.0");
-        }
-        let ascending = w.buckets.windows(2).all(|b| b[0] < b[1]);
-        if !ascending || w.buckets.last().is_none_or(|&b| b < w.kmers.saturating_add(2)) {
-            let expected = "ascending lengths, the last at least window.kmers + 2";
-            return wrong("window.buckets", format!("{:?}", w.buckets), expected);
-        }
+        check_name(&self.name, &self.version)?;
+        check_buckets(&w.buckets, w.kmers)?;
         if w.crop_flank[0] > w.crop_flank[1] {
             return wrong("window.crop_flank", format!("{:?}", w.crop_flank), "fewest, then most bases");
         }
-        if !m.hidden.is_multiple_of(m.heads) {
-            return wrong("model.hidden", m.hidden.to_string(), "a width that model.heads divides");
-        }
-        if !(0.0..1.0).contains(&m.dropout) {
-            return wrong("model.dropout", m.dropout.to_string(), "from 0 to under 1");
-        }
-        p.train.check("pretrain.train")?;
+        m.check()?;
+        p.check((w.k, w.stride))?;
         f.train.check("finetune.train")?;
-        if p.steps > 0 && p.train.warmup >= p.steps {
-            return wrong("pretrain.train.warmup", p.train.warmup.to_string(), "fewer than pretrain.steps");
-        }
-        if p.span[0] == 0 || p.span[0] > p.span[1] {
-            return wrong("pretrain.span", format!("{:?}", p.span), "shortest (1 or more), then longest");
-        }
         if !(locus_engine::MIN_ANSWERED_ACCURACY..1.0).contains(&c.answered_accuracy) {
             let expected = "from 0.9, under which a box does not answer, to under 1";
             return wrong("calibrate.answered_accuracy", c.answered_accuracy.to_string(), expected);
         }
+        if c.method == Method::Isotonic {
+            let expected = "platt or temperature: a manifest holds no steps";
+            return wrong("calibrate.method", c.method.to_string(), expected);
+        }
         if !u32::try_from(e.golden).is_ok_and(|n| locus_engine::bundle::GOLDEN_VECTORS.contains(&n)) {
             return wrong("export.golden", e.golden.to_string(), "8 to 4,096, as a bundle may have");
+        }
+        Ok(())
+    }
+}
+
+/// A value that cannot be.
+pub(super) fn wrong<T>(key: &str, got: impl ToString, expected: &str) -> Result<T> {
+    Err(Error::Recipe { key: key.into(), got: got.to_string(), expected: expected.into() })
+}
+
+/// Name and version of a model.
+pub(super) fn check_name(name: &str, version: &str) -> Result<()> {
+    let letters = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    if name.is_empty() || !name.bytes().all(letters) {
+        return wrong("name", name, "letters, digits, hyphens and underscores");
+    }
+    if semver_like(version) { Ok(()) } else { wrong("version", version, "a semantic version such as 1.0.0") }
+}
+
+/// Padded lengths for rows of `kmers` tokens.
+pub(super) fn check_buckets(buckets: &[usize], kmers: usize) -> Result<()> {
+    let ascending = buckets.windows(2).all(|b| b[0] < b[1]);
+    if ascending && buckets.last().is_some_and(|&b| b >= kmers.saturating_add(2)) {
+        return Ok(());
+    }
+    let expected = "ascending lengths, the last at least window.kmers + 2";
+    wrong("window.buckets", format!("{buckets:?}"), expected)
+}
+
+impl ModelPlan {
+    pub(super) fn check(&self) -> Result<()> {
+        let counts =
+            [("hidden", self.hidden), ("layers", self.layers), ("heads", self.heads), ("ffn", self.ffn)];
+        if let Some((key, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return wrong(&format!("model.{key}"), 0, "1 or more");
+        }
+        if !self.hidden.is_multiple_of(self.heads) {
+            return wrong("model.hidden", self.hidden, "a width that model.heads divides");
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return wrong("model.dropout", self.dropout, "from 0 to under 1");
+        }
+        Ok(())
+    }
+}
+
+impl PretrainPlan {
+    /// `k` and `stride` are those of the tokens.
+    pub(super) fn check(&self, (k, stride): (usize, usize)) -> Result<()> {
+        if self.mask_share.is_nan() || self.mask_share <= 0.0 || self.mask_share >= 1.0 {
+            return wrong("pretrain.mask_share", self.mask_share, "a share between 0 and 1, neither of them");
+        }
+        if !(0.0..=1.0).contains(&self.track_dropout) {
+            return wrong("pretrain.track_dropout", self.track_dropout, "a share from 0 to 1");
+        }
+        let shortest = if stride == 1 { k } else { 1 };
+        if self.span[0] < shortest || self.span[0] > self.span[1] {
+            let expected = format!(
+                "shortest, then longest; a span of under {shortest} tokens of this stride hides no base"
+            );
+            return wrong("pretrain.span", format!("{:?}", self.span), &expected);
+        }
+        let o = &self.objectives;
+        let weights = [o.mlm, o.next_segment, o.order];
+        if weights.iter().any(|w| !w.is_finite() || *w < 0.0) || weights.iter().sum::<f64>() <= 0.0 {
+            let expected = "weights of 0 or more, one of them over 0";
+            return wrong("pretrain.objectives", format!("{weights:?}"), expected);
+        }
+        self.train.check("pretrain.train")?;
+        if self.steps > 0 && self.train.warmup >= self.steps {
+            return wrong("pretrain.train.warmup", self.train.warmup, "fewer than pretrain.steps");
         }
         Ok(())
     }
@@ -146,6 +192,7 @@ mod tests {
             ("calibrate.prior", "prior = 0.35", "prior = 0.0"),
             ("calibrate.prior", "prior = 0.35", "prior = 1.0"),
             ("calibrate.answered_accuracy", "answered_accuracy = 0.90", "answered_accuracy = 0.5"),
+            ("calibrate.method", "prior = 0.35", "prior = 0.35\nmethod = \"isotonic\""),
             ("export.golden", "golden = 32", "golden = 7"),
         ] {
             let recipe = shipped("smoke.toml");

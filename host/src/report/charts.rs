@@ -114,6 +114,9 @@ pub fn bars(title: &str, alt: &str, label: &str, values: &[(String, f64)]) -> Re
     Plot::new(title, alt, Axis::names("", names), y).with(Layer::Boxes(String::new(), boxes.collect())).draw()
 }
 
+/// Name, value and its interval.
+pub type ForestRow = (String, f64, Option<(f64, f64)>);
+
 /// One value a row with its interval, the first row on top; `guide` is where nothing is.
 ///
 /// # Errors
@@ -122,7 +125,7 @@ pub fn forest(
     title: &str,
     alt: &str,
     label: &str,
-    rows: &[(String, f64, Option<(f64, f64)>)],
+    rows: &[ForestRow],
     guide: Option<f64>,
 ) -> Result<Picture> {
     let n = rows.len();
@@ -130,7 +133,8 @@ pub fn forest(
     let ends = rows.iter().flat_map(|(_, v, i)| [Some(*v), i.map(|i| i.0), i.map(|i| i.1)]);
     let x = Axis::around(label, ends.flatten().chain(guide));
     let y = Axis::names("", rows.iter().rev().map(|r| r.0.clone()).collect());
-    let mut plot = Plot::new(title, alt, x, y).size(560, 90 + 22 * n as u32);
+    let width = 400 + y.width();
+    let mut plot = Plot::new(title, alt, x, y).size(width, 90 + 22 * n as u32);
     if let Some(guide) = guide {
         plot = plot.with(Layer::Guide(String::new(), vec![(guide, 0.0), (guide, n as f64)]));
     }

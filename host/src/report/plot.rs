@@ -47,7 +47,7 @@ impl Axis {
     }
 
     /// Units that its longest name takes, as letters are wide.
-    fn width(&self) -> u32 {
+    pub(super) fn width(&self) -> u32 {
         let longest = self.names.iter().flatten().map(|n| n.chars().count()).max().unwrap_or(0);
         (longest as f64 * LETTERS * 0.56) as u32
     }
@@ -277,11 +277,11 @@ fn draw_layer<'a, B: DrawingBackend + 'a>(
         Layer::Boxes(name, boxes) => {
             let all = boxes.iter().filter(|b| b.iter().all(|v| v.is_finite()));
             let drawn = chart.draw_series(
-                all.map(|b| Rectangle::new([(b[0], b[2]), (b[1], b[3])], colour.mix(0.7).filled())),
+                all.map(|b| Rectangle::new([(b[0], b[2]), (b[1], b[3])], colour.mix(0.6).filled())),
             )?;
             if !name.is_empty() {
                 drawn.label(name.as_str()).legend(move |(x, y)| {
-                    Rectangle::new([(x + 2, y - 5), (x + 16, y + 5)], colour.mix(0.7).filled())
+                    Rectangle::new([(x + 2, y - 5), (x + 16, y + 5)], colour.mix(0.6).filled())
                 });
             }
         }

@@ -31,8 +31,11 @@ impl Table {
     pub fn html(&self) -> String {
         let mut out =
             format!("<div class=\"wide\"><table><caption>{}</caption><thead><tr>", escape(&self.caption));
-        for c in &self.columns {
-            let _ = write!(out, "<th scope=\"col\">{}</th>", escape(c));
+        for (i, c) in self.columns.iter().enumerate() {
+            // A head stands over its numbers.
+            let numbers = i > 0 && !self.rows.is_empty() && self.rows.iter().all(|r| numeric(&r[i]));
+            let class = if numbers { " class=\"n\"" } else { "" };
+            let _ = write!(out, "<th scope=\"col\"{class}>{}</th>", escape(c));
         }
         out.push_str("</tr></thead><tbody>\n");
         for row in &self.rows {

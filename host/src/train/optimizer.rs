@@ -9,7 +9,7 @@ use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::model::Params;
+use crate::model::{Params, load_tensors, save_tensors};
 
 /// Learning rate over steps: linear from 0 in `warmup_steps`, then a half cosine down to 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,6 +70,11 @@ impl AdamW {
     /// A fresh optimiser.
     pub const fn new(options: AdamWOptions, schedule: Schedule) -> Self {
         Self { options, schedule, step: 0, moments: BTreeMap::new(), rates: BTreeMap::new() }
+    }
+
+    /// Learning rate of the step that was taken last.
+    pub fn last_rate(&self) -> f64 {
+        self.schedule.rate(self.step.saturating_sub(1))
     }
 
     /// Steps taken.
@@ -144,7 +149,7 @@ impl AdamW {
             tensors.insert(format!("v.{name}"), Tensor::from_slice(v, v.len(), &Device::Cpu)?);
         }
         tensors.insert("step".into(), Tensor::new(self.step as i64, &Device::Cpu)?);
-        candle_core::safetensors::save(&tensors, path)
+        save_tensors(&tensors, path)
     }
 
     /// Reads what [`AdamW::write`] wrote.
@@ -152,7 +157,7 @@ impl AdamW {
     /// # Errors
     /// The file cannot be read or lacks something.
     pub fn read(&mut self, path: &Path) -> Result<()> {
-        let tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
+        let tensors = load_tensors(path)?;
         let Some(step) = tensors.get("step") else { bail!("{}: no step count", path.display()) };
         self.step = step.to_scalar::<i64>()? as u64;
         self.moments.clear();

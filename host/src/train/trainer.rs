@@ -1,18 +1,22 @@
 //! The loop of every stage that trains.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, ops::Range, thread, time::Instant};
 
-use serde_json::json;
+use sha2::{Digest, Sha256};
 
-use super::{AdamW, AdamWOptions, Gradients, Metric, Objective, Schedule, TrainPlan};
+use super::{
+    AdamW, AdamWOptions, Alone, Collective, Gradients, Metric, Objective, Ring, Schedule, TrainPlan,
+    loader::{Batches, load},
+    records::Records,
+};
 use crate::{
     Error, Result,
     model::{Context, ModelConfig, Params},
-    progress::{JsonLines, Progress},
     stage::{Run, TrainState, Weights, read_checkpoint, write_checkpoint},
 };
 
-/// Trains a model for one stage: checkpoints in `STAGE.last`, a log in `STAGE.jsonl`.
+/// Trains a model for one stage: checkpoints in `STAGE.last`, a log in `STAGE.jsonl`, event files in
+/// `tensorboard/STAGE`. Of several ranks the first one alone validates and writes.
 pub struct Trainer<'a> {
     /// Name of the stage.
     pub stage: &'static str,
@@ -70,18 +74,19 @@ impl Trained {
 }
 
 /// What one step did.
-struct Step {
-    loss: f32,
-    norm: f64,
-    tokens: u64,
-    figures: BTreeMap<String, f64>,
+pub(super) struct Step {
+    pub(super) loss: f32,
+    pub(super) norm: f64,
+    pub(super) tokens: u64,
+    pub(super) figures: BTreeMap<String, f64>,
 }
 
 impl Trainer<'_> {
     /// Trains from the last checkpoint, or from `start`.
     ///
     /// # Errors
-    /// A recipe that does not fit the model, [`Error::Diverged`], or files that cannot be read or written.
+    /// A recipe that does not fit the model, [`Error::Diverged`], [`Error::Peer`], or files that cannot be read or
+    /// written.
     pub fn train<O: Objective>(
         &self,
         objective: &O,
@@ -98,8 +103,7 @@ impl Trainer<'_> {
             schedule,
         );
         let last = self.run.at(&format!("{}.last", self.stage));
-        let (mut weights, mut state) = match read_checkpoint(&last, self.config, &mut optimizer, self.inputs)?
-        {
+        let (mut weights, state) = match read_checkpoint(&last, self.config, &mut optimizer, self.inputs)? {
             Some(found) => found,
             None => (Weights { last: start()?, best: None }, TrainState::new(self.inputs.clone())),
         };
@@ -107,35 +111,93 @@ impl Trainer<'_> {
         self.plan.check_freeze(&table, &weights.last, layers)?;
         weights.last = weights.last.freeze(|name| self.plan.freezes(name));
         optimizer.set_rates(weights.last.iter().map(|(name, _)| (name, self.plan.rate_of(name, layers))));
-        let mut log = JsonLines::resume(&self.run.at(&format!("{}.jsonl", self.stage)), state.step)?;
-        let mut progress = Progress::new(self.stage, state.step, self.steps);
-        while state.step < self.steps && !state.stopped {
-            let began = Instant::now();
-            let rate = schedule.rate(state.step);
-            let step = self.step(objective, &weights.last, &mut optimizer, state.step)?;
-            let seconds = began.elapsed().as_secs_f64();
-            let mean = state.took(step.loss, seconds);
-            let mut line = json!({
-                "stage": self.stage, "step": state.step, "loss": step.loss, "learning_rate": rate,
-                "norm": step.norm, "tokens": step.tokens, "seconds": seconds,
+        let ranks = self.run.ranks();
+        if self.batch < ranks.world {
+            return Err(Error::Ranks {
+                got: format!("{} ranks for steps of {} rows", ranks.world, self.batch),
+                expected: "a row for each rank".into(),
             });
-            if !step.figures.is_empty() {
-                line["figures"] = json!(step.figures);
-            }
-            log.write(&line)?;
-            progress.step(state.step, step.tokens, &format!("loss {mean:.4}"));
-            let at = state.step;
-            let due = |every: u64| every > 0 && (at == self.steps || at.is_multiple_of(every));
-            let validated = due(self.validate_every);
-            if validated {
-                let figures = objective.validate(&weights.last.frozen())?;
-                self.judge(&mut weights, &mut state, &figures, &mut log)?;
-            }
-            if validated || due(self.checkpoint_every) {
-                write_checkpoint(&last, &weights, &optimizer, &state)?;
+        }
+        let mut collective: Box<dyn Collective> = if ranks.world > 1 {
+            Box::new(Ring::join(ranks, &self.digest(&weights.last, state.step)?)?)
+        } else {
+            Box::new(Alone)
+        };
+        let mut trained = Trained { weights, state };
+        match self.take_steps(objective, &mut trained, &mut optimizer, collective.as_mut()) {
+            Ok(()) => Ok(trained),
+            Err(error) => {
+                collective.abort(&error);
+                Err(error)
             }
         }
-        Ok(Trained { weights, state })
+    }
+
+    /// Steps until the end, or until it is enough.
+    fn take_steps<O: Objective>(
+        &self,
+        objective: &O,
+        Trained { weights, state }: &mut Trained,
+        optimizer: &mut AdamW,
+        collective: &mut dyn Collective,
+    ) -> Result<()> {
+        let last = self.run.at(&format!("{}.last", self.stage));
+        let first = collective.rank() == 0;
+        let mut records = first.then(|| Records::open(self, state.step)).transpose()?;
+        let parts = self.parts(collective);
+        let order = (state.step..self.steps).flat_map({
+            let parts = parts.clone();
+            move |step| parts.clone().into_iter().map(move |(_, rows)| (step, rows))
+        });
+        thread::scope(|scope| {
+            let batches = load(scope, objective, order);
+            while state.step < self.steps && !state.stopped {
+                let began = Instant::now();
+                let step = self.step(objective, &batches, &parts, &weights.last, optimizer, collective)?;
+                let rate = optimizer.last_rate();
+                let seconds = began.elapsed().as_secs_f64();
+                let mean = state.took(step.loss, seconds);
+                if let Some(records) = &mut records {
+                    records.step(state.step, &step, mean, rate, seconds)?;
+                }
+                let at = state.step;
+                let due = |every: u64| every > 0 && (at == self.steps || at.is_multiple_of(every));
+                let validated = due(self.validate_every);
+                if validated {
+                    if let Some(records) = &mut records {
+                        let figures = objective.validate(&weights.last.frozen())?;
+                        self.judge(weights, state, &figures, records)?;
+                    }
+                    state.stopped = collective.from_first(state.stopped)?;
+                }
+                if first && (validated || due(self.checkpoint_every)) {
+                    write_checkpoint(&last, weights, optimizer, state)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// This rank's micro-batches: each one's number among those of all ranks, and its rows of a step.
+    fn parts(&self, collective: &dyn Collective) -> Vec<(usize, Range<usize>)> {
+        let (rank, world) = (collective.rank(), collective.world());
+        let each = self.plan.accumulate.clamp(1, self.batch / world);
+        let bound = |number: usize| self.batch * number / (each * world);
+        (rank * each..(rank + 1) * each).map(|n| (n, bound(n)..bound(n + 1))).collect()
+    }
+
+    /// Of all that ranks must agree on.
+    fn digest(&self, params: &Params, step: u64) -> Result<String> {
+        let mut hash = Sha256::new();
+        let said = (self.stage, self.inputs, self.steps, self.batch, step, self.plan.accumulate);
+        hash.update(serde_json::to_vec(&said).expect("plain numbers and texts serialise"));
+        for (name, var) in params.iter() {
+            hash.update(format!("{name} {:?}", var.dims()));
+            for value in var.as_tensor().flatten_all()?.to_vec1::<f32>()? {
+                hash.update(value.to_le_bytes());
+            }
+        }
+        Ok(hex::encode(hash.finalize()))
     }
 
     /// The learning rate over the steps.
@@ -158,24 +220,26 @@ impl Trainer<'_> {
         Ok(Schedule { peak: plan.learning_rate, warmup_steps, total_steps: self.steps })
     }
 
-    /// Runs the micro-batches of one step and moves the parameters.
+    /// Runs this rank's micro-batches of one step, adds up the gradients of all ranks and moves the parameters.
     fn step<O: Objective>(
         &self,
         objective: &O,
+        batches: &Batches<O::Batch>,
+        parts: &[(usize, Range<usize>)],
         params: &Params,
         optimizer: &mut AdamW,
-        step: u64,
+        collective: &mut dyn Collective,
     ) -> Result<Step> {
-        let parts = self.plan.accumulate.clamp(1, self.batch.max(1));
+        let step = optimizer.steps();
+        let all = (parts.len() * collective.world()) as u64;
         let mut gradients = Gradients::default();
-        let (mut loss, mut weight, mut tokens) = (0.0, 0.0, 0);
+        let (mut loss, mut tokens) = (0.0, 0);
         let mut figures = BTreeMap::new();
-        for part in 0..parts {
-            let rows = self.batch * part / parts..self.batch * (part + 1) / parts;
-            let batch = objective.batch(step, rows)?;
-            let seed =
-                self.seed.wrapping_add(1 + (step * parts as u64 + part as u64).wrapping_mul(0x9e37_79b9));
-            let context = Context::train(self.config.hidden_dropout_prob, seed);
+        for (number, _) in parts {
+            let batch = batches.next()?;
+            let seed = self.seed.wrapping_add(1 + (step * all + *number as u64).wrapping_mul(0x9e37_79b9));
+            let context = Context::train(self.config.hidden_dropout_prob, seed)
+                .checkpointing(self.plan.checkpoint_activations);
             let part = objective.loss(params, &batch, &context)?;
             tokens += part.tokens;
             if part.weight == 0.0 {
@@ -187,17 +251,27 @@ impl Trainer<'_> {
             }
             gradients.add(params, &part.mean.backward()?, part.weight)?;
             loss += value * part.weight;
-            weight += part.weight;
             for (name, value) in part.figures {
                 *figures.entry(name).or_insert(0.0) += value * part.weight;
             }
         }
-        figures.values_mut().for_each(|v| *v /= weight);
+        // Further figures are the first rank's own.
+        figures.values_mut().for_each(|v| *v /= gradients.weight());
+        let mut sums = [loss as f32, tokens as f32];
+        gradients.reduce(collective, &mut sums)?;
+        if gradients.weight() == 0.0 {
+            return Err(Error::Data {
+                what: format!("{} step {}", self.stage, step + 1),
+                got: "no row or token with a target".into(),
+                expected: "one or more in every step".into(),
+            });
+        }
+        let loss = f64::from(sums[0]) / gradients.weight();
         let norm = optimizer.update(params, &gradients.mean()?)?;
         if !norm.is_finite() {
             return Err(self.diverged(step, format!("gradient norm {norm}"), Vec::new()));
         }
-        Ok(Step { loss: (loss / weight) as f32, norm, tokens, figures })
+        Ok(Step { loss: loss as f32, norm, tokens: sums[1] as u64, figures })
     }
 
     fn diverged(&self, step: u64, what: String, records: Vec<String>) -> Error {
@@ -210,7 +284,7 @@ impl Trainer<'_> {
         weights: &mut Weights,
         state: &mut TrainState,
         figures: &BTreeMap<String, f64>,
-        log: &mut JsonLines,
+        records: &mut Records,
     ) -> Result<()> {
         let metric = self.plan.metric.as_ref().unwrap_or(&self.metric);
         let Some(&score) = figures.get(&metric.name) else {
@@ -220,14 +294,7 @@ impl Trainer<'_> {
                 expected: format!("one of {}", figures.keys().cloned().collect::<Vec<_>>().join(", ")),
             });
         };
-        eprintln!(
-            "{} {}/{} validation {} {score:.4} {figures:.4?}",
-            self.stage, state.step, self.steps, metric.name
-        );
-        log.write(&json!({
-            "stage": self.stage, "step": state.step, "validation": score, "metric": metric.name,
-            "figures": figures,
-        }))?;
+        records.validation(state.step, metric, score, figures)?;
         if metric.improves(score, state.best.map(|(best, _)| best)) {
             state.best = Some((score, state.step));
             state.worse = 0;

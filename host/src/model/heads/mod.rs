@@ -2,6 +2,10 @@
 
 pub(super) mod mlm;
 pub(super) mod pair;
+pub(super) mod segments;
+pub(super) mod sequence;
 
 pub use mlm::MlmHead;
 pub use pair::{PairBatch, PairHead};
+pub use segments::{ORDERS, SegmentHead, SegmentQuestion};
+pub use sequence::SequenceHead;

@@ -47,7 +47,7 @@ impl<'a> PairHead<'a> {
     /// An odd number of rows, or features of another width.
     pub fn forward(&self, batch: &PairBatch, context: &Context<'_>) -> Result<Tensor> {
         let rows = &batch.rows;
-        let (pairs, tokens, h) = (rows.rows / 2, rows.tokens, self.config.hidden_size);
+        let pairs = rows.rows / 2;
         if !rows.rows.is_multiple_of(2) || batch.features.len() != pairs * self.config.n_features {
             bail!(
                 "pair head: got {} rows and {} features, expected 2 rows and {} features a pair",
@@ -56,8 +56,25 @@ impl<'a> PairHead<'a> {
                 self.config.n_features
             );
         }
-        let hidden =
-            Encoder::new(self.config, self.params).forward(rows, context)?.reshape((2, pairs, tokens, h))?;
+        let hidden = Encoder::new(self.config, self.params).forward(rows, context)?;
+        let features =
+            Tensor::from_vec(batch.features.clone(), (pairs, self.config.n_features), &Device::Cpu)?;
+        self.read(&hidden, rows, &features, context)
+    }
+
+    /// Logits [pairs, labels] from the hidden states of reference and alternate rows and features [pairs, n].
+    ///
+    /// # Errors
+    /// Hidden states or features of other rows.
+    pub fn read(
+        &self,
+        hidden: &Tensor,
+        rows: &Rows,
+        features: &Tensor,
+        context: &Context<'_>,
+    ) -> Result<Tensor> {
+        let (pairs, tokens, h) = (rows.rows / 2, rows.tokens, self.config.hidden_size);
+        let hidden = hidden.reshape((2, pairs, tokens, h))?;
         let (r, a) = (hidden.get(0)?, hidden.get(1)?);
         let half = pairs * tokens;
         let weights = |at: &dyn Fn(usize) -> f32| -> Result<Tensor> {
@@ -72,10 +89,8 @@ impl<'a> PairHead<'a> {
         let attended = weights(&|i| rows.mask[i])?;
         let pool = |w: &Tensor, x: &Tensor| w.matmul(x)?.squeeze(1);
         let difference = (&r - &a)?;
-        let features =
-            Tensor::from_vec(batch.features.clone(), (pairs, self.config.n_features), &Device::Cpu)?;
-        context.see("head.features.dense1_input", &features)?;
-        let inner = self.gelu(&features, "head.features.dense1")?;
+        context.see("head.features.dense1_input", features)?;
+        let inner = self.gelu(features, "head.features.dense1")?;
         context.see("head.features.dense2_input", &inner)?;
         let feature_state = self.gelu(&inner, "head.features.dense2")?;
         let x = Tensor::cat(

@@ -1,0 +1,118 @@
+//! The same stages for models of whole sequences.
+
+pub mod bundle;
+mod calibrate;
+pub mod evaluate;
+mod export;
+mod finetune;
+mod prepare;
+mod pretrain;
+pub mod score;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use locus_genome::EncodedSequence;
+
+pub use calibrate::run as calibrate;
+pub use export::run as export;
+pub use finetune::run as finetune;
+pub use prepare::run as prepare;
+pub use pretrain::run as pretrain;
+
+use super::{ChainRecipe, Link, Stage};
+use crate::{
+    Result,
+    error::io_at,
+    files,
+    model::{ModelConfig, Params},
+    recipe::SequenceRecipe,
+    sequence::SequenceSet,
+    stage::write_json,
+};
+
+/// The whole chain, from where it stopped, to an unsigned bundle in the output folder.
+///
+/// # Errors
+/// As every stage.
+pub fn run(stage: &SequenceStage, date: &str, source: Option<String>) -> Result<PathBuf> {
+    super::export::ready(stage)?;
+    prepare(stage)?;
+    pretrain(stage)?;
+    finetune(stage)?;
+    calibrate(stage)?;
+    export(stage)?;
+    let bundle = stage.run.at(&format!("{}.locus", stage.recipe.name));
+    bundle::create(stage, &bundle, date, source)?;
+    Ok(bundle)
+}
+
+/// A stage of a sequence model's chain.
+pub type SequenceStage = Stage<SequenceRecipe>;
+
+/// Changes whenever the same recipe makes other rows.
+const ENCODING_VERSION: u32 = 1;
+
+impl ChainRecipe for SequenceRecipe {
+    fn own_inputs(stage: &Stage<Self>, link: Link) -> Result<BTreeMap<String, String>> {
+        let r = &stage.recipe;
+        let part = match link {
+            Link::Prepare => r.digest_of(&r.data),
+            Link::Pretrain => r.digest_of(&(&r.pretrain, &r.model)),
+            Link::Finetune => r.digest_of(&(&r.finetune, &r.model)),
+            Link::Calibrate => r.digest_of(&r.calibrate),
+            Link::Export => r.digest_of(&(&r.export, &r.calibrate)),
+        };
+        let mut all = BTreeMap::from([("recipe".to_owned(), part)]);
+        if link == Link::Prepare {
+            all.insert("encoding".into(), ENCODING_VERSION.to_string());
+            for file in &r.data.files {
+                let role = file.path.display().to_string();
+                all.insert(role, files::sha256(&r.data_root().join(&file.path))?);
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl SequenceStage {
+    /// The stored set, where every stage before `asking` is done.
+    fn set(&self, asking: &'static str) -> Result<SequenceSet> {
+        self.require_before(asking)?;
+        SequenceSet::read(&self.run.at("dataset.bin"))
+    }
+
+    /// The model's configuration for a set: its classes, or the name of its value.
+    fn config(&self, set: &SequenceSet) -> Result<ModelConfig> {
+        let value = || vec![self.recipe.data.target.field.clone()];
+        self.recipe.model_config(if set.classes.is_empty() { value() } else { set.classes.clone() })
+    }
+
+    /// Rows of some records.
+    fn encode(&self, set: &SequenceSet, records: &[usize]) -> Result<Vec<EncodedSequence>> {
+        let encoder = self.recipe.encoder()?;
+        records.iter().map(|&i| Ok(encoder.encode(&set.records[i].sequence)?)).collect()
+    }
+
+    /// The chosen checkpoint.
+    fn best(&self) -> Result<(ModelConfig, Params)> {
+        let place = self.run.at("best/config.json");
+        let config = ModelConfig::read(&place).map_err(io_at(&place))?;
+        let params = Params::read(&self.run.at("best/model.safetensors"), &config, 0)?;
+        Ok((config, params))
+    }
+
+    /// Writes a checkpoint folder to train or export from.
+    fn write_model(&self, name: &str, config: &ModelConfig, params: &Params) -> Result<()> {
+        let folder = self.run.at(name);
+        std::fs::create_dir_all(&folder).map_err(io_at(&folder))?;
+        let part = folder.join("model.safetensors.part");
+        params.write(&part)?;
+        files::sync(&part)?;
+        let whole = folder.join("model.safetensors");
+        std::fs::rename(&part, &whole).map_err(io_at(&whole))?;
+        write_json(&folder.join("config.json"), config)?;
+        write_json(&folder.join("window.json"), &self.recipe.tokens)?;
+        let tokenizer = self.recipe.tokenizer()?.to_json();
+        files::write_atomically(&folder.join("tokenizer.json"), tokenizer.as_bytes())
+    }
+}

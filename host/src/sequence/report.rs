@@ -1,0 +1,82 @@
+//! What `locus prepare` says of a set of sequences.
+
+use locus_genome::{Alphabet, Tokenizer, tokenizer::SmilesTokenizer};
+use rayon::prelude::*;
+
+use super::{
+    SequenceSet, Target,
+    duplicates::{self, Index},
+    filter::uncertain,
+};
+use crate::data::describe::{Item, Label, SetReport, by_split, gc, leakage};
+
+/// Containment that counts as near, where the recipe names none.
+const NEAR: f64 = 0.8;
+
+/// Figures of a set; the items are what its page is drawn from. `near` is the recipe's `data.near_duplicates`.
+pub fn describe<T>(
+    name: &str,
+    set: &SequenceSet,
+    near: Option<f64>,
+    then: impl FnOnce(&SetReport, &[Item<'_>]) -> T,
+) -> T {
+    let records = &set.records;
+    let keys: Vec<String> = records.par_iter().map(|r| duplicates::key(set.alphabet, &r.sequence)).collect();
+    let items: Vec<Item<'_>> = records
+        .iter()
+        .zip(&keys)
+        .map(|(record, key)| {
+            let length = length(set.alphabet, &record.sequence);
+            let (unknown, ambiguous) = uncertain(set.alphabet, &record.sequence);
+            Item {
+                split: record.split,
+                label: match record.target {
+                    Target::Class(class) => Label::Class(&set.classes[usize::from(class)]),
+                    Target::Value(value) => Label::Value(f64::from(value)),
+                },
+                length,
+                gc: matches!(set.alphabet, Alphabet::Dna | Alphabet::Rna)
+                    .then(|| gc(&record.sequence))
+                    .flatten(),
+                uncertain: (unknown + ambiguous) as f64 / length.max(1) as f64,
+                group: record.group.as_deref(),
+                key,
+            }
+        })
+        .collect();
+    let bound = near.unwrap_or(NEAR);
+    let kmers = set.alphabet != Alphabet::Smiles && set.wild_type.is_none();
+    let count = |of: &[usize], within: &[usize]| {
+        let known: std::collections::HashSet<&str> = within.iter().map(|&i| keys[i].as_str()).collect();
+        let mut index = Index::new(set.alphabet, bound);
+        if kmers {
+            within.iter().for_each(|&i| index.add(&records[i].sequence));
+        }
+        let near = |&&i: &&usize| {
+            known.contains(keys[i].as_str()) || kmers && index.find(&records[i].sequence).is_some()
+        };
+        of.par_iter().filter(near).count() as u64
+    };
+    let report = SetReport {
+        name: name.to_owned(),
+        kind: format!("sequences of the alphabet {}", set.alphabet.as_str()),
+        sources: set.sources.clone(),
+        left_out: set.left_out.clone(),
+        splits: by_split(&items),
+        leakage: leakage(&items, count),
+        near_means: if kmers {
+            format!("a record that shares {:.0} % of the k-mers of the smaller of both", 100.0 * bound)
+        } else {
+            "the same record alone in this set".into()
+        },
+    };
+    then(&report, &items)
+}
+
+/// Bases, residues or tokens.
+fn length(alphabet: Alphabet, sequence: &str) -> usize {
+    match alphabet {
+        Alphabet::Smiles => Tokenizer::Smiles(SmilesTokenizer).encode(sequence).map_or(0, |ids| ids.len()),
+        _ => sequence.len(),
+    }
+}

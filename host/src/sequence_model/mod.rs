@@ -1,0 +1,19 @@
+//! A model of whole sequences on the sets of [`crate::sequence`]: rows and batches, the loss, logits without a
+//! graph for gradients, figures, and what turns logits into answers.
+
+mod answer;
+mod batches;
+mod figures;
+mod floor;
+mod infer;
+mod objective;
+mod truth;
+
+pub use answer::fit;
+pub use batches::{Epoch, pack};
+pub use figures::figures;
+pub use floor::{NGrams, blosum62};
+pub use infer::{logits, observe};
+pub(crate) use objective::scale;
+pub use objective::{Labelled, Masked};
+pub use truth::{Truth, predicted};
