@@ -116,7 +116,11 @@ impl Params {
             } else if name.ends_with("bias") {
                 vec![0.0; n]
             } else {
-                (0..n).map(|_| normal(&mut rng) * config.initializer_range as f32).collect()
+                // A head has no layer norm before it: its scale keeps that of its inputs (LeCun et al. 1998).
+                let head = name.starts_with("head.");
+                let deviation =
+                    if head { (shape[1] as f32).powf(-0.5) } else { config.initializer_range as f32 };
+                (0..n).map(|_| normal(&mut rng) * deviation).collect()
             };
             vars.insert(name, Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu)?)?);
         }
