@@ -3,7 +3,7 @@
 
 use alloc::{format, string::String, vec::Vec};
 
-use super::neighbours;
+use super::{neighbours, stairs::Stairs};
 use crate::{
     amino, codon,
     consequence::{self, Bases},
@@ -34,6 +34,15 @@ const VOLUME: (f32, f32) = (140.0, 60.0);
 
 /// Numbers that [`Residues::describe`] writes.
 pub(super) const COUNT: usize = 16 * PER_NEIGHBOUR + STRETCHES.len() * PER_STRETCH;
+
+/// The numbers that are also given as steps, by their place among the [`COUNT`].
+pub(super) fn stepped() -> impl Iterator<Item = (usize, Stairs)> {
+    (0..STRETCHES.len()).flat_map(|stretch| {
+        let at = 16 * PER_NEIGHBOUR + stretch * PER_STRETCH;
+        let shares = (3..PER_STRETCH).map(move |i| (at + i, Stairs::SHARE));
+        [(at + 1, Stairs::HYDROPATHY), (at + 2, Stairs::VOLUME)].into_iter().chain(shares)
+    })
+}
 
 /// Their names.
 pub(super) fn names() -> Vec<String> {
