@@ -1,6 +1,7 @@
 //! Latency, throughput, training speed and memory, measured on the real programs.
 
 mod figures;
+mod pretraining;
 mod sample;
 mod training;
 mod transports;
@@ -40,6 +41,15 @@ enum Command {
         #[arg(long, default_value = "bench/results/training.json")]
         out: PathBuf,
     },
+    /// Bits per base of recipes/pretraining.toml (trained where it is not), and the memory that a whole genome takes
+    Pretraining {
+        /// Bases of the genome whose memory is measured; as many bytes of temporary files are written
+        #[arg(long, default_value_t = 3_000_000_000)]
+        bases: u64,
+        /// File to write
+        #[arg(long, default_value = "bench/results/pretraining.json")]
+        out: PathBuf,
+    },
     /// A child of `training`
     #[command(hide = true)]
     TrainingStep(training::StepArguments),
@@ -49,6 +59,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Transports { requests, out } => transports::run(requests, &out),
         Command::Training { rounds, out } => training::run(rounds, &out),
+        Command::Pretraining { bases, out } => pretraining::run(bases, &out),
         Command::TrainingStep(arguments) => arguments.run(),
     }
 }

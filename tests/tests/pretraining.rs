@@ -83,13 +83,13 @@ fn losses(out: &Path) -> Vec<(u64, Value, Value)> {
 fn mixed_objectives_resume_exactly_and_the_model_beats_counts_where_there_is_more_to_know() {
     let folder = tempfile::tempdir().unwrap();
     write_fasta(&folder.path().join("g.fa"), &[("chrA", bases(2_000_000, 3))]);
-    let recipe = recipe(folder.path(), 300, OBJECTIVES, "");
+    let recipe = recipe(folder.path(), 150, OBJECTIVES, "");
     let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
     let output = locus("run", &recipe, &whole).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
     let mut kills = 0;
-    for event in ["pretrain 60/", "pretrain 150/", "pretrain 240/"] {
+    for event in ["pretrain 30/", "pretrain 75/", "pretrain 120/"] {
         let mut child = locus("run", &recipe, &killed).spawn().unwrap();
         for line in BufReader::new(child.stderr.take().unwrap()).lines() {
             if line.unwrap().starts_with(event) {
@@ -110,13 +110,13 @@ fn mixed_objectives_resume_exactly_and_the_model_beats_counts_where_there_is_mor
         losses(&whole).iter().filter(|(_, _, f)| f.get(format!("{kind}_accuracy")).is_some()).count()
     };
     let counts = ["mlm", "next_segment", "order"].map(asked);
-    assert!(counts.iter().all(|&n| n > 50) && counts.iter().sum::<usize>() == 300, "{counts:?}");
+    assert!(counts.iter().all(|&n| n > 25) && counts.iter().sum::<usize>() == 150, "{counts:?}");
 
     let report: Value = serde_json::from_slice(&fs::read(whole.join("bits_per_base.json")).unwrap()).unwrap();
     let bits = |path: &str| report.pointer(path).unwrap().as_f64().unwrap();
     // The rule reads two bases to the left: counts of order 0 know nothing of it, and those of order 2 all of it that
     // is to be known from the left.
-    assert!(bits("/markov/0/value") > 1.9 && bits("/markov/2/value") < 1.5, "{report}");
+    assert!(bits("/markov/0/value") > 1.9 && bits("/markov/2/value") < 1.3, "{report}");
     assert!(bits("/between/5/value") < bits("/markov/5/value"), "{report}");
     assert!(bits("/model/value") < bits("/markov/0/value") - 0.2, "{report}");
 }
@@ -153,7 +153,7 @@ fn another_recipe_starts_from_the_model_and_one_that_does_not_fit_is_refused() {
     fs::write(out.join("pretrained/model.safetensors"), weights).unwrap();
     fs::write(&second, text).unwrap();
     let error = error(&locus("pretrain", &second, &next).output().unwrap());
-    assert!(!error.contains("panicked") && !error.is_empty(), "{error}");
+    assert!(error.contains("pretrained/model.safetensors: got") && !error.contains("panicked"), "{error}");
 }
 
 #[test]

@@ -221,7 +221,7 @@ fn count(shares: &mut Shares, row: &vcf::Row, reference: &ReferencePack, encoder
 }
 
 impl EvaluateArgs {
-    fn reads(&self) -> PathBuf {
+    pub(super) fn reads(&self) -> PathBuf {
         let beside = |b: &PathBuf| b.with_file_name(READS);
         let own = self.run.as_ref().map(|r| r.join(READS)).or_else(|| self.bundle.as_ref().map(beside));
         self.reads.clone().or(own).unwrap_or_else(|| READS.into())

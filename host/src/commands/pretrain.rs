@@ -83,7 +83,12 @@ pub(super) fn start(
 ) -> Result<Params> {
     let Some(from) = &plan.from else { return Ok(Params::new(config, seed)?) };
     check_fits(from, config, tokenizer)?;
-    Ok(Params::start_from(&from.join(MODEL), config, seed)?)
+    let path = from.join(MODEL);
+    Params::start_from(&path, config, seed).map_err(|e| Error::Data {
+        what: path.display().to_string(),
+        got: e.to_string(),
+        expected: "the whole weights that locus pretrain wrote".into(),
+    })
 }
 
 /// Refuses a model of another vocabulary or shape, by the first thing that differs.

@@ -135,10 +135,10 @@ const fn one() -> usize {
 }
 
 impl SequenceRecipe {
-    /// Reads and checks a recipe of this task.
+    /// Reads and checks a recipe.
     ///
     /// # Errors
-    /// As [`super::Recipe::read`].
+    /// No such file, unknown keys, or values that cannot be.
     pub fn read(path: &Path) -> Result<Self> {
         let recipe: Self = read_toml(path, "coding.toml")?;
         recipe.check()?;
@@ -182,7 +182,7 @@ impl SequenceRecipe {
     /// # Errors
     /// As [`SequenceRecipe::tokenizer`].
     pub fn model_config(&self, labels: Vec<String>) -> Result<ModelConfig> {
-        let (m, frames) = (&self.model, self.tokens.frames);
+        let frames = self.tokens.frames;
         let mut track_codes = vec!["unknown".to_owned()];
         if self.data.wild_type.is_some() {
             let names = self.tokenizer()?.vocab().into_iter().skip(SPECIAL_TOKENS as usize);
@@ -190,26 +190,14 @@ impl SequenceRecipe {
         } else if frames > 1 {
             track_codes.extend((1..=frames).map(|f| format!("frame {f}")));
         }
+        let vocab_size = self.tokenizer()?.vocab_size();
         Ok(ModelConfig {
-            model_type: "bert".into(),
-            vocab_size: self.tokenizer()?.vocab_size(),
             type_vocab_size: track_codes.len(),
-            hidden_size: m.hidden,
-            num_hidden_layers: m.layers,
-            num_attention_heads: m.heads,
-            intermediate_size: m.ffn,
-            hidden_act: "gelu".into(),
-            max_position_embeddings: self.max_tokens(),
-            layer_norm_eps: 1e-12,
-            hidden_dropout_prob: m.dropout,
-            attention_probs_dropout_prob: 0.0,
-            initializer_range: 0.02,
-            norm_position: "pre".into(),
             head: HeadKind::Sequence,
             frames,
             labels,
-            n_features: 0,
             track_codes,
+            ..self.model.config(vocab_size, self.max_tokens())
         })
     }
 

@@ -114,6 +114,9 @@ pub fn bars(title: &str, alt: &str, label: &str, values: &[(String, f64)]) -> Re
     Plot::new(title, alt, Axis::names("", names), y).with(Layer::Boxes(String::new(), boxes.collect())).draw()
 }
 
+/// Name, value and its interval.
+pub type ForestRow = (String, f64, Option<(f64, f64)>);
+
 /// One value a row with its interval, the first row on top; `guide` is where nothing is.
 ///
 /// # Errors
@@ -122,7 +125,7 @@ pub fn forest(
     title: &str,
     alt: &str,
     label: &str,
-    rows: &[(String, f64, Option<(f64, f64)>)],
+    rows: &[ForestRow],
     guide: Option<f64>,
 ) -> Result<Picture> {
     let n = rows.len();

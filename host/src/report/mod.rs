@@ -7,7 +7,7 @@ mod picture;
 mod plot;
 mod table;
 
-pub use charts::{bars, forest, heat_map, histogram, precision_recall, reliability, roc};
+pub use charts::{ForestRow, bars, forest, heat_map, histogram, precision_recall, reliability, roc};
 pub use page::{Page, escape};
 pub use picture::Picture;
 pub use plot::{Axis, Corner, Layer, Plot};

@@ -83,10 +83,9 @@ fn largest_eigenvector(mut m: [[f64; 4]; 4]) -> [f64; 4] {
                 for row in &mut m {
                     (row[p], row[q]) = (cosine * row[p] - sine * row[q], sine * row[p] + cosine * row[q]);
                 }
-                for k in 0..4 {
-                    (m[p][k], m[q][k]) =
-                        (cosine * m[p][k] - sine * m[q][k], sine * m[p][k] + cosine * m[q][k]);
-                }
+                let (row_p, row_q) = (m[p], m[q]);
+                m[p] = std::array::from_fn(|k| cosine * row_p[k] - sine * row_q[k]);
+                m[q] = std::array::from_fn(|k| sine * row_p[k] + cosine * row_q[k]);
                 for row in &mut vectors {
                     (row[p], row[q]) = (cosine * row[p] - sine * row[q], sine * row[p] + cosine * row[q]);
                 }

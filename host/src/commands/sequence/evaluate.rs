@@ -6,16 +6,17 @@ use locus_engine::{Row, SequenceScorer};
 use locus_firmware_config::manifest::SequenceCalibration;
 use locus_genome::{EncodedSequence, SequenceEncoder};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{
     Error, Result,
     commands::{evaluate::EvaluateArgs, score::open_sequence},
     data::Split,
     error::io_at,
-    evaluate::{Estimate, estimate},
+    evaluate::{Estimate, Read, Reads, estimate},
     files,
     model::{ModelConfig, Params},
-    recipe::AnyRecipe,
+    recipe::SequenceRecipe,
     sequence::{SequenceSet, prepare},
     sequence_model::{NGrams, Truth, blosum62, figures, logits, predicted},
     stage::{read_json, write_json},
@@ -37,6 +38,8 @@ pub struct SequenceReport {
     pub engine: String,
     /// The split.
     pub split: String,
+    /// Looks at this split of these data so far, this one included; `None` where it is no test split.
+    pub test_reads: Option<usize>,
     /// Its records.
     pub records: usize,
     /// Records of each class.
@@ -114,15 +117,7 @@ fn named(split: &str) -> Option<&'static [Split]> {
 /// # Errors
 /// A recipe of another task, a file that cannot be read, no record of the split, or no engine.
 pub fn run(args: &EvaluateArgs) -> Result<SequenceReport> {
-    let AnyRecipe::Sequence(recipe) = AnyRecipe::read(args.recipe.as_deref().unwrap_or(Path::new("")))?
-    else {
-        return Err(Error::Recipe {
-            key: "task".into(),
-            got: "none".into(),
-            expected: "sequence; without --recipe, --fasta, --gff and --vcf evaluate a variant-effect model"
-                .into(),
-        });
-    };
+    let recipe = SequenceRecipe::read(args.recipe.as_deref().unwrap_or(Path::new("")))?;
     let mut model = Model::open(args)?;
     let set = prepare(&recipe.data, &recipe.data_root())?;
     let encoder = recipe.encoder()?;
@@ -145,6 +140,13 @@ pub fn run(args: &EvaluateArgs) -> Result<SequenceReport> {
             expected: "records".into(),
         });
     }
+    let (name, engine) = model.names();
+    let test_reads = (args.split == "test")
+        .then(|| {
+            let data = hex::encode(Sha256::digest(serde_json::to_vec(&set.sources).unwrap_or_default()));
+            Reads::at(&args.reads()).add(&Read::now(&args.split, &data, &name))
+        })
+        .transpose()?;
     let rows = encode(&records)?;
     let truth = Truth::of(&set, &records);
     let answers = model.predicted(&rows)?;
@@ -160,7 +162,6 @@ pub fn run(args: &EvaluateArgs) -> Result<SequenceReport> {
     for (name, answers) in floor_answers(&set, &encoder, &records, &rows, &encode, &fits)? {
         floors.insert(name, of(&answers));
     }
-    let (name, engine) = model.names();
     let mut classes = BTreeMap::new();
     if let Truth::Classes(truth) = &truth {
         truth.iter().for_each(|&c| *classes.entry(set.classes[c].clone()).or_default() += 1);
@@ -171,6 +172,7 @@ pub fn run(args: &EvaluateArgs) -> Result<SequenceReport> {
         model: name,
         engine,
         split: args.split.clone(),
+        test_reads,
         records: records.len(),
         classes,
         intervals: format!("95 %, {RESAMPLES} resamples of {unit}, seed {}", args.seed),

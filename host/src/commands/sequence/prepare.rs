@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{Link, SequenceStage};
 use crate::{
     Error, Result,
-    data::Split,
-    sequence::{self, SequenceSet},
+    data::{Split, page},
+    sequence::{self, SequenceSet, report},
 };
 
 /// Runs the stage, or says that it is done.
@@ -21,6 +21,8 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
     let mut set = sequence::prepare(&stage.recipe.data, &stage.recipe.data_root())?;
     leave_out_long(stage, &mut set)?;
     set.write(&stage.run.at("dataset.bin"))?;
+    let (name, near) = (&stage.recipe.name, stage.recipe.data.near_duplicates);
+    report::describe(name, &set, near, |report, items| page::write(&stage.run, report, items))?;
     let mut figures = BTreeMap::new();
     for split in [Split::Train, Split::ValSelect, Split::ValFit, Split::Test] {
         figures.insert(split.as_str().to_owned(), set.of_split(split).len() as f64);
