@@ -2,10 +2,7 @@
 
 mod step;
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
 use locus_tests::{python, root};
@@ -123,7 +120,7 @@ fn summary(mut values: Vec<f64>) -> (f64, f64, f64) {
     (values[values.len() / 2], values[0], values[values.len() - 1])
 }
 
-pub(crate) fn run(rounds: usize, out: &PathBuf) -> Result<()> {
+pub(crate) fn run(rounds: usize, out: &Path) -> Result<()> {
     if rounds == 0 {
         bail!("got 0 rounds, expected 1 or more");
     }

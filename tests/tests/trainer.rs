@@ -150,7 +150,7 @@ fn micro_batches_have_the_gradient_of_one_batch() {
         }
         all.mean().unwrap()
     };
-    let (one, several) = (gradient(&[0..ROWS]), gradient(&[0..3, 3..4, 4..ROWS]));
+    let (one, several) = (gradient(std::slice::from_ref(&(0..ROWS))), gradient(&[0..3, 3..4, 4..ROWS]));
     assert!(one.len() > 30 && one.len() == several.len());
     for (name, g) in &one {
         let flat = |t: &candle_core::Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();

@@ -41,6 +41,9 @@ pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
     if nextest {
         report_skipped();
     }
+    if !full {
+        report_ignored()?;
+    }
     passed?;
     if !no_lint {
         process::run(process::cargo().args([
@@ -70,4 +73,21 @@ fn report_skipped() {
         println!("skipped: {}", reason.replace("&apos;", "'").replace("&quot;", "\""));
     }
     println!("{} kinds of tests were skipped", skipped.len());
+}
+
+/// Says of every test that only `--full` runs why it did not run: no runner shows the reason.
+fn report_ignored() -> Result<()> {
+    let mut reasons = BTreeSet::new();
+    for entry in fs::read_dir(process::root().join("tests/tests"))? {
+        let path = entry?.path();
+        if path.is_file() {
+            let suite = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let text = fs::read_to_string(&path)?;
+            let ignored =
+                text.lines().filter_map(|l| l.trim().strip_prefix("#[ignore = \"")?.strip_suffix("\"]"));
+            reasons.extend(ignored.map(|reason| format!("skipped: {suite}: {reason}")));
+        }
+    }
+    reasons.iter().for_each(|reason| println!("{reason}"));
+    Ok(())
 }

@@ -49,7 +49,7 @@ pub struct VariantArgs {
     /// The model and the reference
     #[command(flatten)]
     pub source: Source,
-    /// Variants such as chr17-50198002-C-T
+    /// Variants such as chr2-201187798-T-C
     #[arg(required = true)]
     pub variants: Vec<Variant>,
     /// Without transcript, as a bare sequence is answered

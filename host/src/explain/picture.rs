@@ -184,7 +184,10 @@ pub fn draw(model: &Model, explanation: &Explanation<'_>) -> Picture {
         None => "without transcript, forward strand".into(),
     };
     let answer = explanation.answer();
-    s.text((12.0, 47.0), 13.0, "start", &ink, &format!("{answer}; {read}"));
+    let answer_line = format!("{answer}; {read}");
+    // A reason for no answer is long.
+    let size = if answer_line.len() > 110 { 11.0 } else { 13.0 };
+    s.text((12.0, 47.0), size, "start", &ink, &answer_line);
     let a = &explanation.attribution;
     let [words, track, features] = a.shares().map(|v| 100.0 * v);
     s.text(
@@ -247,13 +250,11 @@ pub fn draw(model: &Model, explanation: &Explanation<'_>) -> Picture {
         let more = format!("stroke=\"{ink}\" stroke-width=\"1.8\"");
         s.rect((x(centre), top + row as f64 * height), (CELL, height), "none", &more);
     }
-    s.text(
-        (LEFT, top - 7.0),
-        11.0,
-        "start",
-        &faint,
-        "probability of each single-base variant, were it asked about",
-    );
+    let head = match explanation.verdict.abstained {
+        None => "probability of each single-base variant, were it asked about",
+        Some(_) => "how each single-base variant scores; there are no answers in this input mode",
+    };
+    s.text((LEFT, top - 7.0), 11.0, "start", &faint, head);
     for step in 0..60 {
         s.rect(
             (x(n) - 190.0 + 2.0 * f64::from(step), top - 16.0),
@@ -440,13 +441,7 @@ fn named(s: &mut Sheet, explanation: &Explanation<'_>, width: f64, top: f64) -> 
     let zero = from - low * scale;
     for (i, (name, value)) in shown.iter().enumerate() {
         let y = top + 10.0 + 16.0 * i as f64;
-        s.text(
-            (from - 8.0 - if low < 0.0 { 38.0 } else { 0.0 }, y + 10.5),
-            11.0,
-            "end",
-            &ink,
-            &name.replace('_', " "),
-        );
+        s.text((from - 8.0 - if low < 0.0 { 38.0 } else { 0.0 }, y + 10.5), 11.0, "end", &ink, &spoken(name));
         let tall = value.abs() * scale;
         let (at, colour) = if *value > 0.0 { (zero, &orange) } else { (zero - tall, &blue) };
         s.rect((at, y + 1.0), (tall, 11.0), colour, "");

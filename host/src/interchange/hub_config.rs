@@ -105,8 +105,9 @@ impl HubConfig {
         if config.max_position_embeddings <= before {
             return refuse("max_position_embeddings", &config.max_position_embeddings, "room for a token");
         }
-        let sane = config.layer_norm_eps > 0.0 && (0.0..1.0).contains(&config.hidden_dropout_prob);
-        if !sane || !(config.layer_norm_eps < 1.0) || !config.initializer_range.is_finite() {
+        let eps = config.layer_norm_eps;
+        let sane = eps > 0.0 && eps < 1.0 && (0.0..1.0).contains(&config.hidden_dropout_prob);
+        if !sane || !config.initializer_range.is_finite() {
             return refuse("layer_norm_eps, hidden_dropout_prob", &"others", "small positive numbers");
         }
         Ok((config, architecture))

@@ -168,7 +168,7 @@ impl Trainer<'_> {
                         let figures = objective.validate(&weights.last.frozen())?;
                         self.judge(weights, state, &figures, records)?;
                     }
-                    state.stopped = collective.from_first(state.stopped)?;
+                    state.stopped = collective.share_first(state.stopped)?;
                 }
                 if first && (validated || due(self.checkpoint_every)) {
                     write_checkpoint(&last, weights, optimizer, state)?;

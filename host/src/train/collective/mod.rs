@@ -26,7 +26,7 @@ pub trait Collective: Send {
     ///
     /// # Errors
     /// As [`Collective::all_reduce`].
-    fn from_first(&mut self, value: bool) -> Result<bool>;
+    fn share_first(&mut self, value: bool) -> Result<bool>;
 
     /// Tells the others, as far as they can be reached, why this rank stops.
     fn abort(&mut self, why: &crate::Error);
@@ -49,7 +49,7 @@ impl Collective for Alone {
         Ok(())
     }
 
-    fn from_first(&mut self, value: bool) -> Result<bool> {
+    fn share_first(&mut self, value: bool) -> Result<bool> {
         Ok(value)
     }
 

@@ -171,7 +171,7 @@ impl Collective for Ring {
         Ok(())
     }
 
-    fn from_first(&mut self, value: bool) -> Result<bool> {
+    fn share_first(&mut self, value: bool) -> Result<bool> {
         let value =
             if self.rank == 0 { value } else { self.previous.message().map_err(broken(self.before()))? };
         if self.after() != 0 {
@@ -323,7 +323,7 @@ mod tests {
             let all = on_every_rank(world, |mut ring| {
                 let mut values: Vec<f32> = (0..n).map(|i| value(ring.rank(), i)).collect();
                 ring.all_reduce(&mut values).unwrap();
-                let told = ring.from_first(ring.rank() == 0).unwrap();
+                let told = ring.share_first(ring.rank() == 0).unwrap();
                 (values, told)
             });
             let expected: Vec<f32> = (0..n).map(|i| (0..world).map(|r| value(r, i)).sum()).collect();
