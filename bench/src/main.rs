@@ -5,6 +5,7 @@ mod pretraining;
 mod sample;
 mod training;
 mod transports;
+mod variants;
 
 use std::path::PathBuf;
 
@@ -50,6 +51,30 @@ enum Command {
         #[arg(long, default_value = "bench/results/pretraining.json")]
         out: PathBuf,
     },
+    /// The variant-effect recipe over seeds, with and without pretraining (trained where it is not)
+    Variants {
+        /// Seeds 1 to this
+        #[arg(long, default_value_t = 3)]
+        seeds: u64,
+        /// Look at the test split too; each look is counted
+        #[arg(long)]
+        test: bool,
+        /// File to write
+        #[arg(long, default_value = "bench/results/variant-effect-seeds.json")]
+        out: PathBuf,
+    },
+    /// The shipped variant-effect bundle: figures per input mode, and calibration
+    VariantEffect {
+        /// Output folder of the run that made it
+        #[arg(long, default_value = "runs/variant-effect")]
+        run: PathBuf,
+        /// Look at the test split too; each look is counted
+        #[arg(long)]
+        test: bool,
+        /// Folder to write to
+        #[arg(long, default_value = "bench/results")]
+        out: PathBuf,
+    },
     /// A child of `training`
     #[command(hide = true)]
     TrainingStep(training::StepArguments),
@@ -60,6 +85,8 @@ fn main() -> anyhow::Result<()> {
         Command::Transports { requests, out } => transports::run(requests, &out),
         Command::Training { rounds, out } => training::run(rounds, &out),
         Command::Pretraining { bases, out } => pretraining::run(bases, &out),
+        Command::Variants { seeds, test, out } => variants::run(seeds, test, &out),
+        Command::VariantEffect { run, test, out } => variants::shipped(&run, test, &out),
         Command::TrainingStep(arguments) => arguments.run(),
     }
 }

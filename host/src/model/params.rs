@@ -229,6 +229,18 @@ impl Params {
         }
     }
 
+    /// Moves every tensor towards `other`'s: of the old value `keep` is left.
+    ///
+    /// # Errors
+    /// Another model's parameters.
+    pub fn blend(&self, other: &Self, keep: f64) -> Result<()> {
+        for (name, var) in &self.vars {
+            let theirs = (other.get(name)?.detach() * (1.0 - keep))?;
+            self.set(name, &((var.as_tensor().detach() * keep)? + theirs)?)?;
+        }
+        Ok(())
+    }
+
     /// Names and variables, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
         self.vars.iter().map(|(n, v)| (n.as_str(), v))
