@@ -121,6 +121,22 @@ fn probabilities(out: &mut String, m: &ModeReport, fitted: Option<&ModeCalibrati
             f.benign_below,
             f.pathogenic_above
         );
+        match f.missense {
+            Some(own) if own.answered_share > 0.0 => {
+                let (low, high) = (own.benign_below, own.pathogenic_above);
+                let _ = writeln!(
+                    out,
+                    "For missense variants, whose label is the model's own work, these borders are {low:.3} and {high:.3}."
+                );
+            }
+            Some(_) => {
+                let _ = writeln!(
+                    out,
+                    "Missense variants are all called uncertain: no borders were right often enough on validation."
+                );
+            }
+            None => {}
+        }
     }
     if let Some(right) = m.answered_accuracy {
         let (share, right) = (100.0 * m.answered_share, 100.0 * right);
