@@ -8,7 +8,7 @@ use locus_genome::InputMode;
 use super::{Link, Stage};
 use crate::{
     Error, Result,
-    calibrate::{Bands, Method, RangePlan, choose, compare, fit, fit_temperature, observe_ranges},
+    calibrate::{Bands, Method, RangePlan, Wanted, choose, compare, fit, fit_temperature, observe_ranges},
     data::{Dataset, Split, View},
     files, infer,
     model::{ModelConfig, Params},
@@ -31,6 +31,9 @@ pub(crate) fn best(stage: &Stage, asking: &'static str) -> Result<(ModelConfig, 
     Ok((config, params, files::sha256(&path)?))
 }
 
+/// So much under the accuracy wanted may the interval of missense variants reach: they are few.
+const FEW: f64 = 0.1;
+
 /// Where the consequence is known, missense variants get borders of their own.
 fn mode(
     stage: &Stage,
@@ -49,15 +52,17 @@ fn mode(
     };
     let fit = if plan.method == Method::Temperature { fit_temperature } else { fit };
     let platt = fit(&logits, &labels, plan.prior).ok_or_else(none)?;
-    let of = |keep: &dyn Fn(usize) -> bool| {
+    let of = |keep: &dyn Fn(usize) -> bool, wanted: Wanted| {
         let (z, l): (Vec<f64>, Vec<bool>) =
             (0..records.len()).filter(|&i| keep(i)).map(|i| (logits[i], labels[i])).unzip();
-        choose(&platt, &z, &l, plan.prior, plan.answered_accuracy).unwrap_or(Bands::NONE)
+        choose(&platt, &z, &l, plan.prior, wanted).unwrap_or(Bands::NONE)
     };
     let is_missense = |i: usize| dataset.records[records[i]].is_missense();
-    let bands = of(&|i| mode == InputMode::SequenceOnly || !is_missense(i));
+    let surely = Wanted::surely(plan.answered_accuracy);
+    let bands = of(&|i| mode == InputMode::SequenceOnly || !is_missense(i), surely);
     let missense = (mode == InputMode::Transcript).then(|| {
-        let own = of(&is_missense);
+        let wanted = Wanted { at_least: plan.answered_accuracy - FEW, ..surely };
+        let own = of(&is_missense, wanted);
         Borders {
             benign_below: own.benign_below,
             pathogenic_above: own.pathogenic_above,
