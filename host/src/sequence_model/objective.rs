@@ -12,14 +12,13 @@ use locus_genome::{EncodedSequence, SequenceEncoder};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Epoch, Truth, batches::shown, figures, logits, pack, predicted};
+use super::{Epoch, Truth, figures, logits, pack, predicted};
 use crate::{
     Result,
     data::masking::Masking,
     model::{Context, MlmHead, ModelConfig, Params, Rows, SequenceHead},
     nn::{ClassLoss, class_loss, cross_entropy, huber},
-    recipe::SequenceAugment,
-    sequence::{Balance, SequenceSet, Target},
+    sequence::{Balance, SequenceAugmentation, SequenceSet, Target},
     train::{Loss, Objective},
 };
 
@@ -30,7 +29,9 @@ struct Draw<'a> {
     records: Vec<usize>,
     batch: usize,
     balance: Balance,
-    augment: SequenceAugment,
+    augment: SequenceAugmentation,
+    /// Tokens of the longest row.
+    longest: usize,
     seed: u64,
     steps_per_epoch: u64,
     /// The epoch that was asked for last.
@@ -41,15 +42,15 @@ impl<'a> Draw<'a> {
     fn new(
         (set, encoder): (&'a SequenceSet, SequenceEncoder),
         records: Vec<usize>,
-        batch: usize,
+        (batch, longest): (usize, usize),
         balance: Balance,
-        augment: SequenceAugment,
+        augment: SequenceAugmentation,
         seed: u64,
     ) -> Self {
         let first = Epoch::new(set, &records, batch, balance, (seed, 0));
         let steps_per_epoch = first.len() as u64;
         let epoch = Mutex::new(Some((0, Arc::new(first))));
-        Self { set, encoder, records, batch, balance, augment, seed, steps_per_epoch, epoch }
+        Self { set, encoder, records, batch, balance, augment, longest, seed, steps_per_epoch, epoch }
     }
 
     fn epoch(&self, number: u64) -> Arc<Epoch> {
@@ -74,10 +75,19 @@ impl<'a> Draw<'a> {
             .map(|(&i, row)| {
                 let place = step.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(row as u64);
                 let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ place);
-                shown(&self.encoder, &self.set.records[i].sequence, &self.augment, &mut rng)
+                self.shown(i, &mut rng)
             })
             .collect::<Result<_>>()?;
         Ok((records, sequences))
+    }
+
+    /// A record as one step of training sees it.
+    fn shown(&self, record: usize, rng: &mut ChaCha8Rng) -> Result<EncodedSequence> {
+        let whole = self.set.sequence(record)?;
+        let seen = self.augment.of(self.set.alphabet, &whole, self.set.class(record), rng);
+        let encoded = self.encoder.encode(&seen)?;
+        // An insertion may not fit the longest row; cut, the record would lose its end.
+        if encoded.ids.len() > self.longest { Ok(self.encoder.encode(&whole)?) } else { Ok(encoded) }
     }
 
     fn names(&self, records: &[usize]) -> Vec<String> {
@@ -113,14 +123,15 @@ impl<'a> Labelled<'a> {
         (train, validation): (Vec<usize>, Vec<usize>),
         batch: usize,
         (balance, loss): (Balance, ClassLoss),
-        augment: SequenceAugment,
+        augment: SequenceAugmentation,
         seed: u64,
     ) -> Result<Self> {
         let truth = Truth::of(set, &validation);
-        let encoded = validation.iter().map(|&i| Ok(encoder.encode(&set.records[i].sequence)?));
+        let encoded = validation.iter().map(|&i| Ok(encoder.encode(&set.sequence(i)?)?));
         let validation = (encoded.collect::<Result<_>>()?, truth);
         let scale = scale(&Truth::of(set, &train));
-        let draw = Draw::new((set, encoder), train, batch, balance, augment, seed);
+        let draw =
+            Draw::new((set, encoder), train, (batch, config.max_position_embeddings), balance, augment, seed);
         Ok(Self { draw, config, loss, scale, validation })
     }
 
@@ -201,7 +212,8 @@ impl<'a> Masked<'a> {
         masking: Masking,
         seed: u64,
     ) -> Self {
-        let draw = Draw::new(of, records, batch, Balance::None, SequenceAugment::default(), seed);
+        let rows = (batch, config.max_position_embeddings);
+        let draw = Draw::new(of, records, rows, Balance::None, SequenceAugmentation::default(), seed);
         Self { draw, config, masking }
     }
 

@@ -50,8 +50,8 @@ pub fn create(stage: &SequenceStage, out: &Path, created: &str, source: Option<S
     // What training saw, which may be narrower than what the filter lets through.
     let encoder = recipe.encoder()?;
     let mut letters = (usize::MAX, 0);
-    for record in &set.records {
-        let n = encoder.encode(&record.sequence)?.letters;
+    for record in 0..set.records.len() {
+        let n = encoder.encode(&set.sequence(record)?)?.letters;
         letters = (letters.0.min(n), letters.1.max(n));
     }
     let manifest = Manifest {

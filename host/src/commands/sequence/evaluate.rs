@@ -122,10 +122,11 @@ pub fn run(args: &EvaluateArgs) -> Result<SequenceReport> {
     let set = prepare(&recipe.data, &recipe.data_root())?;
     let encoder = recipe.encoder()?;
     let encode = |records: &[usize]| -> Result<Vec<EncodedSequence>> {
-        records.iter().map(|&i| Ok(encoder.encode(&set.records[i].sequence)?)).collect()
+        records.iter().map(|&i| Ok(encoder.encode(&set.sequence(i)?)?)).collect()
     };
     let fits = |i: &usize| {
-        encoder.encode(&set.records[*i].sequence).is_ok_and(|e| e.ids.len() <= recipe.max_tokens())
+        let encoded = set.sequence(*i).ok().and_then(|s| encoder.encode(&s).ok());
+        encoded.is_some_and(|e| e.ids.len() <= recipe.max_tokens())
     };
     let splits = named(&args.split).ok_or_else(|| Error::Data {
         what: "--split".into(),
@@ -207,8 +208,11 @@ fn floor_answers(
         all.push((name, rows.iter().map(|r| floor.predict(r)).collect()));
     }
     if let Some(wild_type) = &set.wild_type {
-        let score = |&i: &usize| vec![blosum62(&set.records[i], wild_type).unwrap_or(0.0)];
-        all.push(("BLOSUM62".into(), records.iter().map(score).collect()));
+        let score = |&i: &usize| -> Result<Vec<f64>> {
+            let changed = set.records[i].changed;
+            Ok(vec![blosum62(changed, &set.sequence(i)?, wild_type).unwrap_or(0.0)])
+        };
+        all.push(("BLOSUM62".into(), records.iter().map(score).collect::<Result<_>>()?));
     }
     Ok(all)
 }

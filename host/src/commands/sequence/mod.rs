@@ -26,7 +26,7 @@ use crate::{
     files,
     model::{ModelConfig, Params},
     recipe::SequenceRecipe,
-    sequence::SequenceSet,
+    sequence::{SequenceSet, record::is_packed},
     stage::write_json,
 };
 
@@ -72,6 +72,10 @@ impl ChainRecipe for SequenceRecipe {
         }
         Ok(all)
     }
+
+    fn prepared(&self) -> &'static [&'static str] {
+        if is_packed(self.data.alphabet) { &["dataset.bin", "dataset.packed"] } else { &["dataset.bin"] }
+    }
 }
 
 impl SequenceStage {
@@ -90,7 +94,7 @@ impl SequenceStage {
     /// Rows of some records.
     fn encode(&self, set: &SequenceSet, records: &[usize]) -> Result<Vec<EncodedSequence>> {
         let encoder = self.recipe.encoder()?;
-        records.iter().map(|&i| Ok(encoder.encode(&set.records[i].sequence)?)).collect()
+        records.iter().map(|&i| Ok(encoder.encode(&set.sequence(i)?)?)).collect()
     }
 
     /// The chosen checkpoint.
