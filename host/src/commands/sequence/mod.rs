@@ -4,6 +4,7 @@ pub mod bundle;
 mod calibrate;
 pub mod evaluate;
 mod export;
+mod fasta;
 mod finetune;
 mod prepare;
 mod pretrain;
@@ -19,7 +20,7 @@ pub use finetune::run as finetune;
 pub use prepare::run as prepare;
 pub use pretrain::run as pretrain;
 
-use super::{ChainRecipe, Link, Stage};
+use super::{ChainRecipe, Link, Stage, report::ReportArgs};
 use crate::{
     Result,
     error::io_at,
@@ -30,7 +31,8 @@ use crate::{
     stage::write_json,
 };
 
-/// The whole chain, from where it stopped, to an unsigned bundle in the output folder.
+/// The whole chain, from where it stopped, to an unsigned bundle in the output folder, with its report on validation
+/// (`report.json`, `report.html`) and its model card (`card.md`).
 ///
 /// # Errors
 /// As every stage.
@@ -43,6 +45,16 @@ pub fn run(stage: &SequenceStage, date: &str, source: Option<String>) -> Result<
     export(stage)?;
     let bundle = stage.run.at(&format!("{}.locus", stage.recipe.name));
     bundle::create(stage, &bundle, date, source)?;
+    let json = stage.run.at("report.json");
+    write_json(&json, &evaluate::on_validation(stage, &bundle)?)?;
+    super::report::run(&ReportArgs {
+        json,
+        html: Some(stage.run.at("report.html")),
+        run: Some(stage.run.at("")),
+        card: Some(stage.run.at("card.md")),
+        bundle: Some(bundle.clone()),
+        reads: None,
+    })?;
     Ok(bundle)
 }
 
