@@ -85,6 +85,12 @@ fn head(config: &ModelConfig, params: &Params, states: &[&[f32]], mask: Dropout)
     bias_add(&product(&x, "head.out")?, params.get("head.out.bias")?)
 }
 
+/// Whether a tensor belongs to a head that reads more than the pooled states.
+fn is_other(name: &str) -> bool {
+    let known = ["head.dense.", "head.out."];
+    name.starts_with("head.") && !known.iter().any(|k| name.starts_with(k))
+}
+
 /// Pooled states with their classes, real and made up.
 pub struct Refit<'a> {
     config: &'a ModelConfig,
@@ -113,6 +119,13 @@ impl<'a> Refit<'a> {
         batch: usize,
         seed: u64,
     ) -> Result<Self> {
+        if let Some((name, _)) = params.iter().find(|(name, _)| is_other(name)) {
+            return Err(Error::Recipe {
+                key: "finetune.balance.method".into(),
+                got: format!("smote, and a head with {name}"),
+                expected: "a head that reads pooled states alone; take over, down or weights".into(),
+            });
+        }
         let Truth::Classes(classes) = Truth::of(set, train) else {
             return Err(Error::Recipe {
                 key: "finetune.balance.method".into(),

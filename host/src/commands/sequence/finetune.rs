@@ -21,11 +21,7 @@ const CHECKPOINT_EVERY: u64 = 100;
 /// # Errors
 /// A stage before it that is not done, or a step that diverges.
 pub fn run(stage: &SequenceStage) -> Result<()> {
-    let set = stage.set("finetune")?;
-    if stage.done_before(Link::Finetune)? {
-        return Ok(());
-    }
-    let made_from = stage.made_from(Link::Finetune)?;
+    let Some((set, made_from)) = stage.begin(Link::Finetune)? else { return Ok(()) };
     let plan = &stage.recipe.finetune;
     let (config, seed) = (stage.config(&set)?, stage.recipe.seed);
     let (train, validation) = (set.of_split(Split::Train), set.of_split(Split::ValSelect));

@@ -20,7 +20,7 @@ pub use finetune::run as finetune;
 pub use prepare::run as prepare;
 pub use pretrain::run as pretrain;
 
-use super::{ChainRecipe, Link, Stage, report::ReportArgs};
+use super::{ChainRecipe, Link, Stage, report::ReportArgs, write_checkpoint_folder};
 use crate::{
     Result,
     error::io_at,
@@ -97,6 +97,12 @@ impl SequenceStage {
         SequenceSet::read(&self.run.at("dataset.bin"))
     }
 
+    /// The stored set and what a stage is made from; `None`, said once, where the stage is done.
+    fn begin(&self, link: Link) -> Result<Option<(SequenceSet, BTreeMap<String, String>)>> {
+        let set = self.set(link.name())?;
+        Ok(if self.done_before(link)? { None } else { Some((set, self.made_from(link)?)) })
+    }
+
     /// The model's configuration for a set: its classes, or the name of its value.
     fn config(&self, set: &SequenceSet) -> Result<ModelConfig> {
         let value = || vec![self.recipe.data.target.field.clone()];
@@ -117,18 +123,13 @@ impl SequenceStage {
         Ok((config, params))
     }
 
-    /// Writes a checkpoint folder to train or export from.
+    /// Writes a checkpoint folder to train or export from; of several ranks the first one does.
     fn write_model(&self, name: &str, config: &ModelConfig, params: &Params) -> Result<()> {
+        if !self.run.ranks().is_first() {
+            return Ok(());
+        }
         let folder = self.run.at(name);
-        std::fs::create_dir_all(&folder).map_err(io_at(&folder))?;
-        let part = folder.join("model.safetensors.part");
-        params.write(&part)?;
-        files::sync(&part)?;
-        let whole = folder.join("model.safetensors");
-        std::fs::rename(&part, &whole).map_err(io_at(&whole))?;
-        write_json(&folder.join("config.json"), config)?;
-        write_json(&folder.join("window.json"), &self.recipe.tokens)?;
-        let tokenizer = self.recipe.tokenizer()?.to_json();
-        files::write_atomically(&folder.join("tokenizer.json"), tokenizer.as_bytes())
+        write_checkpoint_folder(&folder, config, params, &self.recipe.tokenizer()?.to_json())?;
+        write_json(&folder.join("window.json"), &self.recipe.tokens)
     }
 }
