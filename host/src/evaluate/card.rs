@@ -6,10 +6,7 @@ use locus_firmware_config::manifest::{Manifest, ModeCalibration};
 
 use super::{
     Group, ModeReport, Read, SequenceReport,
-    html::{
-        AnyReport, estimates, figure_table, first_words, floor_table, sequence_floors, strata_table,
-        strength_table,
-    },
+    html::{AnyReport, figure_table, first_words, floor_table, sequence_table, strata_table, strength_table},
 };
 use crate::{Result, commands::evaluate::Report};
 
@@ -59,7 +56,7 @@ fn details(out: &mut String, m: &Manifest) {
         row("code", source.clone());
     }
     for (name, digest) in &p.data {
-        row(&format!("trained with `{name}`"), format!("SHA-256 `{digest}`"));
+        row(&format!("data file `{name}`"), format!("SHA-256 `{digest}`"));
     }
 }
 
@@ -157,11 +154,12 @@ fn probabilities(out: &mut String, m: &ModeReport, fitted: Option<&ModeCalibrati
 
 fn sequence(out: &mut String, r: &SequenceReport) {
     section(out, "Figures", &format!("{} ({}).", r.intervals, r.engine));
-    let _ = writeln!(out, "\n{} records.\n\n{}", r.records, estimates("", &r.figures).markdown());
-    if !r.floors.is_empty() {
-        let _ =
-            writeln!(out, "Beside the floors, on the same records:\n\n{}", sequence_floors("", r).markdown());
-    }
+    let _ = writeln!(
+        out,
+        "\n{} records; floors beside the model, on the same records.\n\n{}",
+        r.records,
+        sequence_table("", r).markdown()
+    );
 }
 
 fn limits(out: &mut String, report: &AnyReport) {

@@ -264,3 +264,63 @@ impl Objective for Masked<'_> {
         self.draw.names(&batch.3)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use locus_genome::{Alphabet, KmerTokenizer, Tokenizer};
+    use rand::RngExt;
+
+    use super::*;
+    use crate::{data::Split, sequence::SequenceRecord};
+
+    #[test]
+    fn an_insertion_never_makes_a_row_longer_than_the_model_reads_and_steps_are_the_same_again() {
+        let config: ModelConfig = serde_json::from_value(serde_json::json!({
+            "model_type": "bert", "vocab_size": 69, "type_vocab_size": 4, "hidden_size": 8,
+            "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "hidden_act": "gelu",
+            "max_position_embeddings": 20, "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0, "initializer_range": 0.02, "norm_position": "pre",
+            "head": "sequence", "frames": 3, "labels": ["a", "b"], "n_features": 0, "track_codes": [],
+        }))
+        .unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut set = SequenceSet::new(Alphabet::Dna, vec!["a".into(), "b".into()]);
+        for i in 0..64 {
+            let target = Target::Class(i % 2);
+            let record = SequenceRecord {
+                name: i.to_string(),
+                target,
+                group: None,
+                changed: None,
+                split: Split::Train,
+            };
+            // 18 tokens between [CLS] and [SEP]: as many as the model reads.
+            set.push(record, (0..20).map(|_| char::from(b"ACGT"[rng.random_range(0..4)])).collect());
+        }
+        let encoder = || SequenceEncoder::new(Tokenizer::Dna(KmerTokenizer::new(3, 1).unwrap()), 3);
+        let augment = SequenceAugmentation { indel: 1.0, max_indel: 5, ..SequenceAugmentation::default() };
+        let labelled = Labelled::new(
+            &config,
+            (&set, encoder()),
+            ((0..64).collect(), vec![0, 1]),
+            16,
+            (Balance::None, ClassLoss::default()),
+            augment,
+            3,
+        )
+        .unwrap();
+        let (mut whole, mut shorter) = (0, 0);
+        for step in 0..2 * labelled.steps_per_epoch() {
+            let batch = labelled.batch(step, 0..16).unwrap();
+            for row in batch.rows.mask.chunks(batch.rows.tokens) {
+                let tokens = row.iter().sum::<f32>() as usize;
+                assert!(tokens <= 20, "{tokens}");
+                whole += usize::from(tokens == 20);
+                shorter += usize::from(tokens < 20);
+            }
+            let again = labelled.batch(step, 0..16).unwrap();
+            assert_eq!((again.rows, again.records), (batch.rows, batch.records));
+        }
+        assert!(whole > 30 && shorter > 30, "{whole} {shorter}");
+    }
+}

@@ -10,9 +10,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 pub use self::learning::Learning;
-pub(super) use self::tables::{
-    estimates, figure_table, floor_table, sequence_floors, strata_table, strength_table,
-};
+pub(super) use self::tables::{figure_table, floor_table, sequence_table, strata_table, strength_table};
 use super::SequenceReport;
 use crate::{
     Error, Result,

@@ -5,7 +5,7 @@ use super::{
     Learning, facts, first_words,
     learning::learning_section,
     left_out,
-    tables::{estimates, sequence_floors},
+    tables::sequence_table,
 };
 use crate::{
     Result,
@@ -25,10 +25,7 @@ pub(super) fn sequence(report: &SequenceReport, learning: &[Learning]) -> Result
     left_out(&mut page, &report.left_out);
     page.section("Figures");
     page.text(&format!("{} records in {} groups.", report.records, report.groups));
-    page.table(&estimates("Figures, with 95 % intervals", &report.figures));
-    if !report.floors.is_empty() {
-        page.table(&sequence_floors("Floors, on the same records", report));
-    }
+    page.table(&sequence_table("Figures, with 95 % intervals; floors on the same records", report));
     match &report.described {
         Described::Classes(c) => classes(&mut page, report, c)?,
         Described::Numbers(n) => numbers(&mut page, report, n)?,

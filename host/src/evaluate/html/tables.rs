@@ -1,7 +1,5 @@
 //! Tables that page and model card share.
 
-use std::collections::BTreeMap;
-
 use super::super::{CalibrationReport, Estimate, Group, NAMES, SequenceReport};
 use crate::report::Table;
 
@@ -34,15 +32,8 @@ pub(in crate::evaluate) fn floor_table(groups: &[(&str, &Group)]) -> Table {
     table
 }
 
-/// One row a figure.
-pub(in crate::evaluate) fn estimates(caption: &str, figures: &BTreeMap<String, Estimate>) -> Table {
-    let mut table = Table::new(caption, &["figure", "value"]);
-    figures.iter().for_each(|(n, e)| table.row([n.replace('_', " "), shown(e)]));
-    table
-}
-
-/// A column a floor beside the model's own; rows are the figures that any of them has.
-pub(in crate::evaluate) fn sequence_floors(caption: &str, report: &SequenceReport) -> Table {
+/// A row a figure; a column for the model and one for each floor.
+pub(in crate::evaluate) fn sequence_table(caption: &str, report: &SequenceReport) -> Table {
     let heads: Vec<&str> =
         ["figure", "model"].into_iter().chain(report.floors.keys().map(String::as_str)).collect();
     let mut table = Table::new(caption, &heads);
