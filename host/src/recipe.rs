@@ -24,7 +24,7 @@ use crate::{
     train::TrainPlan,
 };
 
-pub use sequence::{LabelledPlan, MaskedPlan, RangesPlan, SequenceAugment, SequenceRecipe, Task, TokenPlan};
+pub use sequence::{LabelledPlan, MaskedPlan, RangesPlan, SequenceRecipe, Task, TokenPlan};
 
 /// Variable that names the data folder.
 pub const DATA_VARIABLE: &str = "LOCUS_DATA";

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use locus_firmware_config::manifest::{Manifest, ModeCalibration};
 
 use super::{
-    Described, Group, ModeReport, Read, SequenceReport,
-    html::{AnyReport, estimates, figure_table, first_words, floor_table, strata_table, strength_table},
+    Group, ModeReport, Read, SequenceReport,
+    html::{AnyReport, figure_table, first_words, floor_table, sequence_table, strata_table, strength_table},
 };
 use crate::{Result, commands::evaluate::Report};
 
@@ -56,7 +56,7 @@ fn details(out: &mut String, m: &Manifest) {
         row("code", source.clone());
     }
     for (name, digest) in &p.data {
-        row(&format!("trained with `{name}`"), format!("SHA-256 `{digest}`"));
+        row(&format!("data file `{name}`"), format!("SHA-256 `{digest}`"));
     }
 }
 
@@ -170,11 +170,12 @@ fn probabilities(out: &mut String, m: &ModeReport, fitted: Option<&ModeCalibrati
 
 fn sequence(out: &mut String, r: &SequenceReport) {
     section(out, "Figures", &format!("{} ({}).", r.intervals, r.engine));
-    let (records, figures) = match &r.described {
-        Described::Classes(c) => (c.records, &c.figures),
-        Described::Numbers(n) => (n.records, &n.figures),
-    };
-    let _ = writeln!(out, "\n{records} records.\n\n{}", estimates("", figures).markdown());
+    let _ = writeln!(
+        out,
+        "\n{} records; floors beside the model, on the same records.\n\n{}",
+        r.records,
+        sequence_table("", r).markdown()
+    );
 }
 
 fn limits(out: &mut String, report: &AnyReport) {
@@ -196,11 +197,17 @@ fn limits(out: &mut String, report: &AnyReport) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::{NumberReport, describe_numbers};
+    use crate::{
+        evaluate::{Described, describe_numbers, sequence_figures},
+        sequence_model::Truth,
+    };
 
     #[test]
     fn a_card_says_how_often_test_was_read_and_by_whom() {
-        let described: NumberReport = describe_numbers(&[1.0, 2.0], &[1.0, 3.0], &["a", "b"], 9, 1);
+        let truth = Truth::Values(vec![1.0, 3.0]);
+        let figures = sequence_figures(&[vec![1.0], vec![2.0]], &truth, &["a", "b"], 9, 1);
+        let floors = [("BLOSUM62".to_owned(), figures.clone())].into();
+        let described = describe_numbers(&[1.0, 2.0], &[1.0, 3.0]);
         let report = SequenceReport {
             model: "tem-1 1.0.0 abc".into(),
             engine: "tract".into(),
@@ -209,7 +216,11 @@ mod tests {
             data: "d1".into(),
             test_reads: Some(2),
             left_out: Default::default(),
+            records: 2,
+            groups: 2,
             intervals: "95 %".into(),
+            figures,
+            floors,
             described: Described::Numbers(described),
         };
         let json = serde_json::to_string(&report).unwrap();
@@ -218,6 +229,7 @@ mod tests {
         let text = card(&json, None, &reads).unwrap();
         assert!(text.starts_with("# Model card: tem-1 1.0.0\n"));
         assert!(text.contains("read 2 times, by 2 models") && text.contains("| spearman | 1.0000"), "{text}");
+        assert!(text.contains("| figure | model | BLOSUM62 |"), "{text}");
         assert!(card(&json, None, &[]).unwrap().contains("no look at its test split is on record"));
     }
 }

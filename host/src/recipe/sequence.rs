@@ -14,7 +14,7 @@ use super::{DATA_VARIABLE, ExportPlan, ModelPlan, read_toml};
 use crate::{
     Error, Result,
     model::{HeadKind, ModelConfig},
-    sequence::{Balance, SetPlan, plan::TargetKind},
+    sequence::{BalancePlan, SequenceAugmentation, SetPlan, plan::TargetKind},
     train::TrainPlan,
 };
 
@@ -100,7 +100,7 @@ pub struct LabelledPlan {
     pub train: TrainPlan,
     /// How the classes are weighed.
     #[serde(default)]
-    pub balance: Balance,
+    pub balance: BalancePlan,
     /// Share of a target that is spread over all classes.
     #[serde(default)]
     pub smoothing: f32,
@@ -109,17 +109,7 @@ pub struct LabelledPlan {
     pub focal: f32,
     /// What training leaves to chance.
     #[serde(default)]
-    pub augment: SequenceAugment,
-}
-
-/// `[finetune.augment]`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SequenceAugment {
-    /// Share of the records of which a random part is shown.
-    pub crop_share: f64,
-    /// Shortest such part, as a share of the record.
-    pub crop_least: f64,
+    pub augment: SequenceAugmentation,
 }
 
 /// `[calibrate]`
@@ -273,22 +263,12 @@ impl SequenceRecipe {
         if !f.validations.is_finite() || f.validations <= 0.0 {
             return wrong("finetune.validations", f.validations.to_string(), "a number over 0");
         }
-        let a = &f.augment;
-        if !(0.0..=1.0).contains(&a.crop_share) || !(0.0..=1.0).contains(&a.crop_least) {
-            let got = format!("{}, {}", a.crop_share, a.crop_least);
-            return wrong("finetune.augment", got, "shares from 0 to 1");
-        }
-        if a.crop_share > 0.0 && !kmers {
-            return wrong("finetune.augment.crop_share", a.crop_share.to_string(), "0 outside DNA and RNA");
-        }
         let regression = self.data.target.kind == TargetKind::Value;
-        if regression && (f.smoothing > 0.0 || f.focal > 0.0 || f.balance != Balance::None) {
-            return wrong(
-                "finetune",
-                "smoothing, focal or balance".into(),
-                "none of them where targets are values",
-            );
+        if regression && (f.smoothing > 0.0 || f.focal > 0.0) {
+            return wrong("finetune", "smoothing or focal".into(), "neither where targets are values");
         }
+        f.augment.check(&self.data)?;
+        f.balance.check(!regression)?;
         f.train.check("finetune.train")?;
         if let Some(p) = &self.pretrain {
             p.train.check("pretrain.train")?;
