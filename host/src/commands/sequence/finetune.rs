@@ -7,7 +7,7 @@ use crate::{
     model::Params,
     nn::ClassLoss,
     sequence::{Balance, Target, balance::class_weights},
-    sequence_model::Labelled,
+    sequence_model::{Labelled, counted},
     train::{Metric, Trainer},
 };
 
@@ -37,7 +37,7 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
     let objective = Labelled::new(
         &config,
         (&set, stage.recipe.encoder()?),
-        (train, validation),
+        (train.clone(), validation),
         batch,
         (plan.balance, loss),
         plan.augment,
@@ -63,7 +63,16 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
         metric,
     };
     let pretrained = stage.run.at("pretrained/model.safetensors");
-    let trained = trainer.train(&objective, || Ok(Params::read(&pretrained, &config, seed)?))?;
+    let start = || {
+        let params = Params::read(&pretrained, &config, seed)?;
+        if config.counted > 0 {
+            let rows = stage.encode(&set, &train)?;
+            let classes: Vec<usize> = train.iter().map(class).map(usize::from).collect();
+            counted::count(&params, &config, &stage.recipe.tokenizer()?, &rows, &classes)?;
+        }
+        Ok(params)
+    };
+    let trained = trainer.train(&objective, start)?;
     stage.write_model("best", &config, trained.best())?;
     stage.finish(Link::Finetune, made_from, trained.figures())
 }
