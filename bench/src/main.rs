@@ -3,6 +3,7 @@
 mod figures;
 mod pretraining;
 mod sample;
+mod sequences;
 mod training;
 mod transports;
 
@@ -50,6 +51,8 @@ enum Command {
         #[arg(long, default_value = "bench/results/pretraining.json")]
         out: PathBuf,
     },
+    /// Quality of the sequence models' recipes, each trained with several seeds, beside their floors
+    Sequences(sequences::SequencesArguments),
     /// A child of `training`
     #[command(hide = true)]
     TrainingStep(training::StepArguments),
@@ -60,6 +63,7 @@ fn main() -> anyhow::Result<()> {
         Command::Transports { requests, out } => transports::run(requests, &out),
         Command::Training { rounds, out } => training::run(rounds, &out),
         Command::Pretraining { bases, out } => pretraining::run(bases, &out),
+        Command::Sequences(arguments) => arguments.run(),
         Command::TrainingStep(arguments) => arguments.run(),
     }
 }
