@@ -3,12 +3,20 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use locus_host::{
+    recipe::SequenceRecipe,
+    sequence::{
+        Target, prepare,
+        split::{Unit, folds},
+    },
+};
 use locus_tests::{program, root};
 use serde_json::Value;
 
@@ -25,6 +33,8 @@ struct Task {
     /// Figure, its bar, and the published or given floor beside it.
     figures: &'static [(&'static str, &'static str)],
     about: &'static str,
+    /// Folds of a cross-validation beside the split of the recipe, whole groups together; 0 for none.
+    folds: usize,
 }
 
 const TASKS: [Task; 7] = [
@@ -38,6 +48,7 @@ const TASKS: [Task; 7] = [
             ("ece", "no bar"),
         ],
         about: "Coding parts of exons against introns and flanks of the same length, split by chromosome.",
+        folds: 0,
     },
     Task {
         name: "human-cds",
@@ -49,6 +60,7 @@ const TASKS: [Task; 7] = [
             ("ece", "no bar"),
         ],
         about: "Coding parts of transcripts against untranslated ends and long non-coding RNA of the same length, split by chromosome.",
+        folds: 0,
     },
     Task {
         name: "bacteria",
@@ -58,30 +70,38 @@ const TASKS: [Task; 7] = [
             ("accuracy", "4-mer logistic regression 0.854 on test"),
         ],
         about: "Trained and validated on one species, tested on others.",
+        folds: 0,
     },
     Task {
         name: "uci-splice",
         title: "UCI splice junctions",
-        figures: &[("error", "bar 0.045; KBANN 0.063 (mean of 10-fold cross-validation)"), ("auroc", "no bar")],
+        figures: &[
+            ("error", "bar 0.045; KBANN 0.063 (mean of 10-fold cross-validation)"),
+            ("auroc", "no bar"),
+        ],
         about: "Donor, acceptor or neither in the middle of 60 bases; split by the first part of a record's name, its gene.",
+        folds: 10,
     },
     Task {
         name: "bace",
         title: "BACE",
         figures: &[("auroc", "bar: above logistic regression on token 3-grams")],
         about: "Inhibition of beta-secretase 1 from SMILES; scaffolds are split whole.",
+        folds: 0,
     },
     Task {
         name: "bbbp",
         title: "BBBP",
         figures: &[("auroc", "bar: above logistic regression on token 3-grams")],
         about: "Passage of the blood-brain barrier from SMILES; scaffolds are split whole.",
+        folds: 0,
     },
     Task {
         name: "tem1",
         title: "TEM-1 scan",
         figures: &[("spearman", "bar: above BLOSUM62")],
         about: "Fitness of single changes of TEM-1 beta-lactamase; positions are split whole.",
+        folds: 0,
     },
 ];
 
@@ -122,7 +142,8 @@ impl SequencesArguments {
         let mut reports: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
         for seed in (FIRST_SEED..).take(self.seeds as usize) {
             let run = root().join(&self.runs).join(format!("{}-{seed}", task.name));
-            let recipe = train(task.name, seed, &run)?;
+            let recipe = recipe(task.name, seed, &run, |_| ())?;
+            train(&recipe, &run)?;
             reports.entry("validation").or_default().push(evaluate(&recipe, &run, "val")?);
             if self.test {
                 reports.entry("test").or_default().push(evaluate(&recipe, &run, "test")?);
@@ -156,9 +177,25 @@ impl SequencesArguments {
                 }
             }
         }
-        let looks: u64 = reports.get("test").map_or(0, |all| {
-            all.iter().map(|r| r["test_reads"].as_u64().unwrap_or(0)).sum()
-        });
+        if self.test && task.folds > 0 {
+            let shares = cross_validate(task, &self.runs)?;
+            let (value, _) = mean_and_spread(&shares);
+            let (low, high) = range(&shares);
+            figures.push(Figure {
+                name: format!("error, {}-fold cross-validation by gene", task.folds),
+                value,
+                unit: "",
+                spread: format!("{low:.4} to {high:.4} in {} folds, one seed", shares.len()),
+                command: format!("cargo run -p locus-bench -- sequences --task {}{test}", task.name),
+                seed: Some(FIRST_SEED),
+                date,
+                machine,
+                beside: Some("bar 0.045; KBANN 0.063 in 10 folds".into()),
+            });
+        }
+        let looks: u64 = reports
+            .get("test")
+            .map_or(0, |all| all.iter().map(|r| r["test_reads"].as_u64().unwrap_or(0)).sum());
         let about = format!(
             "{} Validation chose checkpoint and settings and fitted the probabilities; test was read {looks} times, once for each model that its folder holds. Seeds {FIRST_SEED} and following.",
             task.about
@@ -168,25 +205,75 @@ impl SequencesArguments {
     }
 }
 
-/// Trains the recipe of a task with a seed of its own; gives the recipe's place.
-fn train(task: &str, seed: u64, run: &Path) -> Result<PathBuf> {
+/// Writes the recipe of a task with a seed of its own, changed; gives its place.
+fn recipe(task: &str, seed: u64, run: &Path, change: impl Fn(&mut toml::Table)) -> Result<PathBuf> {
     fs::create_dir_all(run)?;
     let text = fs::read_to_string(root().join(format!("recipes/{task}.toml")))?;
     let mut table: toml::Table = toml::from_str(&text)?;
     table.insert("seed".into(), toml::Value::Integer(i64::try_from(seed)?));
+    if let Some(data) = table.get_mut("data").and_then(toml::Value::as_table_mut) {
+        change(data);
+    }
     let recipe = run.join("recipe.toml");
     fs::write(&recipe, toml::to_string(&table)?)?;
+    Ok(recipe)
+}
+
+/// Trains a recipe, or goes on with it.
+fn train(recipe: &Path, run: &Path) -> Result<()> {
     for stage in STAGES {
-        let status = program("locus")
-            .current_dir(root())
-            .arg(stage)
-            .arg(&recipe)
-            .arg("--out")
-            .arg(run)
-            .status()?;
+        let status =
+            program("locus").current_dir(root()).arg(stage).arg(recipe).arg("--out").arg(run).status()?;
         ensure!(status.success(), "locus {stage} {} failed", recipe.display());
     }
-    Ok(recipe)
+    Ok(())
+}
+
+/// Share of each fold's records that are answered wrongly by the model that did not see the fold; validation is the
+/// fold after it. The folds hold the records of every split.
+fn cross_validate(task: &Task, runs: &Path) -> Result<Vec<f64>> {
+    let whole = SequenceRecipe::read(&root().join(format!("recipes/{}.toml", task.name)))?;
+    let folder =
+        if whole.data_root().is_absolute() { whole.data_root() } else { root().join(whole.data_root()) };
+    let set = prepare(&whole.data, &folder)?;
+    let units: Vec<Unit<'_>> = set
+        .records
+        .iter()
+        .map(|r| Unit { text: &r.sequence, class: 0, group: r.group.as_deref().unwrap_or(&r.name) })
+        .collect();
+    let folds = folds(&units, task.folds, whole.data.split.seed);
+    let mut errors = Vec::new();
+    for fold in 0..task.folds {
+        let run = root().join(runs).join(format!("{}-fold-{fold}", task.name));
+        fs::create_dir_all(&run)?;
+        let mut table = String::from("label\tinstance\tsequence\tsplit\n");
+        for ((record, unit), &of) in set.records.iter().zip(&units).zip(&folds) {
+            let Target::Class(class) = record.target else { bail!("{}: expected classes", task.name) };
+            let split = match of {
+                _ if of == fold => "test",
+                _ if of == (fold + 1) % task.folds => "val",
+                _ => "train",
+            };
+            let class = &set.classes[usize::from(class)];
+            writeln!(table, "{class}\t{}\t{}\t{split}", unit.group, record.sequence)?;
+        }
+        let file = run.join("records.tsv");
+        fs::write(&file, table)?;
+        let recipe = recipe(task.name, FIRST_SEED, &run, |data| {
+            let path = toml::Table::from_iter([("path".into(), file.display().to_string().into())]);
+            data.insert("files".into(), toml::Value::Array(vec![path.into()]));
+            let field = toml::Table::from_iter([("field".into(), "split".into())]);
+            let split = [("field".into(), field.into()), ("halve_validation".into(), false.into())];
+            data.insert("split".into(), toml::Table::from_iter(split).into());
+        })?;
+        train(&recipe, &run)?;
+        errors.push(evaluate(&recipe, &run, "test")?);
+    }
+    let counts =
+        errors.iter().map(|r| r["records"].as_f64().context("records")).collect::<Result<Vec<_>>>()?;
+    let shares = values(&errors, &["figures", "error"])?;
+    ensure!(counts.iter().sum::<f64>() as usize == set.records.len(), "the folds lack records of the set");
+    Ok(shares)
 }
 
 /// The report of a split. One that was made of the same checkpoint is read back, so that test is not read again.
@@ -221,12 +308,15 @@ fn values(reports: &[Value], place: &[&str]) -> Result<Vec<f64>> {
     reports.iter().map(value).collect()
 }
 
+fn range(values: &[f64]) -> (f64, f64) {
+    values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)))
+}
+
 /// Mean, and smallest to largest value with the standard deviation between seeds.
 fn mean_and_spread(values: &[f64]) -> (f64, String) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
-    let (low, high) =
-        values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+    let (low, high) = range(values);
     if values.len() < 2 {
         return (mean, "one seed".into());
     }

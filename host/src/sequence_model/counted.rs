@@ -210,7 +210,8 @@ fn frames_of(tokenizer: &Tokenizer, rows: &[&[usize]], others: &[(&[usize], usiz
         })
         .collect();
     let fewest = |row: &&[usize]| {
-        let count = |shift: usize| row.iter().skip(shift).step_by(CODON).filter(|&&id| stops.get(id) == Some(&true));
+        let count =
+            |shift: usize| row.iter().skip(shift).step_by(CODON).filter(|&&id| stops.get(id) == Some(&true));
         (0..CODON).min_by_key(|&shift| count(shift).count()).unwrap_or(0)
     };
     let mut shifts: Vec<usize> = rows.iter().map(fewest).collect();
@@ -235,4 +236,124 @@ fn frames_of(tokenizer: &Tokenizer, rows: &[&[usize]], others: &[(&[usize], usiz
         }
     }
     shifts
+}
+
+#[cfg(test)]
+mod tests {
+    use locus_genome::SequenceEncoder;
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::model::{Context, HeadKind};
+
+    const K: usize = 4;
+
+    fn tokenizer() -> Tokenizer {
+        Tokenizer::Dna(KmerTokenizer::new(K, 1).unwrap())
+    }
+
+    fn config(classes: usize) -> ModelConfig {
+        serde_json::from_value(serde_json::json!({
+            "model_type": "bert", "vocab_size": tokenizer().vocab_size(), "type_vocab_size": 4, "hidden_size": 8,
+            "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "hidden_act": "gelu",
+            "max_position_embeddings": 256, "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0, "initializer_range": 0.02, "norm_position": "pre",
+            "head": HeadKind::Sequence, "frames": 3, "counted": channels(&tokenizer(), 3, classes),
+            "labels": vec!["label"; classes], "n_features": 0, "track_codes": [],
+        }))
+        .unwrap()
+    }
+
+    /// Codons of few kinds from any frame, and bases without order, with the frames of the former.
+    fn sequences(n: usize) -> (Vec<EncodedSequence>, Vec<usize>, Vec<usize>) {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let encoder = SequenceEncoder::new(tokenizer(), 3);
+        let (mut rows, mut classes, mut frames) = (Vec::new(), Vec::new(), Vec::new());
+        for i in 0..n {
+            let mut text = String::new();
+            if i % 2 == 1 {
+                let codons = ["GCC", "GAG", "CTG", "AAG", "GTG", "ATC"];
+                (0..40).for_each(|_| text.push_str(codons[rng.random_range(0..6)]));
+                let cut = rng.random_range(0..3);
+                text.drain(..cut);
+                frames.push((3 - cut) % 3);
+            } else {
+                (0..118).for_each(|_| text.push(['A', 'C', 'G', 'T'][rng.random_range(0..4)]));
+            }
+            rows.push(encoder.encode(&text).unwrap());
+            classes.push(i % 2);
+        }
+        (rows, classes, frames)
+    }
+
+    #[test]
+    fn the_frame_that_nobody_says_is_found() {
+        let (rows, classes, truth) = sequences(120);
+        let known: Vec<Vec<usize>> = rows.iter().map(known).collect();
+        let of =
+            |class| known.iter().zip(&classes).filter(move |(_, c)| **c == class).map(|(r, _)| r.as_slice());
+        let others: Vec<(&[usize], usize)> = of(0).map(|r| (r, 0)).collect();
+        let found = frames_of(&tokenizer(), &of(1).collect::<Vec<_>>(), &others);
+        // Which of the frames counts as the first is arbitrary, and the same for all.
+        let by: Vec<usize> = found.iter().zip(&truth).map(|(f, t)| (f + 3 - t) % 3).collect();
+        assert!(by.iter().all(|b| *b == by[0]), "{by:?}");
+    }
+
+    #[test]
+    fn log_odds_are_high_where_a_class_has_a_token_and_special_tokens_have_none() {
+        let (rows, classes, _) = sequences(120);
+        let table = table(&tokenizer(), 3, &rows, &classes, 2);
+        let width = channels(&tokenizer(), 3, 2);
+        assert_eq!(table.len(), tokenizer().vocab_size() * width);
+        assert!(table[..SPECIAL_TOKENS as usize * width].iter().all(|v| *v == 0.0));
+        let at = |kmer: &[u8]| {
+            let id = kmers(&tokenizer()).unwrap().kmer_id(kmer) as usize;
+            &table[id * width..][..width]
+        };
+        let best = |kmer| at(kmer)[..6].iter().copied().fold(f32::MIN, f32::max);
+        assert!(best(b"GAGC") > 1.0 && best(b"TAAT") < -1.0, "{:?} {:?}", at(b"GAGC"), at(b"TAAT"));
+        // After the log-odds, which letter stands where: A, C, G, T at the first place, and so on.
+        assert_eq!(at(b"CAGT")[6..], [0., 1., 0., 0., 1., 0., 0., 0., 0., 0., 1., 0., 0., 0., 0., 1.]);
+    }
+
+    #[test]
+    fn features_are_scaled_and_tell_the_classes_apart_before_any_training() {
+        let (rows, classes, _) = sequences(120);
+        let config = config(2);
+        let params = Params::new(&config, 1).unwrap();
+        count(&params, &config, &tokenizer(), &rows, &classes).unwrap();
+        let values = |name: &str| params.get(name).unwrap().to_vec1::<f32>().unwrap();
+        let (scale, shift) = (values(SCALE), values(SHIFT));
+        let head = SequenceHead::new(&config, &params);
+        let features = head.wide(&pack(&rows)).unwrap().to_vec2::<f32>().unwrap();
+        let scaled: Vec<Vec<f32>> = features
+            .iter()
+            .map(|row| row.iter().zip(&scale).zip(&shift).map(|((x, a), b)| x * a + b).collect())
+            .collect();
+        for (i, &scale) in scale.iter().enumerate() {
+            let n = scaled.len() as f32;
+            let mean = scaled.iter().map(|r| r[i]).sum::<f32>() / n;
+            let square = scaled.iter().map(|r| r[i] * r[i]).sum::<f32>() / n;
+            assert!(mean.abs() < 1e-2, "{i}: {mean}");
+            assert!((square - 1.0).abs() < 2e-2 || scale == 0.0, "{i}: {square}");
+        }
+        // The mean log-odds of the first frame, in the best rotation of each row.
+        let best = |row: usize| (0..3).map(|by| features[row * 3 + by][0]).fold(f32::MIN, f32::max);
+        let (low, high): (Vec<usize>, Vec<usize>) = (0..rows.len()).partition(|&i| classes[i] == 0);
+        let most = low.into_iter().map(best).fold(f32::MIN, f32::max);
+        assert!(high.into_iter().all(|i| best(i) > most));
+        assert!(head.forward(&pack(&rows[..4]), &Context::eval()).is_ok());
+    }
+
+    #[test]
+    fn several_classes_and_other_alphabets_have_their_channels() {
+        assert_eq!(channels(&tokenizer(), 3, 2), 6 + 16);
+        assert_eq!(channels(&tokenizer(), 1, 3), 6 + 16);
+        let smiles = Tokenizer::Smiles(locus_genome::tokenizer::SmilesTokenizer);
+        let encoder = SequenceEncoder::new(smiles, 1);
+        let rows = ["CCO", "CCN", "c1ccccc1"].map(|s| encoder.encode(s).unwrap());
+        let width = channels(&smiles, 1, 3);
+        assert_eq!(table(&smiles, 1, &rows, &[0, 1, 2], 3).len(), smiles.vocab_size() * width);
+    }
 }

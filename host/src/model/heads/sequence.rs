@@ -23,7 +23,7 @@ pub(crate) const SCALE: &str = "head.counted.scale";
 /// What is then added to them.
 pub(crate) const SHIFT: &str = "head.counted.shift";
 /// Totals over tokens are given in this many.
-const TOTAL: f64 = 64.0;
+const TOTAL: f32 = 64.0;
 /// Taken from padding before the largest value of each channel is: finite, as in the exported graph.
 const PADDING: f64 = 10_000.0;
 
@@ -105,29 +105,29 @@ impl<'a> SequenceHead<'a> {
     /// Wide features [rows·frames, features] before they are scaled, the frames in every rotation. The table that they
     /// come from is never trained: gradients end at it.
     pub(crate) fn wide(&self, rows: &Rows) -> Result<Tensor> {
-        let (n, tokens, frames) = (rows.rows, rows.tokens, self.config.frames.max(1));
-        let ids = Tensor::from_vec(rows.ids.clone(), n * tokens, &Device::Cpu)?;
-        let known = self.params.get(TABLE)?.detach().index_select(&ids, 0)?;
-        let known = known.reshape((n, tokens, self.config.counted))?;
-        let pooled = (1..=frames)
-            .map(|frame| {
-                let inside = self.frame(rows, frame);
-                let total = Tensor::from_slice(&inside, (n, 1, tokens), &Device::Cpu)?;
-                let total = (pool(&total, &known)? / TOTAL)?;
-                let only = Tensor::from_slice(&inside, (n, tokens, 1), &Device::Cpu)?;
-                let least = known.broadcast_mul(&only)?.min(1)?;
-                Tensor::cat(&[pool(&share(inside, tokens)?, &known)?, total, least], 1)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let first = known.narrow(1, 1.min(tokens - 1), 1)?.squeeze(1)?;
-        let last = pool(&last(rows)?, &known)?;
-        let rotations = (0..frames)
-            .map(|by| {
-                let pooled = (0..frames).map(|f| &pooled[(f + by) % frames]);
-                Tensor::cat(&pooled.chain([&first, &last]).collect::<Vec<_>>(), 1)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Tensor::stack(&rotations, 1)?.reshape((n * frames, self.config.wide_features()))
+        let (tokens, frames, width) = (rows.tokens, self.config.frames.max(1), self.config.counted);
+        let table = self.params.get(TABLE)?.flatten_all()?.to_vec1::<f32>()?;
+        let inside: Vec<Vec<f32>> = (1..=frames).map(|frame| self.frame(rows, frame)).collect();
+        let mut features: Vec<f32> = Vec::with_capacity(rows.rows * frames * self.config.wide_features());
+        for (n, ids) in rows.ids.chunks_exact(tokens).enumerate() {
+            let Some(known) = ids
+                .iter()
+                .map(|&id| table.get(id as usize * width..(id as usize + 1) * width))
+                .collect::<Option<Vec<_>>>()
+            else {
+                bail!("sequence head: got a token id beyond the {} of the vocabulary", self.config.vocab_size)
+            };
+            let pooled: Vec<[Vec<f32>; 3]> =
+                inside.iter().map(|inside| pooled(&known, &inside[n * tokens..][..tokens], width)).collect();
+            let last = ids.iter().position(|&id| id == SEP).and_then(|at| at.checked_sub(1));
+            let nothing = vec![0.0; width];
+            let ends = [known.get(1).copied(), last.map(|at| known[at])].map(|e| e.unwrap_or(&nothing));
+            for by in 0..frames {
+                (0..frames).for_each(|f| features.extend(pooled[(f + by) % frames].iter().flatten()));
+                features.extend(ends.into_iter().flatten());
+            }
+        }
+        Tensor::from_vec(features, (rows.rows * frames, self.config.wide_features()), &Device::Cpu)
     }
 
     /// 1 for the attended tokens of a frame, which count from 1; 0 elsewhere.
@@ -139,6 +139,21 @@ impl<'a> SequenceHead<'a> {
         };
         rows.mask.iter().zip(&rows.track).map(|(m, &t)| if keep(t as usize) { *m } else { 0.0 }).collect()
     }
+}
+
+/// Mean, total and least value of each channel over the tokens of a frame; tokens outside it count as 0 in the last.
+fn pooled(known: &[&[f32]], inside: &[f32], width: usize) -> [Vec<f32>; 3] {
+    let (mut sum, mut least) = (vec![0.0; width], vec![f32::INFINITY; width]);
+    for (channels, &inside) in known.iter().zip(inside) {
+        for ((x, sum), least) in channels.iter().zip(&mut sum).zip(&mut least) {
+            *sum += x * inside;
+            *least = least.min(x * inside);
+        }
+    }
+    let count = inside.iter().sum::<f32>().max(1.0);
+    let mean = sum.iter().map(|s| s / count).collect();
+    sum.iter_mut().for_each(|s| *s /= TOTAL);
+    [mean, sum, least]
 }
 
 /// Weights [rows, 1, tokens] that are 1 at the token before [SEP].
