@@ -3,6 +3,7 @@
 mod figures;
 mod pretraining;
 mod sample;
+mod sequences;
 mod training;
 mod transports;
 mod variants;
@@ -75,6 +76,8 @@ enum Command {
         #[arg(long, default_value = "bench/results")]
         out: PathBuf,
     },
+    /// Quality of the sequence models' recipes, each trained with several seeds, beside their floors
+    Sequences(sequences::SequencesArguments),
     /// A child of `training`
     #[command(hide = true)]
     TrainingStep(training::StepArguments),
@@ -87,6 +90,7 @@ fn main() -> anyhow::Result<()> {
         Command::Pretraining { bases, out } => pretraining::run(bases, &out),
         Command::Variants { seeds, test, out } => variants::run(seeds, test, &out),
         Command::VariantEffect { run, test, out } => variants::shipped(&run, test, &out),
+        Command::Sequences(arguments) => arguments.run(),
         Command::TrainingStep(arguments) => arguments.run(),
     }
 }

@@ -281,6 +281,7 @@ impl ModelPlan {
             norm_position: "pre".into(),
             head: HeadKind::Pretraining,
             frames: 1,
+            counted: 0,
             labels: Vec::new(),
             n_features: 0,
             track_codes: track.map(str::to_owned).to_vec(),

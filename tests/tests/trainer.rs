@@ -37,6 +37,7 @@ fn config(dropout: f64) -> ModelConfig {
         norm_position: "pre".into(),
         head: Default::default(),
         frames: 1,
+        counted: 0,
         labels: vec!["pathogenic".into()],
         n_features: FEATURES,
         track_codes: Vec::new(),

@@ -15,6 +15,7 @@ use crate::{
     Error, Result,
     model::{HeadKind, ModelConfig},
     sequence::{BalancePlan, SequenceAugmentation, SetPlan, plan::TargetKind},
+    sequence_model::counted,
     train::TrainPlan,
 };
 
@@ -70,6 +71,10 @@ pub struct TokenPlan {
     /// Reading frames that the track counts and the head pools apart; 1 for none.
     #[serde(default = "one")]
     pub frames: usize,
+    /// Counts tokens by class, and in 3 frames by codon position, on the training records, and reads the log-odds
+    /// beside the encoder.
+    #[serde(default)]
+    pub counted: bool,
     /// Padded lengths of a row, [CLS] and [SEP] included, ascending.
     pub buckets: Vec<usize>,
 }
@@ -180,11 +185,15 @@ impl SequenceRecipe {
         } else if frames > 1 {
             track_codes.extend((1..=frames).map(|f| format!("frame {f}")));
         }
-        let vocab_size = self.tokenizer()?.vocab_size();
+        let tokenizer = self.tokenizer()?;
+        let vocab_size = tokenizer.vocab_size();
+        let counted =
+            if self.tokens.counted { counted::channels(&tokenizer, frames, labels.len()) } else { 0 };
         Ok(ModelConfig {
             type_vocab_size: track_codes.len(),
             head: HeadKind::Sequence,
             frames,
+            counted,
             labels,
             track_codes,
             ..self.model.config(vocab_size, self.max_tokens())
@@ -269,6 +278,9 @@ impl SequenceRecipe {
         }
         f.augment.check(&self.data)?;
         f.balance.check(!regression)?;
+        if regression && t.counted {
+            return wrong("tokens.counted", "true".into(), "false where targets are values");
+        }
         f.train.check("finetune.train")?;
         if let Some(p) = &self.pretrain {
             p.train.check("pretrain.train")?;

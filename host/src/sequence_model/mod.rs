@@ -3,6 +3,7 @@
 
 mod answer;
 mod batches;
+pub mod counted;
 mod figures;
 mod floor;
 mod infer;

@@ -9,7 +9,7 @@ use crate::{
     model::{ModelConfig, Params},
     nn::ClassLoss,
     sequence::{Balance, SequenceSet, Target, balance::class_weights},
-    sequence_model::{Labelled, Refit},
+    sequence_model::{Labelled, Refit, counted},
     train::{Metric, Objective, TrainPlan, Trained, Trainer},
 };
 
@@ -64,7 +64,16 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
         metric: metric(config.labels.len()),
     };
     let pretrained = stage.run.at("pretrained/model.safetensors");
-    let trained = trainer.train(&objective, || Ok(Params::read(&pretrained, &config, seed)?))?;
+    let start = || {
+        let params = Params::read(&pretrained, &config, seed)?;
+        if config.counted > 0 {
+            let rows = stage.encode(&set, &train)?;
+            let classes: Vec<usize> = train.iter().map(class).map(usize::from).collect();
+            counted::count(&params, &config, &stage.recipe.tokenizer()?, &rows, &classes)?;
+        }
+        Ok(params)
+    };
+    let trained = trainer.train(&objective, start)?;
     let mut figures = trained.figures();
     if plan.balance.method == Balance::Smote {
         let refitted =
