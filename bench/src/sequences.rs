@@ -236,10 +236,13 @@ fn cross_validate(task: &Task, runs: &Path) -> Result<Vec<f64>> {
     let folder =
         if whole.data_root().is_absolute() { whole.data_root() } else { root().join(whole.data_root()) };
     let set = prepare(&whole.data, &folder)?;
+    let texts =
+        (0..set.records.len()).map(|i| Ok(set.sequence(i)?.into_owned())).collect::<Result<Vec<_>>>()?;
     let units: Vec<Unit<'_>> = set
         .records
         .iter()
-        .map(|r| Unit { text: &r.sequence, class: 0, group: r.group.as_deref().unwrap_or(&r.name) })
+        .zip(&texts)
+        .map(|(r, text)| Unit { text, class: 0, group: r.group.as_deref().unwrap_or(&r.name) })
         .collect();
     let folds = folds(&units, task.folds, whole.data.split.seed);
     let mut errors = Vec::new();
@@ -255,7 +258,7 @@ fn cross_validate(task: &Task, runs: &Path) -> Result<Vec<f64>> {
                 _ => "train",
             };
             let class = &set.classes[usize::from(class)];
-            writeln!(table, "{class}\t{}\t{}\t{split}", unit.group, record.sequence)?;
+            writeln!(table, "{class}\t{}\t{}\t{split}", unit.group, unit.text)?;
         }
         let file = run.join("records.tsv");
         fs::write(&file, table)?;
