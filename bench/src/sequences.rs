@@ -24,8 +24,6 @@ use crate::figures::{Figure, Machine, Results};
 
 /// Seed of the first run; the others follow it.
 const FIRST_SEED: u64 = 20_261_125;
-/// Seeds where nothing is said.
-const SEEDS: u64 = 3;
 const STAGES: [&str; 4] = ["prepare", "pretrain", "finetune", "calibrate"];
 
 /// What is reported of a recipe.
@@ -114,7 +112,7 @@ pub(crate) struct SequencesArguments {
     #[arg(long = "task")]
     tasks: Vec<String>,
     /// Trainings of each, with following seeds
-    #[arg(long, default_value_t = SEEDS)]
+    #[arg(long, default_value_t = 3)]
     seeds: u64,
     /// Reads the test split too: once per trained model, written down in the run's test-reads.jsonl
     #[arg(long)]
@@ -152,13 +150,7 @@ impl SequencesArguments {
             }
         }
         let (date, machine) = (time::OffsetDateTime::now_utc().date().to_string(), Machine::this());
-        let mut command = format!("cargo run -p locus-bench -- sequences --task {}", task.name);
-        if self.seeds != SEEDS {
-            write!(command, " --seeds {}", self.seeds)?;
-        }
-        if self.test {
-            command += " --test";
-        }
+        let test = if self.test { " --test" } else { "" };
         let mut figures = Vec::new();
         for (split, reports) in &reports {
             let records = reports[0]["records"].as_u64().unwrap_or(0);
@@ -169,7 +161,7 @@ impl SequencesArguments {
                     value,
                     unit: "",
                     spread: format!("{spread}; {records} records"),
-                    command: command.clone(),
+                    command: format!("cargo run -p locus-bench -- sequences --task {}{test}", task.name),
                     seed: Some(FIRST_SEED),
                     date: date.clone(),
                     machine: machine.clone(),
@@ -194,7 +186,7 @@ impl SequencesArguments {
                 value,
                 unit: "",
                 spread: format!("{low:.4} to {high:.4} in {} folds, one seed", shares.len()),
-                command: command.clone(),
+                command: format!("cargo run -p locus-bench -- sequences --task {}{test}", task.name),
                 seed: Some(FIRST_SEED),
                 date,
                 machine,
