@@ -24,6 +24,8 @@ use crate::figures::{Figure, Machine, Results};
 
 /// Seed of the first run; the others follow it.
 const FIRST_SEED: u64 = 20_261_125;
+/// Seeds where nothing is said.
+const SEEDS: u64 = 3;
 const STAGES: [&str; 4] = ["prepare", "pretrain", "finetune", "calibrate"];
 
 /// What is reported of a recipe.
@@ -112,7 +114,7 @@ pub(crate) struct SequencesArguments {
     #[arg(long = "task")]
     tasks: Vec<String>,
     /// Trainings of each, with following seeds
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = SEEDS)]
     seeds: u64,
     /// Reads the test split too: once per trained model, written down in the run's test-reads.jsonl
     #[arg(long)]
@@ -150,7 +152,13 @@ impl SequencesArguments {
             }
         }
         let (date, machine) = (time::OffsetDateTime::now_utc().date().to_string(), Machine::this());
-        let test = if self.test { " --test" } else { "" };
+        let mut command = format!("cargo run -p locus-bench -- sequences --task {}", task.name);
+        if self.seeds != SEEDS {
+            write!(command, " --seeds {}", self.seeds)?;
+        }
+        if self.test {
+            command += " --test";
+        }
         let mut figures = Vec::new();
         for (split, reports) in &reports {
             let records = reports[0]["records"].as_u64().unwrap_or(0);
@@ -161,7 +169,7 @@ impl SequencesArguments {
                     value,
                     unit: "",
                     spread: format!("{spread}; {records} records"),
-                    command: format!("cargo run -p locus-bench -- sequences --task {}{test}", task.name),
+                    command: command.clone(),
                     seed: Some(FIRST_SEED),
                     date: date.clone(),
                     machine: machine.clone(),
@@ -186,7 +194,7 @@ impl SequencesArguments {
                 value,
                 unit: "",
                 spread: format!("{low:.4} to {high:.4} in {} folds, one seed", shares.len()),
-                command: format!("cargo run -p locus-bench -- sequences --task {}{test}", task.name),
+                command: command.clone(),
                 seed: Some(FIRST_SEED),
                 date,
                 machine,
