@@ -23,7 +23,9 @@ pub struct Bands {
     pub answered_accuracy: f64,
     /// Lower end of its 95 % interval (Wilson 1927).
     pub accuracy_at_least: f64,
-    /// Share outside the uncertain band, at the prior.
+    /// Accuracy of the benign and of the pathogenic band, at the prior.
+    pub band_accuracy: [f64; 2],
+    /// Share outside the uncertain band.
     pub answered_share: f64,
     /// P(band | pathogenic) / P(band | benign) of the pathogenic band.
     pub lr_pathogenic: f64,
@@ -38,15 +40,16 @@ impl Bands {
         pathogenic_above: 1.0,
         answered_accuracy: 0.0,
         accuracy_at_least: 0.0,
+        band_accuracy: [0.0; 2],
         answered_share: 0.0,
         lr_pathogenic: 1.0,
         lr_benign: 1.0,
     };
 
-    /// Whether labels are right often enough, as far as the records can tell, and both bands were seen to be
-    /// at least moderate evidence.
+    /// Whether labels are right often enough, in each band and as far as the records can tell, and both bands were
+    /// seen to be at least moderate evidence.
     fn pass(&self, wanted: Wanted) -> bool {
-        self.answered_accuracy >= wanted.accuracy
+        self.band_accuracy.iter().all(|&a| a >= wanted.accuracy)
             && self.accuracy_at_least >= wanted.at_least
             && self.lr_pathogenic >= MODERATE
             && self.lr_benign <= 1.0 / MODERATE
@@ -72,18 +75,31 @@ impl Wanted {
 /// The widest bands tried that pass and answer one record in twenty; `None` where there are none: the mode
 /// abstains.
 pub fn choose(platt: &Platt, logits: &[f64], labels: &[bool], prior: f64, wanted: Wanted) -> Option<Bands> {
-    (0..TRIES)
-        .map_while(|n| at(platt, logits, labels, prior, MODERATE * GROWTH.powi(n as i32)))
-        .take_while(|bands| bands.answered_share >= LEAST_SHARE)
-        .find(|bands| bands.pass(wanted))
+    let ratio = |n: usize| MODERATE * GROWTH.powi(n as i32);
+    let tried = (0..TRIES).flat_map(|n| (0..TRIES).map(move |m| (n, m)));
+    let mut widest: Option<Bands> = None;
+    for (n, m) in tried {
+        let bands = at(platt, logits, labels, prior, (ratio(n), ratio(m)))?;
+        let wider = widest.is_none_or(|w| bands.answered_share > w.answered_share);
+        if wider && bands.answered_share >= LEAST_SHARE && bands.pass(wanted) {
+            widest = Some(bands);
+        }
+    }
+    widest
 }
 
-/// Bands whose border has likelihood ratio `ratio` and its inverse: posterior odds over prior odds. `None`
+/// Bands whose borders have these likelihood ratios, the first as its inverse: posterior odds over prior odds. `None`
 /// without both classes.
-fn at(platt: &Platt, logits: &[f64], labels: &[bool], prior: f64, ratio: f64) -> Option<Bands> {
+fn at(
+    platt: &Platt,
+    logits: &[f64],
+    labels: &[bool],
+    prior: f64,
+    (benign, pathogenic): (f64, f64),
+) -> Option<Bands> {
     let odds = prior / (1.0 - prior);
     let probability = |ratio: f64| odds * ratio / (1.0 + odds * ratio);
-    let (benign_below, pathogenic_above) = (probability(1.0 / ratio), probability(ratio));
+    let (benign_below, pathogenic_above) = (probability(1.0 / benign), probability(pathogenic));
     let (w1, w0) = weights(labels, prior);
     let positives = labels.iter().filter(|&&l| l).count() as f64;
     let negatives = labels.len() as f64 - positives;
@@ -105,7 +121,8 @@ fn at(platt: &Platt, logits: &[f64], labels: &[bool], prior: f64, ratio: f64) ->
     }
     let right = w1 * high[0] + w0 * low[1];
     let answered = right + w1 * low[0] + w0 * high[1];
-    let answered_accuracy = if answered > 0.0 { right / answered } else { 0.0 };
+    let accuracy = |right: f64, wrong: f64| if right > 0.0 { right / (right + wrong) } else { 0.0 };
+    let answered_accuracy = accuracy(right, answered - right);
     // Weighted records count for fewer (Kish 1965).
     let squares = w1 * w1 * (low[0] + high[0]) + w0 * w0 * (low[1] + high[1]);
     let effective = if squares > 0.0 { answered * answered / squares } else { 0.0 };
@@ -115,6 +132,7 @@ fn at(platt: &Platt, logits: &[f64], labels: &[bool], prior: f64, ratio: f64) ->
         benign_below,
         pathogenic_above,
         answered_accuracy,
+        band_accuracy: [accuracy(w0 * low[1], w1 * low[0]), accuracy(w1 * high[0], w0 * high[1])],
         accuracy_at_least: if effective > 0.0 { wilson(answered_accuracy, effective).0 } else { 0.0 },
         answered_share: answered / labels.len() as f64,
         lr_pathogenic: lr(high),
@@ -194,6 +212,11 @@ mod tests {
         let few = Wanted { accuracy: 0.9, at_least: 0.8 };
         let platt = Platt { temperature: 1.0, offset: 0.0 };
         assert!(choose(&platt, &z, &l, 0.5, few).is_some_and(|b| b.answered_share == 0.5));
+        // A band that is wrong too often does not hide behind the other: it is drawn in alone.
+        let (z, l) = counted(&[(400, -9.0, false), (30, 2.0, true), (10, 2.0, false), (100, 9.0, true)]);
+        let one = choose(&platt, &z, &l, 0.5, Wanted::surely(0.9)).unwrap();
+        assert!(platt.probability(2.0) < one.pathogenic_above && one.benign_below > 0.15, "{one:?}");
+        assert_eq!(one.answered_share, 500.0 / 540.0);
         // Nothing was ever called pathogenic, so nobody knows what such a call would be worth.
         assert_eq!(chosen(&[(200, 0.0, true), (200, -9.0, false)]), None);
     }

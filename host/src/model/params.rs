@@ -116,8 +116,8 @@ impl Params {
             } else if name.ends_with("bias") {
                 vec![0.0; n]
             } else {
-                // A head has no layer norm before it: its scale keeps that of its inputs (LeCun et al. 1998).
-                let head = name.starts_with("head.");
+                // The features of a pair pass no layer norm: their scale is kept (LeCun et al. 1998).
+                let head = config.head == HeadKind::Pair && name.starts_with("head.");
                 let deviation =
                     if head { (shape[1] as f32).powf(-0.5) } else { config.initializer_range as f32 };
                 (0..n).map(|_| normal(&mut rng) * deviation).collect()
