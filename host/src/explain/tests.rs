@@ -57,7 +57,7 @@ fn attributions_add_up_to_the_logit_over_a_blank_input() {
     let all = attribution.words.iter().chain(&attribution.track).chain(&attribution.features);
     let (sum, whole) = (all.sum::<f64>(), attribution.logit - attribution.blank);
     assert!((sum - whole).abs() <= 0.01 * whole.abs(), "{sum} against {whole}");
-    assert!(whole.abs() > 0.05, "{whole}");
+    assert!(whole.abs() > 0.02, "{whole}");
     // [CLS] and [SEP] are the same in the blank input, but for the track of nothing.
     assert_eq!((attribution.words[0], attribution.words[21]), (0.0, 0.0));
     let given: Vec<usize> =
