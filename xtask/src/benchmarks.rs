@@ -69,6 +69,9 @@ fn render() -> Result<String> {
         let results: Results =
             serde_json::from_str(&fs::read_to_string(&file)?).with_context(|| shown.clone())?;
         write!(text, "\n## {}\n\n{} (`{shown}`)\n\n", results.title, results.about)?;
+        if results.figures.is_empty() {
+            continue;
+        }
         text.push_str("| figure | value | spread | beside |\n|---|---|---|---|\n");
         let mut made: BTreeMap<(String, Machine), (String, Option<u64>)> = BTreeMap::new();
         for f in results.figures {

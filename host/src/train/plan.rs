@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Precision;
 use crate::{Error, Result, model::Params};
 
 /// How parameters are moved, and which are kept.
@@ -36,6 +37,9 @@ pub struct TrainPlan {
     /// Validations in a row without a better one after which training stops; 0 = it never stops early.
     #[serde(default)]
     pub patience: u64,
+    /// In what the layers are computed. BF16 and FP16 need a GPU.
+    #[serde(default, skip_serializing_if = "Precision::is_fp32")]
+    pub precision: Precision,
     /// Keeps only the input of each layer for the backward pass and runs the layer again (Chen et al. 2016).
     /// The result is the same, so it is no part of the recipe's digest.
     #[serde(default, skip_serializing)]

@@ -12,6 +12,7 @@ use crate::{
     Error, Result,
     commands::{evaluate::EvaluateArgs, score::open_sequence},
     data::Split,
+    device,
     error::io_at,
     evaluate::{Estimate, Read, Reads, estimate},
     files,
@@ -67,7 +68,7 @@ impl Model {
         let place = folder.join("best/config.json");
         let config = ModelConfig::read(&place).map_err(io_at(&place))?;
         let weights = folder.join("best/model.safetensors");
-        let (params, sha256) = (Params::read(&weights, &config, 0)?, files::sha256(&weights)?);
+        let (params, sha256) = (args.checkpoint(&weights, &config)?, files::sha256(&weights)?);
         Ok(Self::Checkpoint {
             config,
             params,
@@ -96,7 +97,9 @@ impl Model {
                 format!("{} {} {}", s.manifest().name, s.manifest().version, s.digest()),
                 format!("{}, {}", s.spec().provider, s.spec().precision),
             ),
-            Self::Checkpoint { sha256, .. } => (format!("checkpoint {sha256}"), "candle, fp32".into()),
+            Self::Checkpoint { sha256, params, .. } => {
+                (format!("checkpoint {sha256}"), format!("{}, fp32", device::candle_on(params.device())))
+            }
         }
     }
 }

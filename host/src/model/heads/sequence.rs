@@ -1,6 +1,6 @@
 //! What is a sequence, or how much: one row a sequence, its reading frames pooled apart.
 
-use candle_core::{D, Device, Result, Tensor, bail};
+use candle_core::{D, Result, Tensor, bail};
 use locus_genome::tokenizer::SEP;
 
 use crate::{
@@ -62,7 +62,7 @@ impl<'a> SequenceHead<'a> {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        let mask = Tensor::from_vec(rows.mask.clone(), (n, tokens, 1), &Device::Cpu)?;
+        let mask = Tensor::from_vec(rows.mask.clone(), (n, tokens, 1), hidden.device())?;
         let most = hidden.broadcast_add(&mask.affine(PADDING, -PADDING)?)?.max(1)?;
         let token = |at: usize| hidden.narrow(1, at.min(tokens - 1), 1)?.squeeze(1);
         let ends = [token(0)?, token(1)?, self.last(rows, &hidden)?];
@@ -105,5 +105,5 @@ fn pool(mut weights: Vec<f32>, tokens: usize, hidden: &Tensor) -> Result<Tensor>
         row.iter_mut().for_each(|w| *w /= total);
     }
     let rows = weights.len() / tokens;
-    Tensor::from_vec(weights, (rows, 1, tokens), &Device::Cpu)?.matmul(hidden)?.squeeze(1)
+    Tensor::from_vec(weights, (rows, 1, tokens), hidden.device())?.matmul(hidden)?.squeeze(1)
 }
