@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
+/// Both moments of each parameter, as they are stored and as the CPU has them.
+pub(super) type ByName = BTreeMap<String, (Vec<f32>, Vec<f32>)>;
+
 /// Both moments of some parameters, one after the other.
 pub(super) struct Moments {
     flat: Option<Flat>,
@@ -64,7 +67,7 @@ fn spread(all: &[Moved<'_>], of: impl Fn(&Moved<'_>) -> f64, device: &Device) ->
 
 impl Moments {
     /// Of moments that were read, or made on the CPU.
-    pub(super) fn of(moments: &BTreeMap<String, (Vec<f32>, Vec<f32>)>) -> Result<Self> {
+    pub(super) fn of(moments: &ByName) -> Result<Self> {
         let tensor = |values: &[f32]| Tensor::from_slice(values, values.len(), &Device::Cpu);
         let pair =
             |(name, (m, v)): (&String, &(Vec<f32>, Vec<f32>))| Ok((name.clone(), (tensor(m)?, tensor(v)?)));
@@ -125,7 +128,7 @@ impl Moments {
     }
 
     /// Moments by name, as they are stored.
-    pub(super) fn values(&self) -> Result<BTreeMap<String, (Vec<f32>, Vec<f32>)>> {
+    pub(super) fn values(&self) -> Result<ByName> {
         let mut all = BTreeMap::new();
         for (name, (m, v)) in &self.apart {
             all.insert(name.clone(), (m.to_vec1()?, v.to_vec1()?));

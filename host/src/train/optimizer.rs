@@ -9,7 +9,7 @@ use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::moments::{Moments, Moved, Step, flat_gradients};
+use super::moments::{ByName, Moments, Moved, Step, flat_gradients};
 use crate::{
     model::{Params, load_tensors, save_tensors},
     nn,
@@ -71,7 +71,7 @@ pub struct AdamW {
     options: AdamWOptions,
     schedule: Schedule,
     step: u64,
-    moments: BTreeMap<String, (Vec<f32>, Vec<f32>)>,
+    moments: ByName,
     /// Where the parameters are on a GPU, in place of `moments`.
     on_gpu: Option<Moments>,
     /// Share of the schedule's rate by name; all of it where there is none.
