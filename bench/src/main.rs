@@ -3,8 +3,10 @@
 mod figures;
 mod pretraining;
 mod sample;
+mod sequences;
 mod training;
 mod transports;
+mod variants;
 
 use std::path::PathBuf;
 
@@ -59,6 +61,32 @@ enum Command {
         #[arg(long, default_value = "bench/results/pretraining.json")]
         out: PathBuf,
     },
+    /// The variant-effect recipe over seeds, with and without pretraining (trained where it is not)
+    Variants {
+        /// Seeds 1 to this
+        #[arg(long, default_value_t = 3)]
+        seeds: u64,
+        /// Look at the test split too; each look is counted
+        #[arg(long)]
+        test: bool,
+        /// File to write
+        #[arg(long, default_value = "bench/results/variant-effect-seeds.json")]
+        out: PathBuf,
+    },
+    /// The shipped variant-effect bundle: figures per input mode, and calibration
+    VariantEffect {
+        /// Output folder of the run that made it
+        #[arg(long, default_value = "runs/variant-effect")]
+        run: PathBuf,
+        /// Look at the test split too; each look is counted
+        #[arg(long)]
+        test: bool,
+        /// Folder to write to
+        #[arg(long, default_value = "bench/results")]
+        out: PathBuf,
+    },
+    /// Quality of the sequence models' recipes, each trained with several seeds, beside their floors
+    Sequences(sequences::SequencesArguments),
     /// A child of `training`
     #[command(hide = true)]
     TrainingStep(training::StepArguments),
@@ -70,6 +98,9 @@ fn main() -> anyhow::Result<()> {
         Command::Training { rounds, out } => training::run(rounds, &out),
         Command::TrainingGpu { rounds, out } => training::gpu::run(rounds, &out),
         Command::Pretraining { bases, out } => pretraining::run(bases, &out),
+        Command::Variants { seeds, test, out } => variants::run(seeds, test, &out),
+        Command::VariantEffect { run, test, out } => variants::shipped(&run, test, &out),
+        Command::Sequences(arguments) => arguments.run(),
         Command::TrainingStep(arguments) => arguments.run(),
     }
 }

@@ -5,7 +5,7 @@
 
 use locus_firmware_config::manifest::{ModeCalibration, ProbabilityModel, SequenceCalibration, Task};
 use locus_firmware_config::message::Band;
-use locus_genome::InputMode;
+use locus_genome::{Consequence, InputMode};
 
 use crate::scorer::ScoreError;
 
@@ -56,21 +56,28 @@ pub fn softmax(logits: &[f32], temperature: f64, offsets: &[f64]) -> Vec<f64> {
 }
 
 /// The band of a probability: the borders themselves are uncertain.
-pub fn band(probability: f64, calibration: &ModeCalibration) -> Band {
-    if probability < calibration.benign_below {
+pub fn band(probability: f64, calibration: &ModeCalibration, consequence: Option<Consequence>) -> Band {
+    let (benign_below, pathogenic_above) =
+        calibration.borders(consequence.is_some_and(Consequence::is_missense));
+    if probability < benign_below {
         Band::Benign
-    } else if probability > calibration.pathogenic_above {
+    } else if probability > pathogenic_above {
         Band::Pathogenic
     } else {
         Band::Uncertain
     }
 }
 
-/// What `logit` means in `mode`.
+/// What `logit` means in `mode`, of a variant with this consequence.
 ///
 /// # Errors
 /// [`ScoreError::NotFinite`] for a logit, or a probability, that is no number: never an answer.
-pub fn judge(model: &ProbabilityModel, mode: InputMode, logit: f32) -> Result<Verdict, ScoreError> {
+pub fn judge(
+    model: &ProbabilityModel,
+    mode: InputMode,
+    consequence: Option<Consequence>,
+    logit: f32,
+) -> Result<Verdict, ScoreError> {
     if !logit.is_finite() {
         return Err(ScoreError::NotFinite);
     }
@@ -98,7 +105,7 @@ pub fn judge(model: &ProbabilityModel, mode: InputMode, logit: f32) -> Result<Ve
     Ok(Verdict {
         probability: Some(probability),
         prior: Some(calibration.prior),
-        band: band(probability, calibration),
+        band: band(probability, calibration, consequence),
         abstained: None,
     })
 }
@@ -120,7 +127,20 @@ pub(crate) fn problem(model: &ProbabilityModel) -> Option<(String, String)> {
             ("answered_accuracy", c.answered_accuracy, share(c.answered_accuracy)),
             ("answered_share", c.answered_share, share(c.answered_share)),
         ];
-        let (field, value, _) = checks.into_iter().find(|(_, _, good)| !good)?;
+        let own = c.missense.as_ref().map(|m| {
+            [
+                ("missense.benign_below", m.benign_below, share(m.benign_below)),
+                (
+                    "missense.pathogenic_above",
+                    m.pathogenic_above,
+                    share(m.pathogenic_above) && m.pathogenic_above >= m.benign_below,
+                ),
+                ("missense.answered_accuracy", m.answered_accuracy, share(m.answered_accuracy)),
+                ("missense.answered_share", m.answered_share, share(m.answered_share)),
+            ]
+        });
+        let (field, value, _) =
+            checks.into_iter().chain(own.into_iter().flatten()).find(|(_, _, good)| !good)?;
         Some((format!("{mode}.{field}"), value.to_string()))
     })
 }
@@ -160,6 +180,8 @@ pub(crate) fn sequence_problem(
 
 #[cfg(test)]
 mod tests {
+    use locus_firmware_config::manifest::Borders;
+
     use super::*;
 
     #[test]
@@ -180,11 +202,34 @@ mod tests {
             answered_share: 0.7,
             lr_pathogenic: 10.0,
             lr_benign: 0.1,
+            missense: None,
         }
     }
 
     fn model(calibration: ModeCalibration) -> ProbabilityModel {
         ProbabilityModel { modes: [("transcript".to_owned(), calibration)].into(), sequence: None }
+    }
+
+    #[test]
+    fn a_missense_variant_has_borders_of_its_own_where_there_are_some() {
+        let own = Borders {
+            benign_below: 0.05,
+            pathogenic_above: 0.95,
+            answered_accuracy: 0.92,
+            answered_share: 0.3,
+            lr_pathogenic: 20.0,
+            lr_benign: 0.05,
+        };
+        let with = ModeCalibration { missense: Some(own), ..calibration() };
+        let terms = [Some(Consequence::Missense), Some(Consequence::Synonymous), None];
+        let bands = |p: f64, c: &ModeCalibration| terms.map(|term| band(p, c, term));
+        assert_eq!(bands(0.1, &with), [Band::Uncertain, Band::Benign, Band::Benign]);
+        assert_eq!(bands(0.9, &with), [Band::Uncertain, Band::Pathogenic, Band::Pathogenic]);
+        assert_eq!(bands(0.96, &with), [Band::Pathogenic; 3]);
+        assert_eq!(bands(0.1, &calibration()), [Band::Benign; 3]);
+        let wrong = Borders { pathogenic_above: 0.01, ..own };
+        let wrong = model(ModeCalibration { missense: Some(wrong), ..calibration() });
+        assert_eq!(problem(&wrong).unwrap().0, "transcript.missense.pathogenic_above");
     }
 
     #[test]
@@ -203,10 +248,10 @@ mod tests {
     #[test]
     fn borders_are_uncertain() {
         let c = calibration();
-        assert_eq!(band(0.199_999, &c), Band::Benign);
-        assert_eq!(band(0.2, &c), Band::Uncertain);
-        assert_eq!(band(0.8, &c), Band::Uncertain);
-        assert_eq!(band(0.800_001, &c), Band::Pathogenic);
+        assert_eq!(band(0.199_999, &c, None), Band::Benign);
+        assert_eq!(band(0.2, &c, None), Band::Uncertain);
+        assert_eq!(band(0.8, &c, None), Band::Uncertain);
+        assert_eq!(band(0.800_001, &c, None), Band::Pathogenic);
     }
 
     #[test]
@@ -214,18 +259,18 @@ mod tests {
         let weak = ModeCalibration { answered_accuracy: 0.899, ..calibration() };
         for accuracy in [weak.answered_accuracy, f64::NAN] {
             let weak = ModeCalibration { answered_accuracy: accuracy, ..calibration() };
-            let verdict = judge(&model(weak), InputMode::Transcript, 9.0).unwrap();
+            let verdict = judge(&model(weak), InputMode::Transcript, None, 9.0).unwrap();
             assert_eq!((verdict.probability, verdict.band), (None, Band::None));
             assert!(verdict.abstained.is_some());
         }
         let never = ModeCalibration { answered_share: 0.0, answered_accuracy: 1.0, ..calibration() };
-        let verdict = judge(&model(never), InputMode::Transcript, 9.0).unwrap();
+        let verdict = judge(&model(never), InputMode::Transcript, None, 9.0).unwrap();
         assert!(
             verdict.probability.is_none() && verdict.abstained.is_some_and(|why| why.contains("thresholds"))
         );
-        let verdict = judge(&model(calibration()), InputMode::SequenceOnly, 9.0).unwrap();
+        let verdict = judge(&model(calibration()), InputMode::SequenceOnly, None, 9.0).unwrap();
         assert!(verdict.probability.is_none() && verdict.abstained.is_some());
-        let verdict = judge(&model(calibration()), InputMode::Transcript, 9.0).unwrap();
+        let verdict = judge(&model(calibration()), InputMode::Transcript, None, 9.0).unwrap();
         assert_eq!((verdict.band, verdict.abstained), (Band::Pathogenic, None));
     }
 
@@ -235,7 +280,7 @@ mod tests {
             [(0.895_487, "89.5 %"), (0.899_99, "89.9 %"), (0.9_f64.next_down(), "89.9 %")]
         {
             let weak = ModeCalibration { answered_accuracy: accuracy, ..calibration() };
-            let reason = judge(&model(weak), InputMode::Transcript, 0.0).unwrap().abstained.unwrap();
+            let reason = judge(&model(weak), InputMode::Transcript, None, 0.0).unwrap().abstained.unwrap();
             assert!(reason.contains(&format!("right in {shown}")), "{reason}");
         }
     }
@@ -244,7 +289,10 @@ mod tests {
     fn a_logit_that_is_no_number_is_an_error_in_every_mode() {
         for logit in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for mode in [InputMode::Transcript, InputMode::SequenceOnly] {
-                assert!(matches!(judge(&model(calibration()), mode, logit), Err(ScoreError::NotFinite)));
+                assert!(matches!(
+                    judge(&model(calibration()), mode, None, logit),
+                    Err(ScoreError::NotFinite)
+                ));
             }
         }
     }

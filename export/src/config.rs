@@ -56,6 +56,10 @@ pub struct ModelConfig {
     /// where the track has none.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub frames: usize,
+    /// Of a sequence head: channels of the table of tokens that is counted before training and read beside the
+    /// encoder; 0 for none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub counted: usize,
     /// Outputs of the head.
     pub labels: Vec<String>,
     /// Annotation features of the head.
@@ -73,6 +77,11 @@ const fn is_one(frames: &usize) -> bool {
     *frames == 1
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(channels: &usize) -> bool {
+    *channels == 0
+}
+
 impl ModelConfig {
     /// Reads `config.json`.
     ///
@@ -80,6 +89,12 @@ impl ModelConfig {
     /// The file cannot be read or is no configuration.
     pub fn read(path: &Path) -> io::Result<Self> {
         Ok(serde_json::from_str(&fs::read_to_string(path)?)?)
+    }
+
+    /// Features that the wide path of a sequence head makes of a row: of each frame the mean, total and least value of
+    /// every counted channel, and the channels of the first and the last token.
+    pub fn wide_features(&self) -> usize {
+        (3 * self.frames.max(1) + 2) * self.counted
     }
 
     /// Width of one attention head.

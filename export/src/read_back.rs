@@ -58,9 +58,12 @@ impl GraphWeights {
         };
         let tables =
             [c.vocab_size, c.max_position_embeddings, c.type_vocab_size, c.n_features, c.labels.len()];
-        if !tables.iter().all(|&rows| fits(&[rows, h])) || !fits(&[n, h, h]) || !fits(&[n, f, h]) {
+        let counted =
+            fits(&[c.frames, h]) && fits(&[c.frames, c.counted]) && fits(&[c.vocab_size, c.counted]);
+        if !counted || !tables.iter().all(|&rows| fits(&[rows, h])) || !fits(&[n, h, h]) || !fits(&[n, f, h])
+        {
             return Err(ExportError::Config {
-                field: "vocab_size, hidden_size, num_hidden_layers, …",
+                field: "vocab_size, hidden_size, num_hidden_layers, counted, …",
                 got: format!("{}, {h}, {n}", c.vocab_size),
                 expected: "the sizes of the graph beside it",
             });

@@ -247,6 +247,38 @@ pub struct ModeCalibration {
     pub lr_pathogenic: f64,
     /// Likelihood ratio of the benign band on validation.
     pub lr_benign: f64,
+    /// Borders for missense variants. Of other consequences the term alone says much; here the label is the model's
+    /// own work, and what holds for all together may not hold for them. `None`: the borders above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missense: Option<Borders>,
+}
+
+/// Borders of the bands of some of a mode's variants, and what they did on validation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Borders {
+    /// Below it the band is benign.
+    pub benign_below: f64,
+    /// Above it the band is pathogenic; between, uncertain.
+    pub pathogenic_above: f64,
+    /// Share of right answers among those outside the uncertain band.
+    pub answered_accuracy: f64,
+    /// Share of these variants outside the uncertain band; 0: all are uncertain.
+    pub answered_share: f64,
+    /// Likelihood ratio of the pathogenic band.
+    pub lr_pathogenic: f64,
+    /// Likelihood ratio of the benign band.
+    pub lr_benign: f64,
+}
+
+impl ModeCalibration {
+    /// Borders of the uncertain band: below the first benign, above the second pathogenic.
+    pub fn borders(&self, missense: bool) -> (f64, f64) {
+        match self.missense {
+            Some(own) if missense => (own.benign_below, own.pathogenic_above),
+            _ => (self.benign_below, self.pathogenic_above),
+        }
+    }
 }
 
 /// What quantisation cost, on data that trained nothing.
@@ -442,6 +474,17 @@ impl Manifest {
                 m.lr_benign,
             ]
         });
+        let borders = self.probability.modes.values().filter_map(|m| m.missense.as_ref()).flat_map(|m| {
+            [
+                m.benign_below,
+                m.pathogenic_above,
+                m.answered_accuracy,
+                m.answered_share,
+                m.lr_pathogenic,
+                m.lr_benign,
+            ]
+        });
+        let numbers = numbers.chain(borders);
         let sequence: Vec<f64> = match &self.probability.sequence {
             None => Vec::new(),
             Some(SequenceCalibration::Classes { temperature, offsets, prior }) => {

@@ -31,6 +31,11 @@ macro_rules! consequences {
             pub const fn so_term(self) -> &'static str {
                 match self { $(Self::$name => $term),+ }
             }
+
+            /// Whether one residue is replaced by another.
+            pub const fn is_missense(self) -> bool {
+                matches!(self, Self::Missense | Self::MissenseSpliceRegion)
+            }
         }
     };
 }

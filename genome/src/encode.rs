@@ -222,7 +222,7 @@ impl VariantEncoder {
             ref_ids,
             alt_ids,
             features: transcript.map_or_else(
-                || alloc::vec![0.0; features::N_FEATURES],
+                || alloc::vec![0.0; features::n_features()],
                 |t| features::of_snv(&near, t, allele.position, reference, alt),
             ),
             consequence: transcript.map(|t| consequence::of_snv(&stretch, t, allele.position, alt)),
@@ -245,7 +245,7 @@ fn described(transcript: Option<&Transcript>) -> EncodedVariant {
         ref_ids: Vec::new(),
         alt_ids: Vec::new(),
         track: Vec::new(),
-        features: alloc::vec![0.0; features::N_FEATURES],
+        features: alloc::vec![0.0; features::n_features()],
         mode: if transcript.is_some() { InputMode::Transcript } else { InputMode::SequenceOnly },
         consequence: None,
         amino_acid_change: None,

@@ -26,6 +26,7 @@ fn main() -> anyhow::Result<()> {
         norm_position: "pre".into(),
         head: Default::default(),
         frames: 1,
+        counted: 0,
         labels: vec!["pathogenic".into()],
         n_features: 400,
         track_codes: vec![],

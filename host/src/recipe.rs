@@ -24,7 +24,7 @@ use crate::{
     train::TrainPlan,
 };
 
-pub use sequence::{LabelledPlan, MaskedPlan, RangesPlan, SequenceAugment, SequenceRecipe, Task, TokenPlan};
+pub use sequence::{LabelledPlan, MaskedPlan, RangesPlan, SequenceRecipe, Task, TokenPlan};
 
 /// Variable that names the data folder.
 pub const DATA_VARIABLE: &str = "LOCUS_DATA";
@@ -281,6 +281,7 @@ impl ModelPlan {
             norm_position: "pre".into(),
             head: HeadKind::Pretraining,
             frames: 1,
+            counted: 0,
             labels: Vec::new(),
             n_features: 0,
             track_codes: track.map(str::to_owned).to_vec(),

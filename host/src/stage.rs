@@ -172,8 +172,20 @@ impl TrainState {
 pub struct Weights {
     /// After the last step.
     pub last: Params,
+    /// Their running mean, where the plan asks for one.
+    pub average: Option<Params>,
     /// At [`TrainState::best`].
     pub best: Option<Params>,
+}
+
+impl Weights {
+    /// What is validated and kept: the running mean, where there is one.
+    pub const fn shown(&self) -> &Params {
+        match &self.average {
+            Some(average) => average,
+            None => &self.last,
+        }
+    }
 }
 
 /// Writes parameters, optimiser and state as one checkpoint: a kill at any time leaves this one or the
@@ -209,9 +221,11 @@ fn write_whole(folder: &Path, weights: &Weights, optimizer: &AdamW, state: &Trai
     weights.last.write(&folder.join(LAST))?;
     optimizer.write(&folder.join(OPTIMIZER))?;
     let mut written = vec![LAST, OPTIMIZER];
-    if let Some(best) = &weights.best {
-        best.write(&folder.join(BEST))?;
-        written.push(BEST);
+    for (params, name) in [(&weights.best, BEST), (&weights.average, AVERAGE)] {
+        if let Some(params) = params {
+            params.write(&folder.join(name))?;
+            written.push(name);
+        }
     }
     for name in written {
         files::sync(&folder.join(name))?;
@@ -220,6 +234,7 @@ fn write_whole(folder: &Path, weights: &Weights, optimizer: &AdamW, state: &Trai
 }
 
 const LAST: &str = "model.safetensors";
+const AVERAGE: &str = "average.safetensors";
 const BEST: &str = "best.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 
@@ -239,7 +254,11 @@ pub fn read_checkpoint(
             continue;
         }
         let read = |name: &str| Params::read(&place.join(name), config, 0);
-        let weights = Weights { last: read(LAST)?, best: state.best.map(|_| read(BEST)).transpose()? };
+        let weights = Weights {
+            last: read(LAST)?,
+            average: place.join(AVERAGE).is_file().then(|| read(AVERAGE)).transpose()?,
+            best: state.best.map(|_| read(BEST)).transpose()?,
+        };
         optimizer.read(&place.join(OPTIMIZER))?;
         return Ok(Some((weights, state)));
     }

@@ -112,6 +112,7 @@ fn config() -> ModelConfig {
         norm_position: "pre".into(),
         head: Default::default(),
         frames: 1,
+        counted: 0,
         labels: vec!["pathogenic".into()],
         n_features: 10,
         track_codes: Vec::new(),

@@ -106,6 +106,12 @@ fn mixed_objectives_resume_exactly_and_the_model_beats_counts_where_there_is_mor
         assert!(fs::read(whole.join(name)).unwrap() == fs::read(killed.join(name)).unwrap(), "{name}");
     }
     assert_eq!(losses(&whole), losses(&killed));
+    let prepared: Value = serde_json::from_slice(&fs::read(whole.join("prepare.json")).unwrap()).unwrap();
+    let splits = ["train", "val_select", "val_fit"].map(|split| &prepared["splits"][split]);
+    assert!(splits.iter().all(|s| s["records"].as_u64() > Some(0) && s["gc"]["mean"].as_f64() > Some(0.3)));
+    assert!(prepared["leakage"].as_array().unwrap().iter().all(|l| l["exact"] == 0), "{prepared}");
+    let page = fs::read_to_string(whole.join("prepare.html")).unwrap();
+    assert!(page.contains("Lengths") && page.contains("GC content") && page.contains("stretches of DNA"));
     let asked = |kind: &str| {
         losses(&whole).iter().filter(|(_, _, f)| f.get(format!("{kind}_accuracy")).is_some()).count()
     };

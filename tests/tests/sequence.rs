@@ -134,6 +134,7 @@ fn a_recipe_becomes_a_model_that_scores_fasta_and_abstains_outside_its_scope() {
     let folder = tempfile::tempdir().unwrap();
     let Some((recipe, bundle)) = trained(folder.path()) else { return };
 
+    reported_on_validation(&folder.path().join("run"));
     let report = folder.path().join("report.json");
     let evaluated = program("locus")
         .env_remove("LOCUS_DATA")
@@ -151,14 +152,16 @@ fn a_recipe_becomes_a_model_that_scores_fasta_and_abstains_outside_its_scope() {
     let auroc = report["figures"]["auroc"]["value"].as_f64().unwrap();
     assert!(auroc > 0.9, "the frames were not learnt: AUROC {auroc}");
     assert!(report["floors"].as_object().unwrap().len() == 1, "{report}");
+    assert_eq!(report["test_reads"], 1);
 
     let known = fasta(40, 9);
     let long = "GCT".repeat(60);
     let odd = format!(
-        "{known}>short\nGCTGAA\n>long\n{long}\n>unknown\n{}{}\n>broken\nGCT-GAA{}\n>empty\n",
+        "{known}>short\nGCTGAA\n>long\n{long}\n>unknown\n{}{}\n>broken\nGCT-GAA{}\n>chromosome\n{}>empty\n",
         "N".repeat(30),
         "GCT".repeat(10),
         "GCT".repeat(12),
+        "ACGTACGTAC\n".repeat(200_000),
     );
     let (input, table) = (folder.path().join("odd.fa"), folder.path().join("odd.tsv"));
     fs::write(&input, odd).unwrap();
@@ -176,7 +179,7 @@ fn a_recipe_becomes_a_model_that_scores_fasta_and_abstains_outside_its_scope() {
     let mut lines = text.lines();
     assert_eq!(lines.next().unwrap(), "id\tlabel\tprobability\tstatus");
     let rows: Vec<Vec<&str>> = lines.map(|l| l.split('\t').collect()).collect();
-    assert_eq!(rows.len(), 45, "a row a record");
+    assert_eq!(rows.len(), 46, "a row a record");
     let right = rows[..40].iter().filter(|r| r[0].starts_with(r[1]) && r[3] == "ok").count();
     assert!(right >= 32, "{right} of 40 right");
     assert!(rows[..40].iter().all(|r| (0.5..=1.0).contains(&r[2].parse::<f64>().unwrap())), "{text}");
@@ -187,6 +190,7 @@ fn a_recipe_becomes_a_model_that_scores_fasta_and_abstains_outside_its_scope() {
         ("long", "180 letters"),
         ("unknown", "30 of 60 letters are ambiguous"),
         ("broken", "unreadable: got '-' at offset 3"),
+        ("chromosome", "2000000 letters, expected at most 1048576"),
         ("empty", "0 letters"),
     ] {
         assert!(status[id].contains(reason), "{id}: {}", status[id]);
@@ -194,6 +198,29 @@ fn a_recipe_becomes_a_model_that_scores_fasta_and_abstains_outside_its_scope() {
 
     refusals(&bundle);
     a_box_for_variants_refuses(&bundle);
+}
+
+/// The chain ends with a page and a card about validation; no test split was looked at for them.
+fn reported_on_validation(run: &Path) {
+    let read = |name: &str| fs::read_to_string(run.join(name)).unwrap();
+    let (page, card) = (read("report.html"), read("card.md"));
+    for part in ["toy 0.1.0: val split", "ROC", "Precision and recall", "Reliability", "Confusion"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(page.contains("Loss, finetune") && page.contains("Validation auroc, finetune"));
+    assert!(page.contains("logistic regression on token 1-grams"));
+    let outside = page.replace("http://www.w3.org/2000/svg", "");
+    assert_eq!(["http:", "https:", "<script", "url("].iter().find(|a| outside.contains(**a)), None);
+    for part in [
+        "# Model card: toy 0.1.0",
+        "no look at its test split",
+        "| auroc |",
+        "logistic regression on token 1-grams |",
+    ] {
+        assert!(card.contains(part), "{part}\n{card}");
+    }
+    assert!(!run.join("test-reads.jsonl").exists());
+    assert!(run.join("dataset.packed").exists());
 }
 
 /// What a changed manifest says is believed only where it can be.
@@ -254,6 +281,10 @@ fn recipes_that_cannot_be_are_refused_before_anything_is_read() {
         ("golden = 16", "golden = 3", "export.golden"),
         ("smoothing = 0.05", "smoothing = 1.0", "finetune.smoothing"),
         ("smoothing = 0.05", "softening = 0.05", "softening"),
+        ("crop_share = 0.3", "synonymous = 0.3", "augment.cds_class"),
+        ("crop_share = 0.3", "indel = 0.3", "augment.max_indel"),
+        ("smoothing = 0.05", "balance = { method = \"over\", neighbours = 3 }", "balance.neighbours"),
+        ("smoothing = 0.05", "balance = { method = \"half\" }", "smote"),
     ] {
         let recipe = folder.path().join("bad.toml");
         fs::write(&recipe, RECIPE.replace("ROOT", ".").replace(from, to)).unwrap();

@@ -24,7 +24,7 @@ fn plan(keys: &str) -> SetPlan {
 fn read(folder: &Path, keys: &str) -> (SequenceSet, SetReport) {
     let plan = plan(keys);
     let set = prepare(&plan, folder).unwrap();
-    let report = describe("real", &set, plan.near_duplicates, |report, _| report.clone());
+    let report = describe("real", &set, plan.near_duplicates, |report, _| Ok(report.clone())).unwrap();
     (set, report)
 }
 

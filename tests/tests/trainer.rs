@@ -37,6 +37,7 @@ fn config(dropout: f64) -> ModelConfig {
         norm_position: "pre".into(),
         head: Default::default(),
         frames: 1,
+        counted: 0,
         labels: vec!["pathogenic".into()],
         n_features: FEATURES,
         track_codes: Vec::new(),
@@ -255,6 +256,33 @@ fn a_loss_that_is_no_number_stops_and_the_checkpoint_before_it_goes_on() {
     let resumed = train(broken.path(), &Toy::new(0.1), &plan(""), 10, 0.1).unwrap();
     assert!(flat(&resumed.weights.last) == flat(&expected.weights.last));
     assert_eq!(losses(broken.path()), losses(whole.path()));
+}
+
+#[test]
+fn a_running_mean_is_that_of_the_weights_and_resumes_exactly() {
+    let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let averaged = plan("average = 0.5");
+    let mut expected = flat(&train(whole.path(), &Toy::new(0.1), &averaged, 1, 0.1).unwrap().weights.last);
+    for steps in 2..=7 {
+        // The plain weights of each number of steps, by going on.
+        let trained = train(whole.path(), &Toy::new(0.1), &averaged, steps, 0.1).unwrap();
+        let keep = 0.5f64.min((1 + steps) as f64 / (10 + steps) as f64) as f32;
+        for (name, value) in flat(&trained.weights.last) {
+            let mean = expected.get_mut(&name).unwrap();
+            mean.iter_mut().zip(value).for_each(|(m, v)| *m = keep * *m + (1.0 - keep) * v);
+        }
+        for (name, value) in flat(trained.best()) {
+            assert!(
+                value.iter().zip(&expected[&name]).all(|(a, b)| (a - b).abs() < 1e-5),
+                "{name} at {steps}"
+            );
+        }
+    }
+    let poisoned = Toy { poisoned: Some(5), ..Toy::new(0.1) };
+    assert!(train(broken.path(), &poisoned, &averaged, 7, 0.1).is_err());
+    let schedule = |folder: &Path| flat(train(folder, &Toy::new(0.1), &averaged, 7, 0.1).unwrap().best());
+    let straight = tempfile::tempdir().unwrap();
+    assert!(schedule(broken.path()) == schedule(straight.path()));
 }
 
 #[test]

@@ -62,6 +62,7 @@ impl StepArguments {
             norm_position: "pre".into(),
             head: Default::default(),
             frames: 1,
+            counted: 0,
             labels: vec!["pathogenic".into()],
             n_features: 1,
             track_codes: vec![],

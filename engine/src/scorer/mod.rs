@@ -182,7 +182,7 @@ impl Scorer {
             return Ok(Score::new(logits, Verdict::abstain(reason, None)));
         }
         let logit = logits.first().copied().ok_or(ScoreError::NotFinite)?;
-        let verdict = judge(&self.model.manifest.probability, variant.mode, logit)?;
+        let verdict = judge(&self.model.manifest.probability, variant.mode, variant.consequence, logit)?;
         Ok(Score::new(logits, verdict))
     }
 

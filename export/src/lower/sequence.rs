@@ -15,6 +15,8 @@ const POOLED: usize = 4;
 const SEP: i64 = 3;
 /// Width of the head's hidden layer.
 const WIDTH: usize = 128;
+/// Totals over tokens are given in this many.
+const TOTAL: f32 = 64.0;
 
 impl Lowering<'_> {
     pub(super) fn sequence(mut self) -> Result<ModelProto, ExportError> {
@@ -26,35 +28,26 @@ impl Lowering<'_> {
     fn sequence_head(&mut self, hidden: &str) -> Result<String, ExportError> {
         let c = self.config;
         let frames = c.frames.max(1);
-        let means: Vec<String> = (1..=frames).map(|frame| self.frame_mean(hidden, frame, frames)).collect();
+        let counts: Vec<String> = (1..=frames).map(|frame| self.frame(frame, frames)).collect();
+        let shares: Vec<String> =
+            (1..=frames).zip(&counts).map(|(f, n)| self.share(n, &format!("head.frame.{f}.share"))).collect();
+        let means: Vec<String> = (1..=frames)
+            .zip(&shares)
+            .map(|(frame, share)| self.pool(share, hidden, &format!("head.frame.{frame}")))
+            .collect();
         let d = &mut self.draft;
-        let (one, two) = (d.longs("axis.1", &[1]), d.longs("axis.2", &[2]));
+        let two = d.longs("axis.2", &[2]);
         // The additive mask of attention, over the tokens instead of the keys.
         let padding = d.node("Unsqueeze", &["mask.scores", &two], "head.padding", vec![]);
         let shown = d.node("Add", &[hidden, &padding], "head.shown", vec![]);
-        let keep = |axis: i64, keep: i64| vec![ints("axes", &[axis]), int("keepdims", keep)];
-        let most = d.node("ReduceMax", &[&shown], "head.most", keep(1, 0));
-        let zero = d.longs("axis.0", &[0]);
-        let mut token = |name: &str, from: &str, to: &str| {
-            let row = d.node("Slice", &[hidden, from, to, &one], &format!("{name}.row"), vec![]);
-            d.node("Squeeze", &[&row, &one], name, vec![])
-        };
-        let (class, first) = (token("head.class", &zero, &one), token("head.first", &one, &two));
-        let last = self.last(hidden);
-        let d = &mut self.draft;
-        let rotations: Vec<String> = (0..frames)
-            .map(|by| {
-                let pooled = (0..frames).map(|f| means[(f + by) % frames].as_str());
-                let pooled: Vec<&str> =
-                    pooled.chain([&most, &class, &first, &last].map(String::as_str)).collect();
-                let row = d.node("Concat", &pooled, &format!("head.rotation.{by}"), vec![int("axis", -1)]);
-                d.node("Unsqueeze", &[&row, &one], &format!("{row}.row"), vec![])
-            })
-            .collect();
-        let rotations: Vec<&str> = rotations.iter().map(String::as_str).collect();
-        let x = d.node("Concat", &rotations, "head.input", vec![int("axis", 1)]);
+        let most = d.node("ReduceMax", &[&shown], "head.most", over_tokens());
+        let class = self.token(hidden, 0, "head.class");
+        let first = self.token(hidden, 1, "head.first");
+        let last_share = self.last_share();
+        let last = self.last(&last_share, hidden, "head.last");
+        let x = self.rotations(&means, &[&most, &class, &first, &last], "head.input");
         let dense = ["head.dense".to_owned()];
-        let x = self.linear(
+        let mut x = self.linear(
             &x,
             &dense,
             (frames + POOLED) * c.hidden_size,
@@ -62,49 +55,130 @@ impl Lowering<'_> {
             "head.dense_input",
             "head.inner",
         )?;
+        if c.counted > 0 {
+            let wide = self.wide(&counts, &shares, &last_share)?;
+            x = self.draft.node("Add", &[&x, &wide], "head.inner.both", vec![]);
+        }
         let x = self.gelu(&x, "head.inner.gelu");
-        let x = self.draft.node("ReduceMax", &[&x], "head.best", keep(1, 0));
+        let x = self.draft.node("ReduceMax", &[&x], "head.best", over_tokens());
         // The last product is tiny and sets the logits: it stays float in every graph.
-        let (table, labels) = (self.table.take(), c.labels.len());
-        let logits = self.linear(&x, &["head.out".to_owned()], WIDTH, labels, "", "head.logits");
-        self.table = table;
-        logits
+        self.float_linear(&x, "head.out", (WIDTH, c.labels.len()), "head.logits")
     }
 
-    /// Hidden state [batch, H] of the token before [SEP].
-    fn last(&mut self, hidden: &str) -> String {
+    /// The wide path's share [batch, frames, width] of the head's hidden layer. Its features have scales of their own,
+    /// so it stays float in every graph.
+    fn wide(&mut self, counts: &[String], shares: &[String], last: &str) -> Result<String, ExportError> {
+        let c = self.config;
+        let (table, features) = ("head.counted.table", c.wide_features());
+        let values = self.get(table, &[c.vocab_size, c.counted])?;
+        self.draft.floats(table, &[c.vocab_size, c.counted], &values);
+        let known = self.draft.node("Gather", &[table, "ids"], "head.counted", vec![int("axis", 0)]);
+        let mut pooled = Vec::new();
+        for (f, (count, share)) in counts.iter().zip(shares).enumerate() {
+            let name = format!("head.counted.{f}");
+            let mean = self.pool(share, &known, &format!("{name}.mean"));
+            let sum = self.pool(count, &known, &format!("{name}.whole"));
+            let d = &mut self.draft;
+            let (unit, two) = (d.floats("head.counted.unit", &[], &[TOTAL]), d.longs("axis.2", &[2]));
+            let total = d.node("Div", &[&sum, &unit], &format!("{name}.total"), vec![]);
+            let inside = d.node("Unsqueeze", &[count, &two], &format!("{name}.inside"), vec![]);
+            let only = d.node("Mul", &[&known, &inside], &format!("{name}.only"), vec![]);
+            let least = d.node("ReduceMin", &[&only], &format!("{name}.least"), over_tokens());
+            pooled.push(d.node("Concat", &[&mean, &total, &least], &name, vec![int("axis", -1)]));
+        }
+        let first = self.token(&known, 1, "head.counted.first");
+        let last = self.last(last, &known, "head.counted.last");
+        let x = self.rotations(&pooled, &[&first, &last], "head.counted.input");
+        let scale = self.vector("head.counted.scale", features)?;
+        let shift = self.vector("head.counted.shift", features)?;
+        let x = self.draft.node("Mul", &[&x, &scale], "head.counted.scaled", vec![]);
+        let x = self.draft.node("Add", &[&x, &shift], "head.counted.features", vec![]);
+        self.float_linear(&x, "head.wide", (features, WIDTH), "head.wide.product_and_bias")
+    }
+
+    /// A product with a weight that stays float in every graph.
+    fn float_linear(
+        &mut self,
+        x: &str,
+        name: &str,
+        (input, each): (usize, usize),
+        output: &str,
+    ) -> Result<String, ExportError> {
+        let table = self.table.take();
+        let product = self.linear(x, &[name.to_owned()], input, each, "", output);
+        self.table = table;
+        product
+    }
+
+    /// `frames` [batch, H], and after them the `others`, joined in every rotation: [batch, frames, all].
+    fn rotations(&mut self, frames: &[String], others: &[&str], output: &str) -> String {
         let d = &mut self.draft;
-        let (zero, one) = (d.longs("axis.0", &[0]), d.longs("axis.1", &[1]));
-        let (less_one, end) = (d.longs("slice.less_one", &[-1]), d.longs("slice.end", &[i64::MAX]));
+        let one = d.longs("axis.1", &[1]);
+        let rotations: Vec<String> = (0..frames.len())
+            .map(|by| {
+                let pooled = (0..frames.len()).map(|f| frames[(f + by) % frames.len()].as_str());
+                let pooled: Vec<&str> = pooled.chain(others.iter().copied()).collect();
+                let row =
+                    d.node("Concat", &pooled, &format!("{output}.rotation.{by}"), vec![int("axis", -1)]);
+                d.node("Unsqueeze", &[&row, &one], &format!("{row}.row"), vec![])
+            })
+            .collect();
+        let rotations: Vec<&str> = rotations.iter().map(String::as_str).collect();
+        d.node("Concat", &rotations, output, vec![int("axis", 1)])
+    }
+
+    /// The token [batch, H] at place `at`.
+    fn token(&mut self, x: &str, at: i64, output: &str) -> String {
+        let d = &mut self.draft;
+        let [from, to] = [at, at + 1].map(|n| d.longs(&format!("axis.{n}"), &[n]));
+        let one = d.longs("axis.1", &[1]);
+        let row = d.node("Slice", &[x, &from, &to, &one], &format!("{output}.row"), vec![]);
+        d.node("Squeeze", &[&row, &one], output, vec![])
+    }
+
+    /// Weights [batch, tokens - 1] that are 1 at the token before [SEP].
+    fn last_share(&mut self) -> String {
+        let d = &mut self.draft;
+        let one = d.longs("axis.1", &[1]);
+        let end = d.longs("slice.end", &[i64::MAX]);
         let sep = d.longs("head.sep", &[SEP]);
         let next = d.node("Slice", &["ids", &one, &end, &one], "head.last.next", vec![]);
         let here = d.node("Equal", &[&next, &sep], "head.last.here", vec![]);
         let to_float = vec![int("to", DataType::Float as i64)];
         let here = d.node("Cast", &[&here], "head.last.float", to_float);
-        let tokens = d.node("Slice", &[hidden, &zero, &less_one, &one], "head.last.tokens", vec![]);
-        let share = self.share(&here, "head.last.share");
-        self.pool(&share, &tokens, "head.last")
+        self.share(&here, "head.last.share")
     }
 
-    /// Mean hidden state [batch, H] over the attended tokens whose track code is `frame`; where there are no
-    /// frames over the marked ones, and over all of them where the track says nothing.
-    fn frame_mean(&mut self, hidden: &str, frame: usize, frames: usize) -> String {
+    /// `x` [batch, H] at the token before [SEP].
+    fn last(&mut self, share: &str, x: &str, output: &str) -> String {
+        let d = &mut self.draft;
+        let (zero, one) = (d.longs("axis.0", &[0]), d.longs("axis.1", &[1]));
+        let less_one = d.longs("slice.less_one", &[-1]);
+        let tokens = d.node("Slice", &[x, &zero, &less_one, &one], &format!("{output}.tokens"), vec![]);
+        self.pool(share, &tokens, output)
+    }
+
+    /// 1 [batch, tokens] for the attended tokens whose track code is `frame`, 0 elsewhere; where there are no frames,
+    /// for the marked ones, and for all of them where the track says nothing.
+    fn frame(&mut self, frame: usize, frames: usize) -> String {
         let name = format!("head.frame.{frame}");
         let d = &mut self.draft;
-        let counted = if self.config.type_vocab_size == 1 {
-            "mask.float".to_owned()
-        } else {
-            let marked = frames == 1;
-            let code = d.longs(&format!("{name}.code"), &[if marked { 0 } else { frame as i64 }]);
-            let mut here = d.node("Equal", &["track", &code], &format!("{name}.here"), vec![]);
-            if marked {
-                here = d.node("Not", &[&here], &format!("{name}.marked"), vec![]);
-            }
-            let to_float = vec![int("to", DataType::Float as i64)];
-            let here = d.node("Cast", &[&here], &format!("{name}.float"), to_float);
-            d.node("Mul", &[&here, "mask.float"], &format!("{name}.attended"), vec![])
-        };
-        let share = self.share(&counted, &format!("{name}.share"));
-        self.pool(&share, hidden, &name)
+        if self.config.type_vocab_size == 1 {
+            return "mask.float".to_owned();
+        }
+        let marked = frames == 1;
+        let code = d.longs(&format!("{name}.code"), &[if marked { 0 } else { frame as i64 }]);
+        let mut here = d.node("Equal", &["track", &code], &format!("{name}.here"), vec![]);
+        if marked {
+            here = d.node("Not", &[&here], &format!("{name}.marked"), vec![]);
+        }
+        let to_float = vec![int("to", DataType::Float as i64)];
+        let here = d.node("Cast", &[&here], &format!("{name}.float"), to_float);
+        d.node("Mul", &[&here, "mask.float"], &format!("{name}.attended"), vec![])
     }
+}
+
+/// Attributes of a reduction over the tokens, or over rotations, which stand in their place.
+fn over_tokens() -> Vec<locus_onnx::AttributeProto> {
+    vec![ints("axes", &[1]), int("keepdims", 0)]
 }

@@ -37,6 +37,7 @@ pub(crate) fn config(norm_position: &str) -> ModelConfig {
         norm_position: norm_position.into(),
         head: Default::default(),
         frames: 1,
+        counted: 0,
         labels: vec!["pathogenic".into()],
         n_features: 5,
         track_codes: vec![],

@@ -45,20 +45,37 @@ impl Bands {
 
     /// Whether labels are right often enough, as far as the records can tell, and both bands were seen to be
     /// at least moderate evidence.
-    fn pass(&self, accuracy: f64) -> bool {
-        self.accuracy_at_least >= accuracy
+    fn pass(&self, wanted: Wanted) -> bool {
+        self.answered_accuracy >= wanted.accuracy
+            && self.accuracy_at_least >= wanted.at_least
             && self.lr_pathogenic >= MODERATE
             && self.lr_benign <= 1.0 / MODERATE
     }
 }
 
+/// How often labels must be right.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Among the records.
+    pub accuracy: f64,
+    /// At the lower end of the 95 % interval.
+    pub at_least: f64,
+}
+
+impl Wanted {
+    /// So often that chance does not explain it.
+    pub const fn surely(accuracy: f64) -> Self {
+        Self { accuracy, at_least: accuracy }
+    }
+}
+
 /// The widest bands tried that pass and answer one record in twenty; `None` where there are none: the mode
 /// abstains.
-pub fn choose(platt: &Platt, logits: &[f64], labels: &[bool], prior: f64, accuracy: f64) -> Option<Bands> {
+pub fn choose(platt: &Platt, logits: &[f64], labels: &[bool], prior: f64, wanted: Wanted) -> Option<Bands> {
     (0..TRIES)
         .map_while(|n| at(platt, logits, labels, prior, MODERATE * GROWTH.powi(n as i32)))
         .take_while(|bands| bands.answered_share >= LEAST_SHARE)
-        .find(|bands| bands.pass(accuracy))
+        .find(|bands| bands.pass(wanted))
 }
 
 /// Bands whose border has likelihood ratio `ratio` and its inverse: posterior odds over prior odds. `None`
@@ -128,7 +145,7 @@ mod tests {
     fn the_borders_are_moderate_evidence_where_that_is_accurate_enough() {
         let (z, l) = drawn(4000, 1.5);
         let platt = fit(&z, &l, 0.35).unwrap();
-        let bands = choose(&platt, &z, &l, 0.35, 0.9).unwrap();
+        let bands = choose(&platt, &z, &l, 0.35, Wanted::surely(0.9)).unwrap();
         let odds = |p: f64| p / (1.0 - p);
         assert!((odds(bands.pathogenic_above) / odds(0.35) - MODERATE).abs() < 1e-9);
         assert!((odds(bands.benign_below) / odds(0.35) * MODERATE - 1.0).abs() < 1e-9);
@@ -143,12 +160,12 @@ mod tests {
     fn a_weaker_model_answers_less_and_one_that_knows_nothing_abstains() {
         let (z, l) = drawn(4000, 0.7);
         let platt = fit(&z, &l, 0.35).unwrap();
-        let weak = choose(&platt, &z, &l, 0.35, 0.9).unwrap();
+        let weak = choose(&platt, &z, &l, 0.35, Wanted::surely(0.9)).unwrap();
         let (zs, ls) = drawn(4000, 1.5);
-        let strong = choose(&fit(&zs, &ls, 0.35).unwrap(), &zs, &ls, 0.35, 0.9).unwrap();
+        let strong = choose(&fit(&zs, &ls, 0.35).unwrap(), &zs, &ls, 0.35, Wanted::surely(0.9)).unwrap();
         assert!(weak.answered_accuracy >= 0.9 && weak.answered_share < strong.answered_share);
         let noise: Vec<f64> = (0..4000).map(|i| f64::from(i * 7919 % 1000) / 500.0 - 1.0).collect();
-        assert_eq!(choose(&fit(&noise, &l, 0.35).unwrap(), &noise, &l, 0.35, 0.9), None);
+        assert_eq!(choose(&fit(&noise, &l, 0.35).unwrap(), &noise, &l, 0.35, Wanted::surely(0.9)), None);
     }
 
     /// `n` records at each logit, all of one class.
@@ -158,7 +175,7 @@ mod tests {
 
     fn chosen(cells: &[(usize, f64, bool)]) -> Option<Bands> {
         let (z, l) = counted(cells);
-        choose(&Platt { temperature: 1.0, offset: 0.0 }, &z, &l, 0.5, 0.9)
+        choose(&Platt { temperature: 1.0, offset: 0.0 }, &z, &l, 0.5, Wanted::surely(0.9))
     }
 
     #[test]
@@ -172,6 +189,11 @@ mod tests {
         );
         // 20 of 20 right is compatible with 84 %.
         assert_eq!(chosen(&[(10, 9.0, true), (10, -9.0, false), (10, 0.0, true), (10, 0.0, false)]), None);
+        // Where fewer must do, they do.
+        let (z, l) = counted(&[(10, 9.0, true), (10, -9.0, false), (10, 0.0, true), (10, 0.0, false)]);
+        let few = Wanted { accuracy: 0.9, at_least: 0.8 };
+        let platt = Platt { temperature: 1.0, offset: 0.0 };
+        assert!(choose(&platt, &z, &l, 0.5, few).is_some_and(|b| b.answered_share == 0.5));
         // Nothing was ever called pathogenic, so nobody knows what such a call would be worth.
         assert_eq!(chosen(&[(200, 0.0, true), (200, -9.0, false)]), None);
     }

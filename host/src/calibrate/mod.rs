@@ -7,7 +7,7 @@ mod platt;
 mod ranges;
 mod strength;
 
-pub use bands::{Bands, MODERATE, choose};
+pub use bands::{Bands, MODERATE, Wanted, choose};
 pub(crate) use compare::BINS;
 pub use compare::{CrossFit, Method, compare, cross_fitted};
 pub use isotonic::{Isotonic, isotonic};

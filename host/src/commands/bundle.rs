@@ -10,17 +10,23 @@ use locus_export::BundleBuilder;
 use locus_firmware_config::manifest::{
     FORMAT, Golden, GraphContract, Manifest, Provenance, Scope, Task, TokenizerInfo,
 };
+use serde::Serialize;
 
 use super::{
     Stage,
     calibrate::best,
     export::{Exported, MAX_BATCH},
 };
-use crate::{Error, Result, error::io_at, files, stage::read_json};
+use crate::{
+    Error, Result,
+    error::io_at,
+    files,
+    stage::{Run, read_json},
+};
 
 /// Signed and unsigned 8-bit kernels, fused or not, differ by quantisation noise of this many logits.
-pub(super) const INT8_TOLERANCE: f64 = 0.25;
-pub(super) const FP32_TOLERANCE: f64 = 1e-3;
+const INT8_TOLERANCE: f64 = 0.25;
+const FP32_TOLERANCE: f64 = 1e-3;
 
 /// Puts the output folder's graphs and their manifest into an unsigned bundle.
 ///
@@ -36,13 +42,6 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
     let exported: Exported = read_json(&path)?;
     let tokenizer = dataset.tokenizer()?;
     let recipe = &stage.recipe;
-    let version = |text: &str| {
-        text.parse().map_err(|_| Error::Recipe {
-            key: "version".into(),
-            got: text.into(),
-            expected: "a semantic version".into(),
-        })
-    };
     let window = tokenizer.bases(recipe.window.kmers) as u32;
     let (inputs, outputs) = locus_engine::tensors(Inputs::Pair, config.n_features, config.labels.len());
     let manifest = Manifest {
@@ -81,12 +80,7 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
         },
         probability: read_json(&stage.run.at("probability.json"))?,
         contract: exported.contract,
-        golden: Golden {
-            part: "golden.json".into(),
-            count: exported.golden.len() as u32,
-            tolerance_fp32: FP32_TOLERANCE,
-            tolerance_int8: INT8_TOLERANCE,
-        },
+        golden: golden_of(&exported.golden),
         provenance: Provenance {
             data: dataset.sources.clone().into_iter().collect::<BTreeMap<_, _>>(),
             recipe_sha256: recipe.digest(),
@@ -96,13 +90,44 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
         },
         parts: Vec::new(),
     };
+    assemble(&stage.run, manifest, &tokenizer.to_json(), &exported.golden, |_| Ok(()), out)
+}
+
+/// A semantic version of a recipe or of the edge.
+pub(super) fn version<T: std::str::FromStr>(text: &str) -> Result<T> {
+    text.parse().map_err(|_| Error::Recipe {
+        key: "version".into(),
+        got: text.into(),
+        expected: "a semantic version".into(),
+    })
+}
+
+/// How many golden vectors there are, and how near a device must come to them.
+pub(super) fn golden_of<G>(golden: &[G]) -> Golden {
+    Golden {
+        part: "golden.json".into(),
+        count: golden.len() as u32,
+        tolerance_fp32: FP32_TOLERANCE,
+        tolerance_int8: INT8_TOLERANCE,
+    }
+}
+
+/// Puts the graphs of an output folder behind a manifest, and writes the bundle where it opens and `fits`.
+pub(super) fn assemble<G: Serialize>(
+    run: &Run,
+    manifest: Manifest,
+    tokenizer: &str,
+    golden: &[G],
+    fits: impl FnOnce(&Bundle) -> Result<()>,
+    out: &Path,
+) -> Result<()> {
     let read = |name: &str| {
-        let path = stage.run.at(name);
+        let path = run.at(name);
         std::fs::read(&path).map_err(io_at(&path))
     };
-    let golden = serde_json::to_vec(&exported.golden).map_err(std::io::Error::from).map_err(io_at(out))?;
+    let golden = serde_json::to_vec(golden).map_err(std::io::Error::from).map_err(io_at(out))?;
     let bytes = BundleBuilder::new(manifest)
-        .part("tokenizer.json", tokenizer.to_json().into_bytes())?
+        .part("tokenizer.json", tokenizer.into())?
         .part("config.json", read("best/config.json")?)?
         .part("calibration.json", read("calibration.json")?)?
         .part("golden.json", golden)?
@@ -110,6 +135,7 @@ pub fn create(stage: &Stage, out: &Path, created: &str, source: Option<String>) 
         .part("int8.onnx", read("int8.onnx")?)?
         .build()?;
     let bundle = opens(&bytes, &Trust::AllowUnsigned)?;
+    fits(&bundle)?;
     files::write_atomically(out, &bytes)?;
     eprintln!("bundle: {} bytes, digest {}", bytes.len(), bundle.digest());
     Ok(())
@@ -131,7 +157,7 @@ pub fn sign(key: &Path, input: &Path, out: &Path) -> Result<()> {
 }
 
 /// What is written must open, within the limits of a box.
-pub(super) fn opens(bytes: &[u8], trust: &Trust) -> Result<Bundle> {
+fn opens(bytes: &[u8], trust: &Trust) -> Result<Bundle> {
     let bundle = Bundle::read(bytes, bytes.len() as u64, trust, &Limits::default());
     Ok(bundle.map_err(locus_engine::Error::from)?)
 }

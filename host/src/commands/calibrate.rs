@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use locus_firmware_config::manifest::{ModeCalibration, ProbabilityModel};
+use locus_firmware_config::manifest::{Borders, ModeCalibration, ProbabilityModel};
 use locus_genome::InputMode;
 
 use super::{Link, Stage};
 use crate::{
     Error, Result,
-    calibrate::{Bands, Method, RangePlan, choose, compare, fit, fit_temperature, observe_ranges},
+    calibrate::{Bands, Method, RangePlan, Wanted, choose, compare, fit, fit_temperature, observe_ranges},
     data::{Dataset, Split, View},
     files, infer,
     model::{ModelConfig, Params},
@@ -31,7 +31,17 @@ pub(crate) fn best(stage: &Stage, asking: &'static str) -> Result<(ModelConfig, 
     Ok((config, params, files::sha256(&path)?))
 }
 
-fn mode(stage: &Stage, dataset: &Dataset, logits: &[f32], records: &[usize]) -> Result<ModeCalibration> {
+/// So much under the accuracy wanted may the interval of missense variants reach: they are few.
+const FEW: f64 = 0.1;
+
+/// Where the consequence is known, missense variants get borders of their own.
+fn mode(
+    stage: &Stage,
+    dataset: &Dataset,
+    mode: InputMode,
+    logits: &[f32],
+    records: &[usize],
+) -> Result<ModeCalibration> {
     let plan = &stage.recipe.calibrate;
     let labels: Vec<bool> = records.iter().map(|&i| dataset.records[i].pathogenic).collect();
     let logits: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
@@ -42,8 +52,28 @@ fn mode(stage: &Stage, dataset: &Dataset, logits: &[f32], records: &[usize]) -> 
     };
     let fit = if plan.method == Method::Temperature { fit_temperature } else { fit };
     let platt = fit(&logits, &labels, plan.prior).ok_or_else(none)?;
-    let bands = choose(&platt, &logits, &labels, plan.prior, plan.answered_accuracy).unwrap_or(Bands::NONE);
+    let of = |keep: &dyn Fn(usize) -> bool, wanted: Wanted| {
+        let (z, l): (Vec<f64>, Vec<bool>) =
+            (0..records.len()).filter(|&i| keep(i)).map(|i| (logits[i], labels[i])).unzip();
+        choose(&platt, &z, &l, plan.prior, wanted).unwrap_or(Bands::NONE)
+    };
+    let is_missense = |i: usize| dataset.records[records[i]].is_missense();
+    let surely = Wanted::surely(plan.answered_accuracy);
+    let bands = of(&|i| mode == InputMode::SequenceOnly || !is_missense(i), surely);
+    let missense = (mode == InputMode::Transcript).then(|| {
+        let wanted = Wanted { at_least: plan.answered_accuracy - FEW, ..surely };
+        let own = of(&is_missense, wanted);
+        Borders {
+            benign_below: own.benign_below,
+            pathogenic_above: own.pathogenic_above,
+            answered_accuracy: own.answered_accuracy,
+            answered_share: own.answered_share,
+            lr_pathogenic: own.lr_pathogenic,
+            lr_benign: own.lr_benign,
+        }
+    });
     Ok(ModeCalibration {
+        missense,
         temperature: platt.temperature,
         offset: platt.offset,
         prior: plan.prior,
@@ -76,7 +106,7 @@ pub fn run(stage: &Stage) -> Result<()> {
     for (name, view) in MODES {
         let logits =
             infer::logits(&config, &params, &infer::view_of(&dataset, &tokenizer, &records, view), buckets)?;
-        let fitted = mode(stage, &dataset, &logits, &records)?;
+        let fitted = mode(stage, &dataset, name, &logits, &records)?;
         let labels: Vec<bool> = records.iter().map(|&i| dataset.records[i].pathogenic).collect();
         let genes: Vec<&str> = records.iter().map(|&i| dataset.records[i].gene.as_str()).collect();
         let logits: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
@@ -100,6 +130,19 @@ pub fn run(stage: &Stage) -> Result<()> {
             100.0 * fitted.answered_share,
             100.0 * fitted.answered_accuracy,
         );
+        if let Some(own) = fitted.missense {
+            eprintln!(
+                "calibrate {name}: missense benign below {:.3} (LR {:.3}), pathogenic above {:.3} (LR {:.1}); {:.1} % answered, {:.1} % of these right",
+                own.benign_below,
+                own.lr_benign,
+                own.pathogenic_above,
+                own.lr_pathogenic,
+                100.0 * own.answered_share,
+                100.0 * own.answered_accuracy,
+            );
+            figures.insert(format!("{name}.missense.answered_accuracy"), own.answered_accuracy);
+            figures.insert(format!("{name}.missense.answered_share"), own.answered_share);
+        }
         if fitted.answered_share == 0.0 {
             eprintln!(
                 "calibrate {name}: no bands tried are right often enough on enough records; it abstains"

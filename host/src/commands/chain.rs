@@ -51,10 +51,10 @@ impl Link {
         }
     }
 
-    /// Files that it leaves there.
+    /// Files that it leaves there, beside what [`ChainRecipe::prepared`] says.
     const fn leaves(self) -> &'static [&'static str] {
         match self {
-            Self::Prepare => &["dataset.bin"],
+            Self::Prepare => &[],
             Self::Pretrain => &[
                 "pretrained/model.safetensors",
                 "pretrained/config.json",
@@ -75,6 +75,11 @@ pub(crate) trait ChainRecipe: Sized {
     /// Digests of the part of the recipe and of the files that a stage rests on, beside what it reads of the output
     /// folder.
     fn own_inputs(stage: &Stage<Self>, link: Link) -> Result<BTreeMap<String, String>>;
+
+    /// Files that preparation leaves.
+    fn prepared(&self) -> &'static [&'static str] {
+        &["dataset.bin"]
+    }
 }
 
 impl ChainRecipe for Recipe {
@@ -116,9 +121,14 @@ impl<R: ChainRecipe> Stage<R> {
         Ok(all)
     }
 
+    /// Files that a stage leaves.
+    fn leaves(&self, link: Link) -> &'static [&'static str] {
+        if link == Link::Prepare { self.recipe.prepared() } else { link.leaves() }
+    }
+
     /// Why a stage is not done for this recipe and these files; `None` where it is.
     pub(crate) fn undone(&self, link: Link) -> Result<Option<String>> {
-        undone(&self.run, link.name(), link.leaves(), || self.made_from(link))
+        undone(&self.run, link.name(), self.leaves(link), || self.made_from(link))
     }
 
     /// Whether a stage has nothing to do; then says so. Only a stage that trains runs over several ranks.
@@ -150,7 +160,7 @@ impl<R: ChainRecipe> Stage<R> {
         inputs: BTreeMap<String, String>,
         figures: BTreeMap<String, f64>,
     ) -> Result<()> {
-        finish(&self.run, link.name(), link.leaves(), inputs, figures)
+        finish(&self.run, link.name(), self.leaves(link), inputs, figures)
     }
 }
 
@@ -218,7 +228,7 @@ mod tests {
         }
         for link in Link::ALL {
             let inputs = stage.made_from(link).unwrap();
-            for name in link.leaves() {
+            for name in stage.leaves(link) {
                 files::write_atomically(&stage.run.at(name), name.as_bytes()).unwrap();
             }
             stage.finish(link, inputs, BTreeMap::new()).unwrap();

@@ -6,10 +6,13 @@ use std::{
 };
 
 use locus_engine::{Row, Scorer};
-use locus_firmware_config::manifest::{ModeCalibration, ProbabilityModel};
+use locus_firmware_config::{
+    manifest::{ModeCalibration, ProbabilityModel},
+    message::Band,
+};
 use locus_genome::{
-    EncodedVariant, InputMode, KmerTokenizer, ReferencePack, Strand, VariantEncoder, encode::CONTEXT_BASES,
-    vcf,
+    Consequence, EncodedVariant, InputMode, KmerTokenizer, ReferencePack, Strand, VariantEncoder,
+    encode::CONTEXT_BASES, vcf,
 };
 use serde::{Deserialize, Serialize};
 
@@ -204,7 +207,7 @@ fn label(
     with.in_scope.map_err(|r| r.to_string())?;
     let named = floors.of(&variant.contig, variant.position, &variant.ref_allele, &variant.alt_allele);
     let mut scores = named.map_or_else(|| vec![f64::NAN; floors.names().len()], <[f64]>::to_vec);
-    let missense = with.consequence.is_some_and(|c| c.so_term().starts_with("missense"));
+    let missense = with.consequence.is_some_and(Consequence::is_missense);
     let at = locus_genome::feature_names().iter().position(|n| n == BLOSUM62);
     // A replacement that is rare in alignments is the more harmful one.
     scores.push(at.filter(|_| missense).map_or(f64::NAN, |i| -f64::from(with.features[i])));
@@ -306,6 +309,8 @@ pub fn run(args: &EvaluateArgs) -> Result<Report> {
                     calibrated.temperature,
                     calibrated.offset,
                 );
+                let known = if mode == InputMode::Transcript { r.with.consequence } else { None };
+                let band = locus_engine::probability::band(probability, &calibrated, known);
                 Scored {
                     gene: r.gene.clone(),
                     consequence: term(&r.with),
@@ -313,9 +318,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Report> {
                     pathogenic: r.pathogenic,
                     logit: f64::from(z),
                     probability,
-                    answered: answers
-                        && (probability < calibrated.benign_below
-                            || probability > calibrated.pathogenic_above),
+                    answered: answers && band != Band::Uncertain,
                     floors: r.floors.clone(),
                 }
             })

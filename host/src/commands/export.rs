@@ -21,7 +21,8 @@ use crate::{
     data::{Dataset, Pair, Split, View},
     error::io_at,
     files, infer, metrics,
-    stage::{read_json, write_json},
+    model::ModelConfig,
+    stage::{Run, read_json, write_json},
 };
 
 /// Rows per batch that a bundle's sessions take at most.
@@ -102,7 +103,7 @@ pub(super) fn broken(what: &str, got: String, expected: String) -> Error {
     Error::Data { what: what.into(), got, expected }
 }
 
-pub(super) fn base_profile() -> Result<DeviceProfile> {
+fn base_profile() -> Result<DeviceProfile> {
     DeviceProfile::named("base").map_err(|e| broken("profile base", e.to_string(), "the shipped one".into()))
 }
 
@@ -142,35 +143,13 @@ pub fn run(stage: &Stage) -> Result<()> {
     }
     let made_from = stage.made_from(Link::Export)?;
     let (config, params, _) = best(stage, "export")?;
-    let ranges: Ranges = read_json(&stage.run.at("ranges.json"))?;
-    let table = CalibrationTable {
-        method: "min-max".into(),
-        samples: stage.recipe.calibrate.range_records as u64,
-        ranges: ranges.into_iter().map(|(n, (min, max))| (n, Range { min, max })).collect(),
-    };
-    let checkpoint = stage.run.at("best/model.safetensors");
-    let bytes = std::fs::read(&checkpoint).map_err(io_at(&checkpoint))?;
-    let source = SafetensorsWeights::parse(&bytes)?;
-    let (fp32, int8) =
-        (to_bytes(&build_fp32(&config, &source)?), to_bytes(&build_int8(&config, &source, &table)?));
-
+    let graphs = drawn(&stage.run, &config, stage.recipe.calibrate.range_records)?;
     let buckets = &stage.recipe.window.buckets;
     let lengths: Vec<u32> = buckets.iter().map(|&b| b as u32).collect();
     let n = config.n_features;
-    let graphs = Graphs::from_onnx(
-        Some(fp32.clone()),
-        Some(int8.clone()),
-        &lengths,
-        MAX_BATCH,
-        config.labels.len() as u32,
-        n as u32,
-    );
-    let base = base_profile()?;
-    let open = |precision, order: Vec<EngineKind>| {
-        open_graphs(&graphs, &base, &LoadOptions { precision, order, ..options(stage) })
-    };
-    let mut float = open(Precision::Fp32, vec![])?.session;
-    let mut whole = open(Precision::Int8, vec![EngineKind::OrtCpu])?.session;
+    let (labels, features) = (config.labels.len() as u32, n as u32);
+    let onnx = |fp32, int8| Graphs::from_onnx(Some(fp32), Some(int8), &lengths, MAX_BATCH, labels, features);
+    let (mut float, mut whole) = sessions(stage, &onnx(graphs.fp32.clone(), graphs.int8.clone()))?;
 
     let tokenizer = dataset.tokenizer()?;
     let train = dataset.of_split(Split::Train);
@@ -243,8 +222,8 @@ pub fn run(stage: &Stage) -> Result<()> {
         .collect();
     eprintln!(
         "export: parity {parity:?}; INT8 less FP32 on validation {difference:?}; {} and {} bytes",
-        fp32.len(),
-        int8.len()
+        graphs.fp32.len(),
+        graphs.int8.len()
     );
     let exported = Exported {
         parity,
@@ -260,14 +239,59 @@ pub fn run(stage: &Stage) -> Result<()> {
         golden,
         int8_difference: largest(&gf, &gq),
     };
-    files::write_atomically(&stage.run.at("fp32.onnx"), &fp32)?;
-    files::write_atomically(&stage.run.at("int8.onnx"), &int8)?;
-    write_json(&stage.run.at("export.json"), &exported)?;
-    write_json(&stage.run.at("calibration.json"), &table)?;
-    let figures = BTreeMap::from([
-        ("fp32_bytes".to_owned(), fp32.len() as f64),
-        ("int8_bytes".to_owned(), int8.len() as f64),
-        ("int8_auroc_loss".to_owned(), lost),
-    ]);
+    let figures = graphs.write(&stage.run, &exported, ("int8_auroc_loss", lost))?;
     stage.finish(Link::Export, made_from, figures)
+}
+
+/// Both graphs of the chosen checkpoint, and the ranges that the one in INT8 rests on.
+pub(super) struct Drawn {
+    pub(super) fp32: Vec<u8>,
+    pub(super) int8: Vec<u8>,
+    table: CalibrationTable,
+}
+
+/// Lowers the chosen checkpoint of an output folder; `samples` records gave its ranges.
+pub(super) fn drawn(run: &Run, config: &ModelConfig, samples: usize) -> Result<Drawn> {
+    let ranges: Ranges = read_json(&run.at("ranges.json"))?;
+    let table = CalibrationTable {
+        method: "min-max".into(),
+        samples: samples as u64,
+        ranges: ranges.into_iter().map(|(n, (min, max))| (n, Range { min, max })).collect(),
+    };
+    let checkpoint = run.at("best/model.safetensors");
+    let bytes = std::fs::read(&checkpoint).map_err(io_at(&checkpoint))?;
+    let source = SafetensorsWeights::parse(&bytes)?;
+    let (fp32, int8) =
+        (to_bytes(&build_fp32(config, &source)?), to_bytes(&build_int8(config, &source, &table)?));
+    Ok(Drawn { fp32, int8, table })
+}
+
+impl Drawn {
+    /// Writes graphs, ranges and what was found of them; gives the figures of the stage's record.
+    pub(super) fn write<G: Serialize>(
+        &self,
+        run: &Run,
+        exported: &Exported<G>,
+        (loss, lost): (&str, f64),
+    ) -> Result<BTreeMap<String, f64>> {
+        files::write_atomically(&run.at("fp32.onnx"), &self.fp32)?;
+        files::write_atomically(&run.at("int8.onnx"), &self.int8)?;
+        write_json(&run.at("export.json"), exported)?;
+        write_json(&run.at("calibration.json"), &self.table)?;
+        Ok(BTreeMap::from([
+            ("fp32_bytes".to_owned(), self.fp32.len() as f64),
+            ("int8_bytes".to_owned(), self.int8.len() as f64),
+            (loss.to_owned(), lost),
+        ]))
+    }
+}
+
+/// Sessions in FP32, by whichever engine there is, and in INT8.
+pub(super) fn sessions<R>(stage: &Stage<R>, graphs: &Graphs) -> Result<(Box<dyn Session>, Box<dyn Session>)> {
+    let base = base_profile()?;
+    let open = |precision, order: Vec<EngineKind>| {
+        open_graphs(graphs, &base, &LoadOptions { precision, order, ..options(stage) })
+    };
+    let float = open(Precision::Fp32, vec![])?.session;
+    Ok((float, open(Precision::Int8, vec![EngineKind::OrtCpu])?.session))
 }

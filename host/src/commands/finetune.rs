@@ -110,9 +110,11 @@ impl Objective for LabelledPairs<'_> {
     type Batch = Labelled;
 
     fn batch(&self, step: u64, rows: Range<usize>) -> Result<Labelled> {
-        let items = self.epoch(step / self.steps_per_epoch).batch((step % self.steps_per_epoch) as usize);
-        let items = &items[rows];
-        let (pairs, labels) = training_batch(self.dataset, &self.tokenizer, items, self.buckets);
+        let (plan, n) = (self.epoch(step / self.steps_per_epoch), (step % self.steps_per_epoch) as usize);
+        let items = plan.batch(n);
+        let items = &items[rows.clone()];
+        let (mut pairs, labels) = training_batch(self.dataset, &self.tokenizer, items, self.buckets);
+        plan.drop_features(n, rows.start, &mut pairs);
         Ok(Labelled { pairs, labels, records: items.iter().map(|(record, _)| *record).collect() })
     }
 

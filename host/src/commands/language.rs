@@ -12,11 +12,14 @@ use super::{
     write_checkpoint_folder,
 };
 use crate::{
-    Error, Result, files,
+    Error, Result,
+    data::page,
+    files,
     language::{
         LanguageModel, Regions, Stretch, StretchWindows,
         bits::{self, Report},
         counts::Counts,
+        describe::describe,
         objectives::Maker,
         regions::Rules,
     },
@@ -108,6 +111,9 @@ impl LanguageStage {
             },
         )?;
         write_json(&self.run.at(PREPARED[1]), &regions)?;
+        let mut sources = made_from.clone();
+        sources.remove("recipe");
+        describe(&r.name, &genome, &regions, sources, |report, items| page::write(&self.run, report, items))?;
         let bases: u64 = genome.records().iter().map(|record| record.len).sum();
         let mut figures: BTreeMap<String, f64> =
             regions.left_out.iter().map(|(why, n)| (format!("left out: {why}"), *n as f64)).collect();

@@ -42,6 +42,9 @@ pub struct Augmentation {
     pub track_dropout: f64,
     /// Share of batches that are short sequences.
     pub crop_share: f64,
+    /// Share of the features that a pair is shown without; the others are scaled up (Srivastava et al. 2014).
+    #[serde(default)]
+    pub feature_dropout: f64,
 }
 
 /// The batches of one epoch: every record once, in an order given by the seed.
@@ -83,6 +86,26 @@ impl BatchPlan {
             View { cropped, bare: bare.then_some(turned) }
         };
         self.order[n * self.batch..(n + 1) * self.batch].iter().map(|&i| (i, view(&mut rng))).collect()
+    }
+
+    /// Leaves out features of the pairs from `first` on of batch `n`, the same for every call.
+    pub fn drop_features(&self, n: usize, first: usize, batch: &mut PairBatch) {
+        let share = self.augmentation.feature_dropout;
+        let pairs = batch.rows.rows / 2;
+        if share == 0.0 || pairs == 0 {
+            return;
+        }
+        let kept = (1.0 / (1.0 - share)) as f32;
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed.wrapping_add(1 + n as u64));
+        let width = batch.features.len() / pairs;
+        for (pair, row) in batch.features.chunks_exact_mut(width.max(1)).enumerate() {
+            // Stream 0 draws the views.
+            rng.set_stream((first + pair + 1) as u64);
+            rng.set_word_pos(0);
+            for value in row.iter_mut().filter(|v| **v != 0.0) {
+                *value *= if rng.random_bool(share) { 0.0 } else { kept };
+            }
+        }
     }
 }
 
@@ -134,7 +157,8 @@ mod tests {
     use super::*;
     use crate::data::Features;
 
-    const AUGMENTATION: Augmentation = Augmentation { track_dropout: 0.25, crop_share: 0.1 };
+    const AUGMENTATION: Augmentation =
+        Augmentation { track_dropout: 0.25, crop_share: 0.1, feature_dropout: 0.5 };
 
     #[test]
     fn an_epoch_shows_every_record_once_and_another_epoch_another_order() {
@@ -158,6 +182,24 @@ mod tests {
         assert!((share(&|v| v.bare.is_some()) - 0.25).abs() < 0.02);
         assert!((share(&|v| v.bare == Some(true)) - 0.125).abs() < 0.02);
         assert!((share(&|v| v.cropped) - 0.1).abs() < 0.03);
+    }
+
+    #[test]
+    fn features_are_left_out_alike_whole_and_in_parts() {
+        let plan = BatchPlan::new(&(0..100).collect::<Vec<_>>(), 20, AUGMENTATION, 5, 0);
+        let pair =
+            Pair { ref_ids: vec![1], alt_ids: vec![2], track: vec![6], features: Features::of(&[1.0; 400]) };
+        let whole = |pairs: usize| pack(&vec![pair.clone(); pairs], 400, &[4]);
+        let mut all = whole(20);
+        plan.drop_features(3, 0, &mut all);
+        let gone = all.features.iter().filter(|&&v| v == 0.0).count() as f64 / 8000.0;
+        assert!((gone - 0.5).abs() < 0.03 && all.features.iter().all(|&v| v == 0.0 || v == 2.0));
+        let mut part = whole(8);
+        plan.drop_features(3, 12, &mut part);
+        assert!(part.features == all.features[12 * 400..]);
+        let mut other = whole(20);
+        plan.drop_features(4, 0, &mut other);
+        assert!(other.features != all.features);
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub enum Label<'a> {
     Class(&'a str),
     /// A value.
     Value(f64),
+    /// Nothing: the records of a language model.
+    None,
 }
 
 /// What a report sees of a record.

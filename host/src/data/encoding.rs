@@ -9,7 +9,7 @@ use crate::{Error, Result, recipe::WindowPlan, stage::read_json};
 
 /// Rises whenever `locus-genome` gives other token ids, track codes or features for the same variant, so that
 /// datasets and checkpoints of before are not used with it.
-pub const ENCODING_VERSION: u32 = 1;
+pub const ENCODING_VERSION: u32 = 2;
 
 /// How a variant becomes a row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use locus_firmware_config::manifest::{Manifest, ModeCalibration};
 
 use super::{
-    Described, Group, ModeReport, Read, SequenceReport,
-    html::{AnyReport, estimates, figure_table, first_words, floor_table, strata_table, strength_table},
+    Group, ModeReport, Read, SequenceReport,
+    html::{AnyReport, figure_table, first_words, floor_table, sequence_table, strata_table, strength_table},
 };
 use crate::{Result, commands::evaluate::Report};
 
@@ -56,7 +56,7 @@ fn details(out: &mut String, m: &Manifest) {
         row("code", source.clone());
     }
     for (name, digest) in &p.data {
-        row(&format!("trained with `{name}`"), format!("SHA-256 `{digest}`"));
+        row(&format!("data file `{name}`"), format!("SHA-256 `{digest}`"));
     }
 }
 
@@ -121,6 +121,22 @@ fn probabilities(out: &mut String, m: &ModeReport, fitted: Option<&ModeCalibrati
             f.benign_below,
             f.pathogenic_above
         );
+        match f.missense {
+            Some(own) if own.answered_share > 0.0 => {
+                let (low, high) = (own.benign_below, own.pathogenic_above);
+                let _ = writeln!(
+                    out,
+                    "For missense variants, whose label is the model's own work, these borders are {low:.3} and {high:.3}."
+                );
+            }
+            Some(_) => {
+                let _ = writeln!(
+                    out,
+                    "Missense variants are all called uncertain: no borders were right often enough on validation."
+                );
+            }
+            None => {}
+        }
     }
     if let Some(right) = m.answered_accuracy {
         let (share, right) = (100.0 * m.answered_share, 100.0 * right);
@@ -154,11 +170,12 @@ fn probabilities(out: &mut String, m: &ModeReport, fitted: Option<&ModeCalibrati
 
 fn sequence(out: &mut String, r: &SequenceReport) {
     section(out, "Figures", &format!("{} ({}).", r.intervals, r.engine));
-    let (records, figures) = match &r.described {
-        Described::Classes(c) => (c.records, &c.figures),
-        Described::Numbers(n) => (n.records, &n.figures),
-    };
-    let _ = writeln!(out, "\n{records} records.\n\n{}", estimates("", figures).markdown());
+    let _ = writeln!(
+        out,
+        "\n{} records; floors beside the model, on the same records.\n\n{}",
+        r.records,
+        sequence_table("", r).markdown()
+    );
 }
 
 fn limits(out: &mut String, report: &AnyReport) {
@@ -180,11 +197,17 @@ fn limits(out: &mut String, report: &AnyReport) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluate::{NumberReport, describe_numbers};
+    use crate::{
+        evaluate::{Described, describe_numbers, sequence_figures},
+        sequence_model::Truth,
+    };
 
     #[test]
     fn a_card_says_how_often_test_was_read_and_by_whom() {
-        let described: NumberReport = describe_numbers(&[1.0, 2.0], &[1.0, 3.0], &["a", "b"], 9, 1);
+        let truth = Truth::Values(vec![1.0, 3.0]);
+        let figures = sequence_figures(&[vec![1.0], vec![2.0]], &truth, &["a", "b"], 9, 1);
+        let floors = [("BLOSUM62".to_owned(), figures.clone())].into();
+        let described = describe_numbers(&[1.0, 2.0], &[1.0, 3.0]);
         let report = SequenceReport {
             model: "tem-1 1.0.0 abc".into(),
             engine: "tract".into(),
@@ -193,7 +216,11 @@ mod tests {
             data: "d1".into(),
             test_reads: Some(2),
             left_out: Default::default(),
+            records: 2,
+            groups: 2,
             intervals: "95 %".into(),
+            figures,
+            floors,
             described: Described::Numbers(described),
         };
         let json = serde_json::to_string(&report).unwrap();
@@ -202,6 +229,7 @@ mod tests {
         let text = card(&json, None, &reads).unwrap();
         assert!(text.starts_with("# Model card: tem-1 1.0.0\n"));
         assert!(text.contains("read 2 times, by 2 models") && text.contains("| spearman | 1.0000"), "{text}");
+        assert!(text.contains("| figure | model | BLOSUM62 |"), "{text}");
         assert!(card(&json, None, &[]).unwrap().contains("no look at its test split is on record"));
     }
 }

@@ -19,4 +19,5 @@ pub use reads::{Read, Reads};
 pub use report::{Curves, Group, ModeReport, NAMES, PairFigure, PairSplit, Scored, describe};
 pub use sequence::{
     ClassReport, Described, NumberReport, SequenceReport, describe_classes, describe_numbers,
+    sequence_figures,
 };

@@ -40,7 +40,7 @@ pub fn explain<'a>(
     let subject = Subject::new(model, reference, variant, mode)?;
     let pair = subject.pair();
     let attribution = integrated_gradients(model, &pair)?;
-    let verdict = model.judge(mode, attribution.logit as f32)?;
+    let verdict = model.judge(mode, subject.encoded.consequence, attribution.logit as f32)?;
     Ok(Explanation {
         attention: attention(model, &pair)?,
         scan: scan(model, reference, &subject)?,

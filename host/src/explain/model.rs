@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use locus_engine::{Bundle, Trust, Verdict, probability};
 use locus_export::GraphWeights;
 use locus_firmware_config::manifest::ProbabilityModel;
-use locus_genome::{InputMode, KmerTokenizer, Tokenizer, VariantEncoder};
+use locus_genome::{Consequence, InputMode, KmerTokenizer, Tokenizer, VariantEncoder};
 
 use crate::{
     Error, Result,
@@ -120,11 +120,12 @@ impl Model {
         infer::logits(&self.config, &self.params, pairs, &self.buckets)
     }
 
-    /// What a logit means in a mode.
+    /// What the logit of a variant with this consequence means in a mode.
     ///
     /// # Errors
     /// A logit that is no number.
-    pub fn judge(&self, mode: InputMode, logit: f32) -> Result<Verdict> {
-        probability::judge(&self.probability, mode, logit).map_err(|e| locus_engine::Error::from(e).into())
+    pub fn judge(&self, mode: InputMode, consequence: Option<Consequence>, logit: f32) -> Result<Verdict> {
+        probability::judge(&self.probability, mode, consequence, logit)
+            .map_err(|e| locus_engine::Error::from(e).into())
     }
 }

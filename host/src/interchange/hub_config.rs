@@ -137,6 +137,7 @@ impl HubConfig {
             norm_position: architecture.norm_position().into(),
             head: Default::default(),
             frames: 1,
+            counted: 0,
             labels: vec!["pathogenic".into()],
             n_features: locus_genome::feature_names().len(),
             track_codes: track.map(str::to_owned).to_vec(),

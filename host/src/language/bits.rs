@@ -280,6 +280,7 @@ mod tests {
             norm_position: "pre".into(),
             head: crate::model::HeadKind::Pretraining,
             frames: 1,
+            counted: 0,
             labels: Vec::new(),
             n_features: 0,
             track_codes: Vec::new(),

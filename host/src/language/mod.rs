@@ -3,6 +3,7 @@
 
 pub mod bits;
 pub mod counts;
+pub mod describe;
 pub mod objectives;
 pub mod overlap;
 pub mod regions;

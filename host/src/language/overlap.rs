@@ -46,6 +46,38 @@ pub(super) fn without(genome: &PackedGenome, train: &[Stretch], unseen: &[Stretc
     Ok(kept)
 }
 
+/// How many of the stretches `of` have [`SHARE`] or more of their seeds in those of `within`, on either strand.
+pub(super) fn shared(genome: &PackedGenome, of: &[Stretch], within: &[Stretch]) -> Result<u64> {
+    let seeds = |stretch: &Stretch| -> Result<Vec<u64>> {
+        let mut all = Vec::new();
+        for start in (stretch.start..stretch.end).step_by(SEED) {
+            let bases = genome.bases(stretch.record, start, (start + SEED as u64).min(stretch.end))?;
+            all.extend(Hashes::of(&bases).map(|(_, hash)| hash));
+        }
+        Ok(all)
+    };
+    let mut wanted = HashSet::new();
+    for stretch in of {
+        wanted.extend(seeds(stretch)?);
+    }
+    let mut found = HashSet::new();
+    for stretch in within {
+        for start in (stretch.start..stretch.end).step_by(PIECE as usize) {
+            // A seed that begins in this piece may end in the next.
+            let end = (start + PIECE + SEED as u64 - 1).min(stretch.end);
+            let bases = genome.bases(stretch.record, start, end)?;
+            found.extend(Hashes::of(&bases).map(|(_, hash)| hash).filter(|hash| wanted.contains(hash)));
+        }
+    }
+    let mut near = 0;
+    for stretch in of {
+        let own = seeds(stretch)?;
+        let hits = own.iter().filter(|hash| found.contains(*hash)).count();
+        near += u64::from(hits > 0 && hits as f64 >= SHARE * own.len() as f64);
+    }
+    Ok(near)
+}
+
 /// Hash of every stretch of [`SEED`] known bases, the same on both strands (Karp & Rabin 1987), with its offset.
 struct Hashes<'a> {
     bases: &'a [u8],

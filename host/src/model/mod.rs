@@ -13,5 +13,6 @@ mod params;
 pub use config::{HeadKind, ModelConfig};
 pub use encoder::{Context, Encoder, Observer, Rows};
 pub use heads::{MlmHead, ORDERS, PairBatch, PairHead, SegmentHead, SegmentQuestion, SequenceHead};
+pub(crate) use heads::{SCALE, SHIFT, TABLE};
 pub use params::Params;
 pub(crate) use params::{load_tensors, save_tensors};

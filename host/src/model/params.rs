@@ -116,7 +116,11 @@ impl Params {
             } else if name.ends_with("bias") {
                 vec![0.0; n]
             } else {
-                (0..n).map(|_| normal(&mut rng) * config.initializer_range as f32).collect()
+                // A head has no layer norm before it: its scale keeps that of its inputs (LeCun et al. 1998).
+                let head = name.starts_with("head.");
+                let deviation =
+                    if head { (shape[1] as f32).powf(-0.5) } else { config.initializer_range as f32 };
+                (0..n).map(|_| normal(&mut rng) * deviation).collect()
             };
             vars.insert(name, Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu)?)?);
         }
@@ -242,6 +246,18 @@ impl Params {
             Some(var) => bail!("{name}: got shape {:?}, expected {:?}", values.dims(), var.dims()),
             None => bail!("the model has no tensor {name}"),
         }
+    }
+
+    /// Moves every tensor towards `other`'s: of the old value `keep` is left.
+    ///
+    /// # Errors
+    /// Another model's parameters.
+    pub fn blend(&self, other: &Self, keep: f64) -> Result<()> {
+        for (name, var) in &self.vars {
+            let theirs = (other.get(name)?.detach() * (1.0 - keep))?;
+            self.set(name, &((var.as_tensor().detach() * keep)? + theirs)?)?;
+        }
+        Ok(())
     }
 
     /// Names and variables, by name.

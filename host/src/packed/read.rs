@@ -22,6 +22,7 @@ pub struct PackedGenome {
     path: PathBuf,
     map: MappedFile,
     records: Vec<PackedRecord>,
+    sha256: [u8; 32],
 }
 
 impl PackedGenome {
@@ -43,7 +44,8 @@ impl PackedGenome {
         file.seek(SeekFrom::Start(8 + body)).map_err(io_at(path))?;
         file.read_exact(&mut trailer).map_err(io_at(path))?;
         file.rewind().map_err(io_at(path))?;
-        if digest(&mut file, size - 32).map_err(io_at(path))? != trailer[8..] {
+        let sha256 = digest(&mut file, size - 32).map_err(io_at(path))?;
+        if sha256 != trailer[8..] {
             return Err(wrong("got bytes that do not match their digest"));
         }
         let index = u64::from_le_bytes(trailer[..8].try_into().expect("8 bytes"));
@@ -68,12 +70,17 @@ impl PackedGenome {
         if map.len() as u64 != size {
             return Err(wrong("got a file that changed while it was opened"));
         }
-        Ok(Self { path: path.to_owned(), map, records })
+        Ok(Self { path: path.to_owned(), map, records, sha256 })
     }
 
     /// The records, in the order in which they were written.
     pub fn records(&self) -> &[PackedRecord] {
         &self.records
+    }
+
+    /// SHA-256 of all before it, which the file ends in.
+    pub const fn sha256(&self) -> [u8; 32] {
+        self.sha256
     }
 
     /// Upper-case IUPAC codes of `start..end` (0-based, half-open) of a record.

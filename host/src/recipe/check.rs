@@ -37,6 +37,10 @@ impl Recipe {
                 return wrong(key, value.to_string(), "a share from 0 to 1");
             }
         }
+        if !(0.0..1.0).contains(&f.augment.feature_dropout) {
+            let got = f.augment.feature_dropout.to_string();
+            return wrong("finetune.augment.feature_dropout", got, "a share from 0 to under 1");
+        }
         for (key, value) in [("calibrate.prior", c.prior)] {
             if value.is_nan() || value <= 0.0 || value >= 1.0 {
                 return wrong(key, value.to_string(), "a share between 0 and 1, neither of them");
@@ -189,6 +193,11 @@ mod tests {
             ("finetune.train.learning_rate", "learning_rate = 2e-3", "learning_rate = nan"),
             ("finetune.validations", "validations = 1", "validations = 0"),
             ("finetune.augment.crop_share", "crop_share = 0.08", "crop_share = 1.5"),
+            (
+                "finetune.augment.feature_dropout",
+                "crop_share = 0.08",
+                "crop_share = 0.08\nfeature_dropout = 1.0",
+            ),
             ("calibrate.prior", "prior = 0.35", "prior = 0.0"),
             ("calibrate.prior", "prior = 0.35", "prior = 1.0"),
             ("calibrate.answered_accuracy", "answered_accuracy = 0.90", "answered_accuracy = 0.5"),

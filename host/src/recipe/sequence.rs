@@ -14,7 +14,8 @@ use super::{DATA_VARIABLE, ExportPlan, ModelPlan, read_toml};
 use crate::{
     Error, Result,
     model::{HeadKind, ModelConfig},
-    sequence::{Balance, SetPlan, plan::TargetKind},
+    sequence::{BalancePlan, SequenceAugmentation, SetPlan, plan::TargetKind},
+    sequence_model::counted,
     train::TrainPlan,
 };
 
@@ -70,6 +71,10 @@ pub struct TokenPlan {
     /// Reading frames that the track counts and the head pools apart; 1 for none.
     #[serde(default = "one")]
     pub frames: usize,
+    /// Counts tokens by class, and in 3 frames by codon position, on the training records, and reads the log-odds
+    /// beside the encoder.
+    #[serde(default)]
+    pub counted: bool,
     /// Padded lengths of a row, [CLS] and [SEP] included, ascending.
     pub buckets: Vec<usize>,
 }
@@ -100,7 +105,7 @@ pub struct LabelledPlan {
     pub train: TrainPlan,
     /// How the classes are weighed.
     #[serde(default)]
-    pub balance: Balance,
+    pub balance: BalancePlan,
     /// Share of a target that is spread over all classes.
     #[serde(default)]
     pub smoothing: f32,
@@ -109,17 +114,7 @@ pub struct LabelledPlan {
     pub focal: f32,
     /// What training leaves to chance.
     #[serde(default)]
-    pub augment: SequenceAugment,
-}
-
-/// `[finetune.augment]`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SequenceAugment {
-    /// Share of the records of which a random part is shown.
-    pub crop_share: f64,
-    /// Shortest such part, as a share of the record.
-    pub crop_least: f64,
+    pub augment: SequenceAugmentation,
 }
 
 /// `[calibrate]`
@@ -190,11 +185,15 @@ impl SequenceRecipe {
         } else if frames > 1 {
             track_codes.extend((1..=frames).map(|f| format!("frame {f}")));
         }
-        let vocab_size = self.tokenizer()?.vocab_size();
+        let tokenizer = self.tokenizer()?;
+        let vocab_size = tokenizer.vocab_size();
+        let counted =
+            if self.tokens.counted { counted::channels(&tokenizer, frames, labels.len()) } else { 0 };
         Ok(ModelConfig {
             type_vocab_size: track_codes.len(),
             head: HeadKind::Sequence,
             frames,
+            counted,
             labels,
             track_codes,
             ..self.model.config(vocab_size, self.max_tokens())
@@ -273,21 +272,14 @@ impl SequenceRecipe {
         if !f.validations.is_finite() || f.validations <= 0.0 {
             return wrong("finetune.validations", f.validations.to_string(), "a number over 0");
         }
-        let a = &f.augment;
-        if !(0.0..=1.0).contains(&a.crop_share) || !(0.0..=1.0).contains(&a.crop_least) {
-            let got = format!("{}, {}", a.crop_share, a.crop_least);
-            return wrong("finetune.augment", got, "shares from 0 to 1");
-        }
-        if a.crop_share > 0.0 && !kmers {
-            return wrong("finetune.augment.crop_share", a.crop_share.to_string(), "0 outside DNA and RNA");
-        }
         let regression = self.data.target.kind == TargetKind::Value;
-        if regression && (f.smoothing > 0.0 || f.focal > 0.0 || f.balance != Balance::None) {
-            return wrong(
-                "finetune",
-                "smoothing, focal or balance".into(),
-                "none of them where targets are values",
-            );
+        if regression && (f.smoothing > 0.0 || f.focal > 0.0) {
+            return wrong("finetune", "smoothing or focal".into(), "neither where targets are values");
+        }
+        f.augment.check(&self.data)?;
+        f.balance.check(!regression)?;
+        if regression && t.counted {
+            return wrong("tokens.counted", "true".into(), "false where targets are values");
         }
         f.train.check("finetune.train")?;
         if let Some(p) = &self.pretrain {

@@ -4,7 +4,7 @@
 //! that the other one has. Candidates are found by a quarter of the k-mers, those of low hash (FracMinHash, Irber et
 //! al. 2022), so that no record is compared with all others; the containment itself is then counted in full.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use locus_genome::{Alphabet, dna, smiles::Molecule};
 
@@ -101,7 +101,7 @@ fn shared(a: &[u64], b: &[u64]) -> usize {
 pub struct Index<'a> {
     alphabet: Alphabet,
     containment: f64,
-    records: Vec<(&'a str, usize)>,
+    records: Vec<(Cow<'a, str>, usize)>,
     postings: HashMap<u64, Vec<u32>>,
 }
 
@@ -122,9 +122,9 @@ impl<'a> Index<'a> {
         let mut candidates: Vec<(u32, usize)> = hits.into_iter().collect();
         candidates.sort_unstable();
         candidates.into_iter().find_map(|(record, hits)| {
-            let (other, other_low) = self.records[record as usize];
+            let (other, other_low) = &self.records[record as usize];
             // Half of what is expected: the sample of a short record is small.
-            if (hits as f64) < self.containment * low.len().min(other_low) as f64 / 2.0 {
+            if (hits as f64) < self.containment * low.len().min(*other_low) as f64 / 2.0 {
                 return None;
             }
             let containment = contained(&own, &kmers(self.alphabet, other));
@@ -133,8 +133,9 @@ impl<'a> Index<'a> {
     }
 
     /// Adds a record; its number is how many were added before.
-    pub fn add(&mut self, sequence: &'a str) {
-        let own = kmers(self.alphabet, sequence);
+    pub fn add(&mut self, sequence: impl Into<Cow<'a, str>>) {
+        let sequence = sequence.into();
+        let own = kmers(self.alphabet, &sequence);
         let number = self.records.len() as u32;
         self.records.push((sequence, sampled(&own).len()));
         for &hash in sampled(&own) {

@@ -14,7 +14,7 @@ pub mod scaffold;
 pub mod split;
 
 pub use augment::SequenceAugmentation;
-pub use balance::Balance;
+pub use balance::{Balance, BalancePlan};
 pub use plan::SetPlan;
 pub use prepare::prepare;
 pub use record::{SequenceRecord, SequenceSet, Target};

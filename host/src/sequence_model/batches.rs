@@ -1,13 +1,11 @@
 //! Records in batches of like length, and batches in the model's rows.
 
-use locus_genome::{EncodedSequence, SequenceEncoder};
-use rand::{Rng, RngExt, SeedableRng, seq::SliceRandom};
+use locus_genome::EncodedSequence;
+use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    Result,
     model::Rows,
-    recipe::SequenceAugment,
     sequence::{Balance, SequenceSet, Target, balance},
 };
 
@@ -36,7 +34,7 @@ impl Epoch {
                 // A short batch is in the pool's end as drawn, not among the longest records.
                 let whole = pool.len() / batch * batch;
                 let mut pool = pool[..whole].to_vec();
-                pool.sort_by_key(|&i| set.records[i].sequence.len());
+                pool.sort_by_key(|&i| set.length(i));
                 pool.chunks(batch).map(<[usize]>::to_vec).collect::<Vec<_>>()
             })
             .collect();
@@ -61,26 +59,6 @@ impl Epoch {
     }
 }
 
-/// A record as one step of training sees it: whole, or a random part of it.
-///
-/// # Errors
-/// A letter that the alphabet does not have.
-pub(super) fn shown(
-    encoder: &SequenceEncoder,
-    sequence: &str,
-    augment: &SequenceAugment,
-    rng: &mut impl Rng,
-) -> Result<EncodedSequence> {
-    let n = sequence.len();
-    let least = ((n as f64 * augment.crop_least) as usize).clamp(1, n.max(1));
-    if n < 2 || augment.crop_share == 0.0 || !rng.random_bool(augment.crop_share) {
-        return Ok(encoder.encode(sequence)?);
-    }
-    let length = rng.random_range(least..=n);
-    let from = rng.random_range(0..=n - length);
-    Ok(encoder.encode(&sequence[from..from + length])?)
-}
-
 /// Rows padded to the longest of them, and to a multiple of 8.
 pub fn pack(sequences: &[EncodedSequence]) -> Rows {
     let longest = sequences.iter().map(|s| s.ids.len()).max().unwrap_or(0);
@@ -101,30 +79,26 @@ pub fn pack(sequences: &[EncodedSequence]) -> Rows {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
 
-    use locus_genome::{Alphabet, KmerTokenizer, Tokenizer};
+    use locus_genome::{Alphabet, KmerTokenizer, SequenceEncoder, Tokenizer};
 
     use super::*;
     use crate::{data::Split, sequence::SequenceRecord};
 
     fn set(n: usize) -> SequenceSet {
-        let record = |i: usize| SequenceRecord {
-            name: i.to_string(),
-            sequence: "ACGT".repeat(3 + i % 50),
-            target: Target::Class((i % 2) as u16),
-            group: None,
-            changed: None,
-            split: Split::Train,
-        };
-        SequenceSet {
-            alphabet: Alphabet::Dna,
-            classes: vec!["a".into(), "b".into()],
-            sources: BTreeMap::new(),
-            left_out: BTreeMap::new(),
-            wild_type: None,
-            records: (0..n).map(record).collect(),
+        let mut set = SequenceSet::new(Alphabet::Dna, vec!["a".into(), "b".into()]);
+        for i in 0..n {
+            let record = SequenceRecord {
+                name: i.to_string(),
+                target: Target::Class((i % 2) as u16),
+                group: None,
+                changed: None,
+                split: Split::Train,
+            };
+            set.push(record, "ACGT".repeat(3 + i % 50));
         }
+        set
     }
 
     #[test]
@@ -135,7 +109,7 @@ mod tests {
         assert_eq!(epoch.len(), 40);
         let all: Vec<usize> = (0..epoch.len()).flat_map(|n| epoch.batch(n).to_vec()).collect();
         assert_eq!((all.len(), all.iter().collect::<BTreeSet<_>>().len()), (400, 400));
-        let length = |i: &usize| set.records[*i].sequence.len();
+        let length = |i: &usize| set.length(*i);
         let spread: usize = (0..epoch.len())
             .map(|n| {
                 let lengths: Vec<usize> = epoch.batch(n).iter().map(length).collect();
@@ -145,22 +119,6 @@ mod tests {
         assert!(spread < 40 * 30, "{spread}");
         assert_ne!(epoch.batch(0), Epoch::new(&set, &records, 10, Balance::None, (1, 1)).batch(0));
         assert_eq!(epoch.batch(0), Epoch::new(&set, &records, 10, Balance::None, (1, 0)).batch(0));
-    }
-
-    #[test]
-    fn a_part_is_of_the_record_and_long_enough() {
-        let encoder = SequenceEncoder::new(Tokenizer::Dna(KmerTokenizer::new(3, 1).unwrap()), 3);
-        let sequence = "ACGTTGCAAGCTTAGGCCAT";
-        let augment = SequenceAugment { crop_share: 1.0, crop_least: 0.5 };
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut lengths = BTreeSet::new();
-        for _ in 0..200 {
-            let part = shown(&encoder, sequence, &augment, &mut rng).unwrap();
-            let ids: Vec<u32> = part.ids[1..part.ids.len() - 1].iter().map(|&i| i as u32).collect();
-            assert!(sequence.contains(&encoder.tokenizer().decode(&ids).unwrap()));
-            lengths.insert(part.letters);
-        }
-        assert_eq!((lengths.first(), lengths.last()), (Some(&10), Some(&20)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub fn figures(predicted: &[Vec<f64>], truth: &Truth) -> BTreeMap<String, f64> {
                 ("spearman", metrics::spearman(&values, truth)),
                 ("pearson", metrics::pearson(&values, truth)),
                 ("rmse", metrics::mse(&values, truth).map(f64::sqrt)),
+                ("mae", metrics::mae(&values, truth)),
                 ("r_squared", metrics::r_squared(&values, truth)),
             ]);
         }
@@ -33,15 +34,22 @@ pub fn figures(predicted: &[Vec<f64>], truth: &Truth) -> BTreeMap<String, f64> {
                     ("mcc", confusion.mcc()),
                     ("sensitivity", confusion.sensitivity()),
                     ("specificity", confusion.specificity()),
+                    ("precision", confusion.precision()),
                     ("f1", confusion.f1()),
+                    ("brier", metrics::brier(&scores, &labels)),
                     ("ece", metrics::ece(&scores, &labels, 10)),
                 ]);
             } else {
-                let pairs = predicted.iter().zip(truth).map(|(p, &t)| (t, metrics::argmax(p)));
+                let called: Vec<usize> = predicted.iter().map(|p| metrics::argmax(p)).collect();
+                let pairs = truth.iter().copied().zip(called.iter().copied());
                 let confusion = ClassCounts::of(pairs, classes);
+                let (sure, right): (Vec<f64>, Vec<bool>) =
+                    predicted.iter().zip(truth).zip(&called).map(|((p, t), c)| (p[*c], t == c)).unzip();
                 all.extend([
                     ("accuracy", confusion.accuracy()),
                     ("error", confusion.accuracy().map(|a| 1.0 - a)),
+                    ("balanced_accuracy", confusion.balanced_accuracy()),
+                    ("ece", metrics::ece(&sure, &right, 10)),
                     ("macro_f1", confusion.f1(Average::Macro)),
                     ("mcc", confusion.mcc()),
                     ("auroc", metrics::auroc_one_vs_rest(predicted, truth)),

@@ -5,8 +5,6 @@ use std::collections::HashMap;
 
 use locus_genome::{EncodedSequence, amino};
 
-use crate::sequence::SequenceRecord;
-
 /// Strength of the L2 penalty, on rows of length one.
 const PENALTY: f64 = 1e-4;
 /// Passes over the training records.
@@ -99,11 +97,11 @@ fn softmax(scores: &[f64]) -> Vec<f64> {
     raised.iter().map(|r| r / total).collect()
 }
 
-/// BLOSUM62 of the residue that changed against that of the wild type; `None` where none or no residue did.
-pub fn blosum62(record: &SequenceRecord, wild_type: &str) -> Option<f64> {
-    let at = record.changed?;
+/// BLOSUM62 of the residue at the offset that changed against that of the wild type; `None` where none or no residue did.
+pub fn blosum62(changed: Option<usize>, sequence: &str, wild_type: &str) -> Option<f64> {
+    let at = changed?;
     let index = |text: &str| amino::residue_index(*text.as_bytes().get(at)?);
-    Some(f64::from(amino::blosum62(index(wild_type)?, index(&record.sequence)?)))
+    Some(f64::from(amino::blosum62(index(wild_type)?, index(sequence)?)))
 }
 
 #[cfg(test)]

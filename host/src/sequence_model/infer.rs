@@ -15,7 +15,7 @@ use crate::{
 const TOKENS: usize = 16_384;
 
 /// Places of sequences in groups of like length, each of at most [`TOKENS`] tokens or one sequence.
-fn groups(sequences: &[EncodedSequence]) -> Vec<Vec<usize>> {
+pub(super) fn groups(sequences: &[EncodedSequence]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..sequences.len()).collect();
     order.sort_by_key(|&i| sequences[i].ids.len());
     let mut groups: Vec<Vec<usize>> = Vec::new();

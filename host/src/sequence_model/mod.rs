@@ -3,10 +3,12 @@
 
 mod answer;
 mod batches;
+pub mod counted;
 mod figures;
 mod floor;
 mod infer;
 mod objective;
+mod refit;
 mod truth;
 
 pub use answer::fit;
@@ -16,4 +18,5 @@ pub use floor::{NGrams, blosum62};
 pub use infer::{logits, observe};
 pub(crate) use objective::scale;
 pub use objective::{Labelled, Masked};
+pub use refit::{Refit, pooled};
 pub use truth::{Truth, predicted};

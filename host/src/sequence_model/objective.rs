@@ -12,14 +12,13 @@ use locus_genome::{EncodedSequence, SequenceEncoder};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Epoch, Truth, batches::shown, figures, logits, pack, predicted};
+use super::{Epoch, Truth, figures, logits, pack, predicted};
 use crate::{
     Result,
     data::masking::Masking,
     model::{Context, MlmHead, ModelConfig, Params, Rows, SequenceHead},
     nn::{ClassLoss, class_loss, cross_entropy, huber},
-    recipe::SequenceAugment,
-    sequence::{Balance, SequenceSet, Target},
+    sequence::{Balance, SequenceAugmentation, SequenceSet, Target},
     train::{Loss, Objective},
 };
 
@@ -30,7 +29,9 @@ struct Draw<'a> {
     records: Vec<usize>,
     batch: usize,
     balance: Balance,
-    augment: SequenceAugment,
+    augment: SequenceAugmentation,
+    /// Tokens of the longest row.
+    longest: usize,
     seed: u64,
     steps_per_epoch: u64,
     /// The epoch that was asked for last.
@@ -41,15 +42,15 @@ impl<'a> Draw<'a> {
     fn new(
         (set, encoder): (&'a SequenceSet, SequenceEncoder),
         records: Vec<usize>,
-        batch: usize,
+        (batch, longest): (usize, usize),
         balance: Balance,
-        augment: SequenceAugment,
+        augment: SequenceAugmentation,
         seed: u64,
     ) -> Self {
         let first = Epoch::new(set, &records, batch, balance, (seed, 0));
         let steps_per_epoch = first.len() as u64;
         let epoch = Mutex::new(Some((0, Arc::new(first))));
-        Self { set, encoder, records, batch, balance, augment, seed, steps_per_epoch, epoch }
+        Self { set, encoder, records, batch, balance, augment, longest, seed, steps_per_epoch, epoch }
     }
 
     fn epoch(&self, number: u64) -> Arc<Epoch> {
@@ -74,10 +75,19 @@ impl<'a> Draw<'a> {
             .map(|(&i, row)| {
                 let place = step.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(row as u64);
                 let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ place);
-                shown(&self.encoder, &self.set.records[i].sequence, &self.augment, &mut rng)
+                self.shown(i, &mut rng)
             })
             .collect::<Result<_>>()?;
         Ok((records, sequences))
+    }
+
+    /// A record as one step of training sees it.
+    fn shown(&self, record: usize, rng: &mut ChaCha8Rng) -> Result<EncodedSequence> {
+        let whole = self.set.sequence(record)?;
+        let seen = self.augment.of(self.set.alphabet, &whole, self.set.class(record), rng);
+        let encoded = self.encoder.encode(&seen)?;
+        // An insertion may not fit the longest row; cut, the record would lose its end.
+        if encoded.ids.len() > self.longest { Ok(self.encoder.encode(&whole)?) } else { Ok(encoded) }
     }
 
     fn names(&self, records: &[usize]) -> Vec<String> {
@@ -113,14 +123,15 @@ impl<'a> Labelled<'a> {
         (train, validation): (Vec<usize>, Vec<usize>),
         batch: usize,
         (balance, loss): (Balance, ClassLoss),
-        augment: SequenceAugment,
+        augment: SequenceAugmentation,
         seed: u64,
     ) -> Result<Self> {
         let truth = Truth::of(set, &validation);
-        let encoded = validation.iter().map(|&i| Ok(encoder.encode(&set.records[i].sequence)?));
+        let encoded = validation.iter().map(|&i| Ok(encoder.encode(&set.sequence(i)?)?));
         let validation = (encoded.collect::<Result<_>>()?, truth);
         let scale = scale(&Truth::of(set, &train));
-        let draw = Draw::new((set, encoder), train, batch, balance, augment, seed);
+        let draw =
+            Draw::new((set, encoder), train, (batch, config.max_position_embeddings), balance, augment, seed);
         Ok(Self { draw, config, loss, scale, validation })
     }
 
@@ -201,7 +212,8 @@ impl<'a> Masked<'a> {
         masking: Masking,
         seed: u64,
     ) -> Self {
-        let draw = Draw::new(of, records, batch, Balance::None, SequenceAugment::default(), seed);
+        let rows = (batch, config.max_position_embeddings);
+        let draw = Draw::new(of, records, rows, Balance::None, SequenceAugmentation::default(), seed);
         Self { draw, config, masking }
     }
 
@@ -250,5 +262,65 @@ impl Objective for Masked<'_> {
 
     fn records(&self, batch: &Self::Batch) -> Vec<String> {
         self.draw.names(&batch.3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use locus_genome::{Alphabet, KmerTokenizer, Tokenizer};
+    use rand::RngExt;
+
+    use super::*;
+    use crate::{data::Split, sequence::SequenceRecord};
+
+    #[test]
+    fn an_insertion_never_makes_a_row_longer_than_the_model_reads_and_steps_are_the_same_again() {
+        let config: ModelConfig = serde_json::from_value(serde_json::json!({
+            "model_type": "bert", "vocab_size": 69, "type_vocab_size": 4, "hidden_size": 8,
+            "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "hidden_act": "gelu",
+            "max_position_embeddings": 20, "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0, "initializer_range": 0.02, "norm_position": "pre",
+            "head": "sequence", "frames": 3, "labels": ["a", "b"], "n_features": 0, "track_codes": [],
+        }))
+        .unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut set = SequenceSet::new(Alphabet::Dna, vec!["a".into(), "b".into()]);
+        for i in 0..64 {
+            let target = Target::Class(i % 2);
+            let record = SequenceRecord {
+                name: i.to_string(),
+                target,
+                group: None,
+                changed: None,
+                split: Split::Train,
+            };
+            // 18 tokens between [CLS] and [SEP]: as many as the model reads.
+            set.push(record, (0..20).map(|_| char::from(b"ACGT"[rng.random_range(0..4)])).collect());
+        }
+        let encoder = || SequenceEncoder::new(Tokenizer::Dna(KmerTokenizer::new(3, 1).unwrap()), 3);
+        let augment = SequenceAugmentation { indel: 1.0, max_indel: 5, ..SequenceAugmentation::default() };
+        let labelled = Labelled::new(
+            &config,
+            (&set, encoder()),
+            ((0..64).collect(), vec![0, 1]),
+            16,
+            (Balance::None, ClassLoss::default()),
+            augment,
+            3,
+        )
+        .unwrap();
+        let (mut whole, mut shorter) = (0, 0);
+        for step in 0..2 * labelled.steps_per_epoch() {
+            let batch = labelled.batch(step, 0..16).unwrap();
+            for row in batch.rows.mask.chunks(batch.rows.tokens) {
+                let tokens = row.iter().sum::<f32>() as usize;
+                assert!(tokens <= 20, "{tokens}");
+                whole += usize::from(tokens == 20);
+                shorter += usize::from(tokens < 20);
+            }
+            let again = labelled.batch(step, 0..16).unwrap();
+            assert_eq!((again.rows, again.records), (batch.rows, batch.records));
+        }
+        assert!(whole > 30 && shorter > 30, "{whole} {shorter}");
     }
 }

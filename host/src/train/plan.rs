@@ -40,6 +40,10 @@ pub struct TrainPlan {
     /// In what the layers are computed. BF16 and FP16 need a GPU.
     #[serde(default, skip_serializing_if = "Precision::is_fp32")]
     pub precision: Precision,
+    /// Validates and keeps a running mean of the weights: of the mean so much stays at each step, less in the first
+    /// steps (Polyak & Juditsky 1992; Tarvainen & Valpola 2017). 0 = the weights themselves.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub average: f64,
     /// Keeps only the input of each layer for the backward pass and runs the layer again (Chen et al. 2016).
     /// The result is the same, so it is no part of the recipe's digest.
     #[serde(default, skip_serializing)]
@@ -51,6 +55,10 @@ pub struct TrainPlan {
 
 const fn one() -> usize {
     1
+}
+
+fn is_none(share: &f64) -> bool {
+    *share == 0.0
 }
 
 const fn whole() -> f64 {
@@ -117,6 +125,9 @@ impl TrainPlan {
         }
         if !(0.0..=1.0).contains(&self.weight_decay) {
             return wrong("weight_decay", self.weight_decay.to_string(), "a share from 0 to 1");
+        }
+        if !(0.0..1.0).contains(&self.average) {
+            return wrong("average", self.average.to_string(), "a share from 0 to under 1");
         }
         if !(self.layer_decay > 0.0 && self.layer_decay <= 1.0) {
             return wrong("layer_decay", self.layer_decay.to_string(), "a share over 0, 1 at most");

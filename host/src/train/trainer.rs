@@ -57,7 +57,7 @@ impl Trained {
     pub const fn best(&self) -> &Params {
         match &self.weights.best {
             Some(best) => best,
-            None => &self.weights.last,
+            None => self.weights.shown(),
         }
     }
 
@@ -109,9 +109,13 @@ impl Trainer<'_> {
         let (mut weights, mut state) = match read_checkpoint(&last, self.config, &mut optimizer, self.inputs)?
         {
             Some(found) => found,
-            None => (Weights { last: start()?, best: None }, TrainState::new(self.inputs.clone())),
+            None => {
+                let weights = Weights { last: start()?, average: None, best: None };
+                (weights, TrainState::new(self.inputs.clone()))
+            }
         };
         weights.last = weights.last.to_device(self.run.device())?;
+        weights.average = weights.average.map(|mean| mean.to_device(self.run.device())).transpose()?;
         weights.best = weights.best.map(|best| best.to_device(self.run.device())).transpose()?;
         if self.plan.precision == Precision::Fp16 {
             state.scale.get_or_insert_default();
@@ -163,6 +167,7 @@ impl Trainer<'_> {
             while state.step < self.steps && !state.stopped {
                 let began = Instant::now();
                 let step = self.step(objective, &batches, &parts, weights, state, optimizer, collective)?;
+                self.follow(weights, optimizer.steps())?;
                 let rate = optimizer.last_rate();
                 let seconds = began.elapsed().as_secs_f64();
                 let mean = state.took(step.loss, seconds);
@@ -174,7 +179,7 @@ impl Trainer<'_> {
                 let validated = due(self.validate_every);
                 if validated {
                     if let Some(records) = &mut records {
-                        let figures = objective.validate(&weights.last.frozen())?;
+                        let figures = objective.validate(&weights.shown().frozen())?;
                         self.judge(weights, state, &figures, records)?;
                     }
                     state.stopped = collective.share_first(state.stopped)?;
@@ -185,6 +190,21 @@ impl Trainer<'_> {
             }
             Ok(())
         })
+    }
+
+    /// Takes the weights of a step into their running mean.
+    fn follow(&self, weights: &mut Weights, steps: u64) -> Result<()> {
+        if self.plan.average == 0.0 {
+            return Ok(());
+        }
+        match &weights.average {
+            Some(average) => {
+                let keep = self.plan.average.min((1 + steps) as f64 / (10 + steps) as f64);
+                average.blend(&weights.last, keep)?;
+            }
+            None => weights.average = Some(weights.last.snapshot()?),
+        }
+        Ok(())
     }
 
     /// This rank's micro-batches: each one's number among those of all ranks, and its rows of a step.
@@ -335,7 +355,7 @@ impl Trainer<'_> {
         if metric.improves(score, state.best.map(|(best, _)| best)) {
             state.best = Some((score, state.step));
             state.worse = 0;
-            weights.best = Some(weights.last.snapshot()?);
+            weights.best = Some(weights.shown().snapshot()?);
         } else {
             state.worse += 1;
             state.stopped = self.plan.patience > 0 && state.worse >= self.plan.patience;

@@ -2,23 +2,20 @@
 
 use std::path::Path;
 
-use locus_engine::{Inputs, SequenceScorer, Trust};
-use locus_export::BundleBuilder;
+use locus_engine::{Bundle, Inputs, SequenceScorer};
 use locus_firmware_config::manifest::{
-    FORMAT, Golden, GoldenSequence, GraphContract, Manifest, ProbabilityModel, Provenance, Scope,
+    FORMAT, GoldenSequence, GraphContract, Manifest, ProbabilityModel, Provenance, Scope,
     SequenceCalibration, Task, TokenizerInfo,
 };
 use locus_genome::Tokenizer;
 
 use super::{SequenceStage, export::MAX_BATCH};
 use crate::{
-    Error, Result,
+    Result,
     commands::{
-        bundle::{FP32_TOLERANCE, INT8_TOLERANCE, opens},
+        bundle::{assemble, golden_of, version},
         export::Exported,
     },
-    error::io_at,
-    files,
     stage::read_json,
 };
 
@@ -32,13 +29,6 @@ pub fn create(stage: &SequenceStage, out: &Path, created: &str, source: Option<S
     let exported: Exported<GoldenSequence> = read_json(&stage.run.at("export.json"))?;
     let calibration: SequenceCalibration = read_json(&stage.run.at("probability.json"))?;
     let recipe = &stage.recipe;
-    let version = |text: &str| {
-        text.parse().map_err(|_| Error::Recipe {
-            key: "version".into(),
-            got: text.into(),
-            expected: "a semantic version".into(),
-        })
-    };
     let (inputs, outputs) = locus_engine::tensors(Inputs::Sequence, 0, config.labels.len());
     let tokenizer = recipe.tokenizer()?;
     let k = match &tokenizer {
@@ -50,8 +40,8 @@ pub fn create(stage: &SequenceStage, out: &Path, created: &str, source: Option<S
     // What training saw, which may be narrower than what the filter lets through.
     let encoder = recipe.encoder()?;
     let mut letters = (usize::MAX, 0);
-    for record in &set.records {
-        let n = encoder.encode(&record.sequence)?.letters;
+    for record in 0..set.records.len() {
+        let n = encoder.encode(&set.sequence(record)?)?.letters;
         letters = (letters.0.min(n), letters.1.max(n));
     }
     let manifest = Manifest {
@@ -90,12 +80,7 @@ pub fn create(stage: &SequenceStage, out: &Path, created: &str, source: Option<S
         },
         probability: ProbabilityModel { sequence: Some(calibration), ..ProbabilityModel::default() },
         contract: exported.contract,
-        golden: Golden {
-            part: "golden.json".into(),
-            count: exported.golden.len() as u32,
-            tolerance_fp32: FP32_TOLERANCE,
-            tolerance_int8: INT8_TOLERANCE,
-        },
+        golden: golden_of(&exported.golden),
         provenance: Provenance {
             data: set.sources.clone(),
             recipe_sha256: recipe.digest(),
@@ -105,22 +90,6 @@ pub fn create(stage: &SequenceStage, out: &Path, created: &str, source: Option<S
         },
         parts: Vec::new(),
     };
-    let read = |name: &str| {
-        let path = stage.run.at(name);
-        std::fs::read(&path).map_err(io_at(&path))
-    };
-    let golden = serde_json::to_vec(&exported.golden).map_err(std::io::Error::from).map_err(io_at(out))?;
-    let bytes = BundleBuilder::new(manifest)
-        .part("tokenizer.json", tokenizer.to_json().into_bytes())?
-        .part("config.json", read("best/config.json")?)?
-        .part("calibration.json", read("calibration.json")?)?
-        .part("golden.json", golden)?
-        .part("fp32.onnx", read("fp32.onnx")?)?
-        .part("int8.onnx", read("int8.onnx")?)?
-        .build()?;
-    let bundle = opens(&bytes, &Trust::AllowUnsigned)?;
-    SequenceScorer::check(&bundle)?;
-    files::write_atomically(out, &bytes)?;
-    eprintln!("bundle: {} bytes, digest {}", bytes.len(), bundle.digest());
-    Ok(())
+    let fits = |bundle: &Bundle| Ok(SequenceScorer::check(bundle)?);
+    assemble(&stage.run, manifest, &tokenizer.to_json(), &exported.golden, fits, out)
 }

@@ -13,11 +13,7 @@ use crate::{
 /// # Errors
 /// A missing checkpoint, or validation records of one class only.
 pub fn run(stage: &SequenceStage) -> Result<()> {
-    let set = stage.set("calibrate")?;
-    if stage.done_before(Link::Calibrate)? {
-        return Ok(());
-    }
-    let made_from = stage.made_from(Link::Calibrate)?;
+    let Some((set, made_from)) = stage.begin(Link::Calibrate)? else { return Ok(()) };
     let (config, params) = stage.best()?;
     let records = set.for_fitting();
     let truth = Truth::of(&set, &records);

@@ -1,25 +1,33 @@
 //! `locus evaluate --recipe`: figures of a sequence model on one split of its set, beside its floors.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use locus_engine::{Row, SequenceScorer};
 use locus_firmware_config::manifest::SequenceCalibration;
 use locus_genome::{EncodedSequence, SequenceEncoder};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::SequenceStage;
 use crate::{
     Error, Result,
-    commands::{evaluate::EvaluateArgs, score::open_sequence},
+    commands::{
+        evaluate::{EvaluateArgs, READS},
+        score::{EngineArgs, open_sequence},
+    },
     data::Split,
     device,
     error::io_at,
-    evaluate::{Estimate, Read, Reads, estimate},
+    evaluate::{
+        Described, Read, Reads, SequenceReport, describe_classes, describe_numbers, sequence_figures,
+    },
     files,
     model::{ModelConfig, Params},
     recipe::SequenceRecipe,
     sequence::{SequenceSet, prepare},
-    sequence_model::{NGrams, Truth, blosum62, figures, logits, predicted},
+    sequence_model::{NGrams, Truth, blosum62, logits, predicted},
     stage::{read_json, write_json},
 };
 
@@ -29,29 +37,6 @@ const RESAMPLES: usize = 1_000;
 const N: usize = 3;
 /// Bases of an n-gram, where tokens are overlapping k-mers and one token is an n-gram already.
 const KMER_N: usize = 1;
-
-/// The report.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SequenceReport {
-    /// Name, version and digest of a bundle; SHA-256 of a checkpoint's weights.
-    pub model: String,
-    /// What ran it, and in which precision.
-    pub engine: String,
-    /// The split.
-    pub split: String,
-    /// Looks at this split of these data so far, this one included; `None` where it is no test split.
-    pub test_reads: Option<usize>,
-    /// Its records.
-    pub records: usize,
-    /// Records of each class.
-    pub classes: BTreeMap<String, usize>,
-    /// Resamples of each interval, their seed and their unit.
-    pub intervals: String,
-    /// By name.
-    pub figures: BTreeMap<String, Estimate>,
-    /// Figures of each floor.
-    pub floors: BTreeMap<String, BTreeMap<String, Estimate>>,
-}
 
 #[allow(clippy::large_enum_variant, reason = "one value per run")]
 enum Model {
@@ -91,14 +76,16 @@ impl Model {
         }
     }
 
-    fn names(&self) -> (String, String) {
+    /// Model, engine and precision.
+    fn names(&self) -> [String; 3] {
         match self {
-            Self::Bundle(s) => (
+            Self::Bundle(s) => [
                 format!("{} {} {}", s.manifest().name, s.manifest().version, s.digest()),
-                format!("{}, {}", s.spec().provider, s.spec().precision),
-            ),
+                s.spec().provider.clone(),
+                s.spec().precision.to_string(),
+            ],
             Self::Checkpoint { sha256, params, .. } => {
-                (format!("checkpoint {sha256}"), format!("{}, fp32", device::candle_on(params.device())))
+                [format!("checkpoint {sha256}"), device::candle_on(params.device()), "fp32".into()]
             }
         }
     }
@@ -123,35 +110,78 @@ pub fn run(args: &EvaluateArgs) -> Result<SequenceReport> {
     let recipe = SequenceRecipe::read(args.recipe.as_deref().unwrap_or(Path::new("")))?;
     let mut model = Model::open(args)?;
     let set = prepare(&recipe.data, &recipe.data_root())?;
+    let asked = Asked { split: &args.split, seed: args.seed, reads: &Reads::at(&args.reads()) };
+    let report = report(&recipe, &set, &mut model, &asked)?;
+    print(&report);
+    if let Some(path) = &args.json {
+        write_json(path, &report)?;
+    }
+    Ok(report)
+}
+
+/// Evaluates a bundle on validation at the end of a chain, where no test split is looked at.
+///
+/// # Errors
+/// A bundle that cannot be opened, or no engine.
+pub(super) fn on_validation(stage: &SequenceStage, bundle: &Path) -> Result<SequenceReport> {
+    let engine = EngineArgs {
+        precision: "auto".into(),
+        profile: "x86-cpu".into(),
+        onnxruntime: stage.onnxruntime.clone(),
+    };
+    let mut model = Model::Bundle(Box::new(open_sequence(bundle, &engine)?));
+    let set = stage.set("bundle create")?;
+    let reads = Reads::at(&stage.run.at(READS));
+    let asked = Asked { split: "val", seed: stage.recipe.seed, reads: &reads };
+    report(&stage.recipe, &set, &mut model, &asked)
+}
+
+/// What is looked at, and where looks at a test split are written down.
+struct Asked<'a> {
+    split: &'a str,
+    seed: u64,
+    reads: &'a Reads,
+}
+
+fn report(
+    recipe: &SequenceRecipe,
+    set: &SequenceSet,
+    model: &mut Model,
+    asked: &Asked<'_>,
+) -> Result<SequenceReport> {
     let encoder = recipe.encoder()?;
     let encode = |records: &[usize]| -> Result<Vec<EncodedSequence>> {
-        records.iter().map(|&i| Ok(encoder.encode(&set.records[i].sequence)?)).collect()
+        records.iter().map(|&i| Ok(encoder.encode(&set.sequence(i)?)?)).collect()
     };
     let fits = |i: &usize| {
-        encoder.encode(&set.records[*i].sequence).is_ok_and(|e| e.ids.len() <= recipe.max_tokens())
+        let encoded = set.sequence(*i).ok().and_then(|s| encoder.encode(&s).ok());
+        encoded.is_some_and(|e| e.ids.len() <= recipe.max_tokens())
     };
-    let splits = named(&args.split).ok_or_else(|| Error::Data {
+    let splits = named(asked.split).ok_or_else(|| Error::Data {
         what: "--split".into(),
-        got: args.split.clone(),
+        got: asked.split.into(),
         expected: "train, val_select, val_fit, val or test".into(),
     })?;
-    let records: Vec<usize> = splits.iter().flat_map(|s| set.of_split(*s)).filter(fits).collect();
+    let all: Vec<usize> = splits.iter().flat_map(|s| set.of_split(*s)).collect();
+    let records: Vec<usize> = all.iter().copied().filter(fits).collect();
     if records.is_empty() {
         return Err(Error::Data {
             what: "the recipe's set".into(),
-            got: format!("no record of {}", args.split),
+            got: format!("no record of {}", asked.split),
             expected: "records".into(),
         });
     }
-    let (name, engine) = model.names();
-    let test_reads = (args.split == "test")
-        .then(|| {
-            let data = hex::encode(Sha256::digest(serde_json::to_vec(&set.sources).unwrap_or_default()));
-            Reads::at(&args.reads()).add(&Read::now(&args.split, &data, &name))
-        })
+    let mut left_out = BTreeMap::new();
+    if all.len() > records.len() {
+        left_out.insert("longer than the longest bucket".into(), (all.len() - records.len()) as u64);
+    }
+    let [name, engine, precision] = model.names();
+    let data = hex::encode(Sha256::digest(serde_json::to_vec(&set.sources).unwrap_or_default()));
+    let test_reads = (asked.split == "test")
+        .then(|| asked.reads.add(&Read::now(asked.split, &data, &name)))
         .transpose()?;
     let rows = encode(&records)?;
-    let truth = Truth::of(&set, &records);
+    let truth = Truth::of(set, &records);
     let answers = model.predicted(&rows)?;
     // Without groups every record is a unit of its own.
     let units: Vec<String> = records
@@ -160,33 +190,33 @@ pub fn run(args: &EvaluateArgs) -> Result<SequenceReport> {
         .map(|(n, &i)| set.records[i].group.clone().unwrap_or_else(|| n.to_string()))
         .collect();
     let units: Vec<&str> = units.iter().map(String::as_str).collect();
-    let of = |answers: &[Vec<f64>]| described(answers, &truth, &units, args.seed);
+    let of = |answers: &[Vec<f64>]| sequence_figures(answers, &truth, &units, RESAMPLES, asked.seed);
     let mut floors = BTreeMap::new();
-    for (name, answers) in floor_answers(&set, &encoder, &records, &rows, &encode, &fits)? {
+    for (name, answers) in floor_answers(set, &encoder, &records, &rows, &encode, &fits)? {
         floors.insert(name, of(&answers));
     }
-    let mut classes = BTreeMap::new();
-    if let Truth::Classes(truth) = &truth {
-        truth.iter().for_each(|&c| *classes.entry(set.classes[c].clone()).or_default() += 1);
-    }
-    let grouped = set.records.iter().any(|r| r.group.is_some());
-    let unit = if grouped { "groups" } else { "records" };
-    let report = SequenceReport {
+    let unit = if set.records.iter().any(|r| r.group.is_some()) { "groups" } else { "records" };
+    Ok(SequenceReport {
         model: name,
         engine,
-        split: args.split.clone(),
+        precision,
+        split: asked.split.into(),
+        data,
         test_reads,
+        left_out,
         records: records.len(),
-        classes,
-        intervals: format!("95 %, {RESAMPLES} resamples of {unit}, seed {}", args.seed),
+        groups: units.iter().collect::<BTreeSet<_>>().len(),
+        intervals: format!("95 %, {RESAMPLES} resamples of {unit}, seed {}", asked.seed),
         figures: of(&answers),
         floors,
-    };
-    print(&report);
-    if let Some(path) = &args.json {
-        write_json(path, &report)?;
-    }
-    Ok(report)
+        described: match &truth {
+            Truth::Classes(truth) => Described::Classes(describe_classes(&answers, truth, &set.classes)),
+            Truth::Values(truth) => {
+                let values: Vec<f64> = answers.iter().filter_map(|a| a.first().copied()).collect();
+                Described::Numbers(describe_numbers(&values, truth))
+            }
+        },
+    })
 }
 
 /// What the floors say of each record: n-grams of classes, BLOSUM62 of changed residues.
@@ -210,24 +240,17 @@ fn floor_answers(
         all.push((name, rows.iter().map(|r| floor.predict(r)).collect()));
     }
     if let Some(wild_type) = &set.wild_type {
-        let score = |&i: &usize| vec![blosum62(&set.records[i], wild_type).unwrap_or(0.0)];
-        all.push(("BLOSUM62".into(), records.iter().map(score).collect()));
+        let score = |&i: &usize| -> Result<Vec<f64>> {
+            let changed = set.records[i].changed;
+            Ok(vec![blosum62(changed, &set.sequence(i)?, wild_type).unwrap_or(0.0)])
+        };
+        all.push(("BLOSUM62".into(), records.iter().map(score).collect::<Result<_>>()?));
     }
     Ok(all)
 }
 
-fn described(answers: &[Vec<f64>], truth: &Truth, units: &[&str], seed: u64) -> BTreeMap<String, Estimate> {
-    let names: Vec<String> = figures(answers, truth).into_keys().collect();
-    let estimates = estimate(units, RESAMPLES, seed, |places| {
-        let picked: Vec<Vec<f64>> = places.iter().map(|&i| answers[i].clone()).collect();
-        let of = figures(&picked, &truth.at(places));
-        names.iter().map(|n| of.get(n).copied()).collect()
-    });
-    names.into_iter().zip(estimates).filter_map(|(n, e)| Some((n, e?))).collect()
-}
-
 fn print(report: &SequenceReport) {
-    println!("{} records of {}: {:?}", report.records, report.split, report.classes);
+    println!("{} records of {} in {} groups", report.records, report.split, report.groups);
     let tables =
         std::iter::once(("model", &report.figures)).chain(report.floors.iter().map(|(n, t)| (n.as_str(), t)));
     for (name, table) in tables {

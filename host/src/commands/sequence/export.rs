@@ -2,24 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use locus_calibration::{CalibrationTable, Range, max_abs_error};
-use locus_engine::{
-    EngineKind, Graphs, Inputs, LoadOptions, Precision, Row, Session, logits_of, open_graphs,
-};
-use locus_export::{SafetensorsWeights, build_fp32, build_int8, to_bytes};
+use locus_calibration::max_abs_error;
+use locus_engine::{Graphs, Inputs, Row, Session, logits_of};
 use locus_firmware_config::manifest::{AccuracyContract, GoldenSequence, SequenceCalibration};
 use locus_genome::EncodedSequence;
 
 use super::{Link, SequenceStage};
 use crate::{
     Result,
-    calibrate::Ranges,
-    commands::export::{Exported, base_profile, broken},
+    commands::export::{Exported, broken, drawn, sessions},
     data::Split,
-    error::io_at,
-    files,
     sequence_model::{Truth, figures, logits, predicted},
-    stage::{read_json, write_json},
+    stage::read_json,
 };
 
 /// Rows per batch that a bundle's sessions take at most: rows are long.
@@ -45,36 +39,15 @@ const fn contract_metric(labels: usize) -> &'static str {
 /// A missing stage, no engine, graphs that differ from candle, or INT8 over its budget: nothing is written.
 pub fn run(stage: &SequenceStage) -> Result<()> {
     let plan = &stage.recipe.export;
-    let set = stage.set("export")?;
-    if stage.done_before(Link::Export)? {
-        return Ok(());
-    }
-    let made_from = stage.made_from(Link::Export)?;
+    let Some((set, made_from)) = stage.begin(Link::Export)? else { return Ok(()) };
     let (config, params) = stage.best()?;
-    let ranges: Ranges = read_json(&stage.run.at("ranges.json"))?;
     let calibration: SequenceCalibration = read_json(&stage.run.at("probability.json"))?;
-    let table = CalibrationTable {
-        method: "min-max".into(),
-        samples: stage.recipe.calibrate.range_records as u64,
-        ranges: ranges.into_iter().map(|(n, (min, max))| (n, Range { min, max })).collect(),
-    };
-    let checkpoint = stage.run.at("best/model.safetensors");
-    let bytes = std::fs::read(&checkpoint).map_err(io_at(&checkpoint))?;
-    let source = SafetensorsWeights::parse(&bytes)?;
-    let (fp32, int8) =
-        (to_bytes(&build_fp32(&config, &source)?), to_bytes(&build_int8(&config, &source, &table)?));
+    let graphs = drawn(&stage.run, &config, stage.recipe.calibrate.range_records)?;
     let buckets: Vec<u32> = stage.recipe.tokens.buckets.iter().map(|&b| b as u32).collect();
     let labels = config.labels.len();
-    let graphs =
-        Graphs::from_onnx(Some(fp32.clone()), Some(int8.clone()), &buckets, MAX_BATCH, labels as u32, 0)
-            .reading(Inputs::Sequence);
-    let base = base_profile()?;
-    let open = |precision, order: Vec<EngineKind>| {
-        let onnxruntime = stage.onnxruntime.clone();
-        open_graphs(&graphs, &base, &LoadOptions { precision, order, onnxruntime, ..LoadOptions::default() })
-    };
-    let mut float = open(Precision::Fp32, vec![])?.session;
-    let mut whole = open(Precision::Int8, vec![EngineKind::OrtCpu])?.session;
+    let onnx = |fp32, int8| Graphs::from_onnx(Some(fp32), Some(int8), &buckets, MAX_BATCH, labels as u32, 0);
+    let onnx = onnx(graphs.fp32.clone(), graphs.int8.clone()).reading(Inputs::Sequence);
+    let (mut float, mut whole) = sessions(stage, &onnx)?;
 
     let train = set.of_split(Split::Train);
     let spread =
@@ -120,8 +93,8 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
         .collect();
     eprintln!(
         "export: parity {difference:.2e}; INT8 less FP32 on validation {lost:.5?}; {} and {} bytes",
-        fp32.len(),
-        int8.len()
+        graphs.fp32.len(),
+        graphs.int8.len()
     );
     let exported = Exported {
         parity: BTreeMap::from([("sequence".to_owned(), difference)]),
@@ -137,14 +110,6 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
         golden,
         int8_difference,
     };
-    files::write_atomically(&stage.run.at("fp32.onnx"), &fp32)?;
-    files::write_atomically(&stage.run.at("int8.onnx"), &int8)?;
-    write_json(&stage.run.at("export.json"), &exported)?;
-    write_json(&stage.run.at("calibration.json"), &table)?;
-    let figures = BTreeMap::from([
-        ("fp32_bytes".to_owned(), fp32.len() as f64),
-        ("int8_bytes".to_owned(), int8.len() as f64),
-        ("int8_loss".to_owned(), loss),
-    ]);
+    let figures = graphs.write(&stage.run, &exported, ("int8_loss", loss))?;
     stage.finish(Link::Export, made_from, figures)
 }

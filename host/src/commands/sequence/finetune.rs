@@ -1,14 +1,16 @@
 //! `locus finetune` of sequences: labelled records; the best checkpoint by validation.
 
+use std::collections::BTreeMap;
+
 use super::{Link, SequenceStage};
 use crate::{
-    Result,
+    Error, Result,
     data::Split,
-    model::Params,
+    model::{ModelConfig, Params},
     nn::ClassLoss,
-    sequence::{Balance, Target, balance::class_weights},
-    sequence_model::Labelled,
-    train::{Metric, Trainer},
+    sequence::{Balance, SequenceSet, Target, balance::class_weights},
+    sequence_model::{Labelled, Refit, counted},
+    train::{Metric, Objective, TrainPlan, Trained, Trainer},
 };
 
 /// Steps between checkpoints.
@@ -19,16 +21,20 @@ const CHECKPOINT_EVERY: u64 = 100;
 /// # Errors
 /// A stage before it that is not done, or a step that diverges.
 pub fn run(stage: &SequenceStage) -> Result<()> {
-    let set = stage.set("finetune")?;
-    if stage.done_before(Link::Finetune)? {
-        return Ok(());
-    }
-    let made_from = stage.made_from(Link::Finetune)?;
+    let Some((set, made_from)) = stage.begin(Link::Finetune)? else { return Ok(()) };
     let plan = &stage.recipe.finetune;
     let (config, seed) = (stage.config(&set)?, stage.recipe.seed);
     let (train, validation) = (set.of_split(Split::Train), set.of_split(Split::ValSelect));
     let class = |&i: &usize| if let Target::Class(c) = set.records[i].target { c } else { 0 };
-    let weights = match plan.balance {
+    plan.augment.check_frame(&set)?;
+    let ranks = stage.run.ranks();
+    if plan.balance.method == Balance::Smote && ranks.world > 1 {
+        return Err(Error::Ranks {
+            got: format!("{} ranks and finetune.balance.method = \"smote\"", ranks.world),
+            expected: "one rank: the samples are made up from the states of one model".into(),
+        });
+    }
+    let weights = match plan.balance.method {
         Balance::Weights => class_weights(&train.iter().map(class).collect::<Vec<_>>()),
         _ => Vec::new(),
     };
@@ -37,18 +43,13 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
     let objective = Labelled::new(
         &config,
         (&set, stage.recipe.encoder()?),
-        (train, validation),
+        (train.clone(), validation.clone()),
         batch,
-        (plan.balance, loss),
-        plan.augment,
+        (plan.balance.method, loss.clone()),
+        plan.augment.clone(),
         seed,
     )?;
     let steps_per_epoch = objective.steps_per_epoch();
-    let metric = match config.labels.len() {
-        1 => Metric::higher("spearman"),
-        2 => Metric::higher("auroc"),
-        _ => Metric::lower("log_loss"),
-    };
     let trainer = Trainer {
         stage: "finetune",
         run: &stage.run,
@@ -60,10 +61,87 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
         steps: steps_per_epoch * plan.epochs,
         validate_every: ((steps_per_epoch as f64 / plan.validations).ceil() as u64).max(1),
         checkpoint_every: CHECKPOINT_EVERY,
-        metric,
+        metric: metric(config.labels.len()),
     };
     let pretrained = stage.run.at("pretrained/model.safetensors");
-    let trained = trainer.train(&objective, || Ok(Params::read(&pretrained, &config, seed)?))?;
-    stage.write_model("best", &config, trained.best())?;
-    stage.finish(Link::Finetune, made_from, trained.figures())
+    let start = || {
+        let params = Params::read(&pretrained, &config, seed)?;
+        if config.counted > 0 {
+            let rows = stage.encode(&set, &train)?;
+            let classes: Vec<usize> = train.iter().map(class).map(usize::from).collect();
+            counted::count(&params, &config, &stage.recipe.tokenizer()?, &rows, &classes)?;
+        }
+        Ok(params)
+    };
+    let trained = trainer.train(&objective, start)?;
+    let mut figures = trained.figures();
+    if plan.balance.method == Balance::Smote {
+        let refitted =
+            refit(stage, &set, (&config, trained.best()), (&train, &validation), loss, &made_from)?;
+        figures.extend(refitted.figures().into_iter().map(|(name, value)| (format!("refit.{name}"), value)));
+        stage.write_model("best", &config, refitted.best())?;
+    } else {
+        stage.write_model("best", &config, trained.best())?;
+    }
+    stage.finish(Link::Finetune, made_from, figures)
+}
+
+/// What checkpoints are chosen by where the recipe does not say.
+fn metric(labels: usize) -> Metric {
+    match labels {
+        1 => Metric::higher("spearman"),
+        2 => Metric::higher("auroc"),
+        _ => Metric::lower("log_loss"),
+    }
+}
+
+/// Trains the head anew from where it is, on real and made-up states of the chosen checkpoint's encoder; a run that was
+/// stopped goes on.
+fn refit(
+    stage: &SequenceStage,
+    set: &SequenceSet,
+    (config, params): (&ModelConfig, &Params),
+    (train, validation): (&[usize], &[usize]),
+    loss: ClassLoss,
+    made_from: &BTreeMap<String, String>,
+) -> Result<Trained> {
+    let (plan, seed) = (&stage.recipe.finetune, stage.recipe.seed);
+    let objective = Refit::new(
+        (config, params),
+        (set, &stage.recipe.encoder()?),
+        (train, validation),
+        (plan.balance, loss),
+        plan.train.batch,
+        seed,
+    )?;
+    let steps = objective.steps_per_epoch() * plan.balance.epochs();
+    eprintln!(
+        "refit: the head on {} records and {} samples made up by SMOTE; before it {:.4?}",
+        train.len(),
+        objective.made_up(),
+        objective.validate(&params.frozen())?
+    );
+    let mut freeze = plan.train.freeze.clone();
+    freeze.extend(Refit::frozen(params));
+    let train_plan = TrainPlan {
+        freeze,
+        freeze_layers: None,
+        warmup: plan.train.warmup.min(steps / 4),
+        accumulate: 1,
+        ..plan.train.clone()
+    };
+    let trainer = Trainer {
+        stage: "refit",
+        run: &stage.run,
+        inputs: made_from,
+        config,
+        seed,
+        plan: &train_plan,
+        batch: objective.batch_size(),
+        steps,
+        validate_every: objective.steps_per_epoch(),
+        checkpoint_every: CHECKPOINT_EVERY,
+        metric: metric(config.labels.len()),
+    };
+    trainer.train(&objective, || Ok(params.snapshot()?))
 }

@@ -4,6 +4,7 @@ pub mod bundle;
 mod calibrate;
 pub mod evaluate;
 mod export;
+mod fasta;
 mod finetune;
 mod prepare;
 mod pretrain;
@@ -19,18 +20,19 @@ pub use finetune::run as finetune;
 pub use prepare::run as prepare;
 pub use pretrain::run as pretrain;
 
-use super::{ChainRecipe, Link, Stage};
+use super::{ChainRecipe, Link, Stage, report::ReportArgs, write_checkpoint_folder};
 use crate::{
     Result,
     error::io_at,
     files,
     model::{ModelConfig, Params},
     recipe::SequenceRecipe,
-    sequence::SequenceSet,
+    sequence::{SequenceSet, record::is_packed},
     stage::write_json,
 };
 
-/// The whole chain, from where it stopped, to an unsigned bundle in the output folder.
+/// The whole chain, from where it stopped, to an unsigned bundle in the output folder, with its report on validation
+/// (`report.json`, `report.html`) and its model card (`card.md`).
 ///
 /// # Errors
 /// As every stage.
@@ -43,6 +45,16 @@ pub fn run(stage: &SequenceStage, date: &str, source: Option<String>) -> Result<
     export(stage)?;
     let bundle = stage.run.at(&format!("{}.locus", stage.recipe.name));
     bundle::create(stage, &bundle, date, source)?;
+    let json = stage.run.at("report.json");
+    write_json(&json, &evaluate::on_validation(stage, &bundle)?)?;
+    super::report::run(&ReportArgs {
+        json,
+        html: Some(stage.run.at("report.html")),
+        run: Some(stage.run.at("")),
+        card: Some(stage.run.at("card.md")),
+        bundle: Some(bundle.clone()),
+        reads: None,
+    })?;
     Ok(bundle)
 }
 
@@ -72,6 +84,10 @@ impl ChainRecipe for SequenceRecipe {
         }
         Ok(all)
     }
+
+    fn prepared(&self) -> &'static [&'static str] {
+        if is_packed(self.data.alphabet) { &["dataset.bin", "dataset.packed"] } else { &["dataset.bin"] }
+    }
 }
 
 impl SequenceStage {
@@ -79,6 +95,12 @@ impl SequenceStage {
     fn set(&self, asking: &'static str) -> Result<SequenceSet> {
         self.require_before(asking)?;
         SequenceSet::read(&self.run.at("dataset.bin"))
+    }
+
+    /// The stored set and what a stage is made from; `None`, said once, where the stage is done.
+    fn begin(&self, link: Link) -> Result<Option<(SequenceSet, BTreeMap<String, String>)>> {
+        let set = self.set(link.name())?;
+        Ok(if self.done_before(link)? { None } else { Some((set, self.made_from(link)?)) })
     }
 
     /// The model's configuration for a set: its classes, or the name of its value.
@@ -90,7 +112,7 @@ impl SequenceStage {
     /// Rows of some records.
     fn encode(&self, set: &SequenceSet, records: &[usize]) -> Result<Vec<EncodedSequence>> {
         let encoder = self.recipe.encoder()?;
-        records.iter().map(|&i| Ok(encoder.encode(&set.records[i].sequence)?)).collect()
+        records.iter().map(|&i| Ok(encoder.encode(&set.sequence(i)?)?)).collect()
     }
 
     /// The chosen checkpoint.
@@ -101,18 +123,13 @@ impl SequenceStage {
         Ok((config, params))
     }
 
-    /// Writes a checkpoint folder to train or export from.
+    /// Writes a checkpoint folder to train or export from; of several ranks the first one does.
     fn write_model(&self, name: &str, config: &ModelConfig, params: &Params) -> Result<()> {
+        if !self.run.ranks().is_first() {
+            return Ok(());
+        }
         let folder = self.run.at(name);
-        std::fs::create_dir_all(&folder).map_err(io_at(&folder))?;
-        let part = folder.join("model.safetensors.part");
-        params.write(&part)?;
-        files::sync(&part)?;
-        let whole = folder.join("model.safetensors");
-        std::fs::rename(&part, &whole).map_err(io_at(&whole))?;
-        write_json(&folder.join("config.json"), config)?;
-        write_json(&folder.join("window.json"), &self.recipe.tokens)?;
-        let tokenizer = self.recipe.tokenizer()?.to_json();
-        files::write_atomically(&folder.join("tokenizer.json"), tokenizer.as_bytes())
+        write_checkpoint_folder(&folder, config, params, &self.recipe.tokenizer()?.to_json())?;
+        write_json(&folder.join("window.json"), &self.recipe.tokens)
     }
 }

@@ -20,7 +20,7 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
     }
     let mut set = sequence::prepare(&stage.recipe.data, &stage.recipe.data_root())?;
     leave_out_long(stage, &mut set)?;
-    set.write(&stage.run.at("dataset.bin"))?;
+    set.store(&stage.run.at("dataset.bin"))?;
     let (name, near) = (&stage.recipe.name, stage.recipe.data.near_duplicates);
     report::describe(name, &set, near, |report, items| page::write(&stage.run, report, items))?;
     let mut figures = BTreeMap::new();
@@ -35,13 +35,7 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
 fn leave_out_long(stage: &SequenceStage, set: &mut SequenceSet) -> Result<()> {
     let (encoder, longest) = (stage.recipe.encoder()?, stage.recipe.max_tokens());
     let before = set.records.len();
-    let mut records = Vec::with_capacity(before);
-    for record in std::mem::take(&mut set.records) {
-        if encoder.encode(&record.sequence)?.ids.len() <= longest {
-            records.push(record);
-        }
-    }
-    set.records = records;
+    set.retain(|sequence| Ok(encoder.encode(sequence)?.ids.len() <= longest))?;
     let left_out = before - set.records.len();
     if left_out > 0 {
         *set.left_out.entry("longer than the longest bucket".into()).or_default() += left_out as u64;

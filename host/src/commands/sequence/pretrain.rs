@@ -17,11 +17,7 @@ const CHECKPOINT_EVERY: u64 = 100;
 /// # Errors
 /// A missing set, or a step that diverges.
 pub fn run(stage: &SequenceStage) -> Result<()> {
-    let set = stage.set("pretrain")?;
-    if stage.done_before(Link::Pretrain)? {
-        return Ok(());
-    }
-    let made_from = stage.made_from(Link::Pretrain)?;
+    let Some((set, made_from)) = stage.begin(Link::Pretrain)? else { return Ok(()) };
     let (config, seed) = (stage.config(&set)?, stage.recipe.seed);
     let new = || Ok(Params::new(&config, seed)?);
     let Some(plan) = &stage.recipe.pretrain else {

@@ -1,21 +1,20 @@
 //! `locus score --fasta` with a sequence bundle: one row a record, never a gap, never a part of a sequence.
 
-use std::path::Path;
-
 use locus_engine::{SequenceScore, SequenceScorer};
 use locus_firmware_config::manifest::Task;
-use locus_genome::{EncodedSequence, text};
-use noodles::fasta;
+use locus_genome::EncodedSequence;
 
+use super::fasta::{MAX_LETTERS, Record, records};
 use crate::{
     Result,
     commands::score::{ScoreArgs, cell},
-    error::io_at,
     files::Growing,
 };
 
 /// Records that are scored together.
 const CHUNK: usize = 256;
+/// Letters of them: tokens take 16 times the memory of letters.
+const HELD: usize = 1 << 21;
 /// Header of the table of a classifier: the most probable label and its probability.
 pub const HEADER: &str = "id\tlabel\tprobability\tstatus";
 /// Header of the table of a regression.
@@ -30,30 +29,33 @@ pub fn run(args: &ScoreArgs, mut scorer: SequenceScorer) -> Result<()> {
     let mut table = Growing::create(&args.out)?;
     table.write(format!("{}\n", if regression { VALUE_HEADER } else { HEADER }).as_bytes())?;
     let (mut scored, mut total) = (0_u64, 0_u64);
-    let mut chunk: Vec<(String, String)> = Vec::with_capacity(CHUNK);
-    let mut flush = |chunk: &mut Vec<(String, String)>| -> Result<()> {
-        let encoded: Vec<Result<EncodedSequence, String>> = chunk
-            .iter()
-            .map(|(_, s)| scorer.encoder().encode(s).map_err(|e| format!("unreadable: {e}")))
-            .collect();
+    let (mut chunk, mut held) = (Vec::with_capacity(CHUNK), 0);
+    let mut flush = |chunk: &mut Vec<Record>| -> Result<()> {
+        let encoded: Vec<Result<EncodedSequence, String>> =
+            chunk.iter().map(|record| encode(&scorer, record)).collect();
         let readable: Vec<EncodedSequence> =
             encoded.iter().filter_map(|e| e.as_ref().ok().cloned()).collect();
         let mut scores = scorer.score(&readable)?.into_iter();
-        for ((id, _), encoded) in chunk.iter().zip(&encoded) {
+        for (record, encoded) in chunk.iter().zip(&encoded) {
             let score = match encoded {
                 Ok(_) => scores.next().unwrap_or_default(),
                 Err(reason) => SequenceScore { abstained: Some(reason.clone()), ..SequenceScore::default() },
             };
             total += 1;
             scored += u64::from(score.abstained.is_none());
-            table.write(line(id, &score, &scorer.manifest().labels, regression).as_bytes())?;
+            table.write(line(&record.name, &score, &scorer.manifest().labels, regression).as_bytes())?;
         }
         chunk.clear();
         Ok(())
     };
-    records(&args.fasta, |id, sequence| {
-        chunk.push((id, sequence));
-        if chunk.len() == CHUNK { flush(&mut chunk) } else { Ok(()) }
+    records(&args.fasta, |record| {
+        held += record.letters.len();
+        chunk.push(record);
+        if chunk.len() == CHUNK || held > HELD {
+            held = 0;
+            return flush(&mut chunk);
+        }
+        Ok(())
     })?;
     flush(&mut chunk)?;
     table.finish()?;
@@ -61,15 +63,13 @@ pub fn run(args: &ScoreArgs, mut scorer: SequenceScorer) -> Result<()> {
     Ok(())
 }
 
-/// Name and letters of every record, in order.
-fn records(path: &Path, mut each: impl FnMut(String, String) -> Result<()>) -> Result<()> {
-    let mut reader = fasta::io::Reader::new(text::open(path)?);
-    for record in reader.records() {
-        let record = record.map_err(io_at(path))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        each(text(record.name()), text(record.sequence().as_ref()))?;
+/// The row of a record, or why there is none.
+fn encode(scorer: &SequenceScorer, record: &Record) -> Result<EncodedSequence, String> {
+    if record.count > record.letters.len() as u64 {
+        return Err(format!("out of scope: {} letters, expected at most {MAX_LETTERS}", record.count));
     }
-    Ok(())
+    let letters = String::from_utf8_lossy(&record.letters);
+    scorer.encoder().encode(&letters).map_err(|e| format!("unreadable: {e}"))
 }
 
 fn line(id: &str, score: &SequenceScore, labels: &[String], regression: bool) -> String {

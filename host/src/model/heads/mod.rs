@@ -9,3 +9,4 @@ pub use mlm::MlmHead;
 pub use pair::{PairBatch, PairHead};
 pub use segments::{ORDERS, SegmentHead, SegmentQuestion};
 pub use sequence::SequenceHead;
+pub(crate) use sequence::{SCALE, SHIFT, TABLE};

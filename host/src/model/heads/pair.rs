@@ -91,7 +91,7 @@ impl<'a> PairHead<'a> {
         let pool = |w: &Tensor, x: &Tensor| w.matmul(x)?.squeeze(1);
         let difference = (&r - &a)?;
         context.see("head.features.dense1_input", features)?;
-        let inner = self.gelu(features, "head.features.dense1")?;
+        let inner = dropout(&self.gelu(features, "head.features.dense1")?, context.dropout())?;
         context.see("head.features.dense2_input", &inner)?;
         let feature_state = self.gelu(&inner, "head.features.dense2")?;
         let x = Tensor::cat(

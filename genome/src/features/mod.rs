@@ -1,13 +1,20 @@
 //! What the annotation says about a variant, as numbers for the head: consequence, residues and their
-//! neighbours, distances, and the kind of base change. All zero where there is no transcript.
+//! neighbours, distances, the kind of base change, and what the protein and the transcript are like; where a residue
+//! changes, the numbers also as steps. All zero where there is no transcript.
+
+mod residues;
+mod stairs;
+mod structure;
 
 use alloc::{format, string::String, vec, vec::Vec};
 
 use crate::{
-    amino, codon,
+    amino,
     consequence::{self, Bases, Consequence},
     transcript::{ExonPart, Site, Strand, Transcript},
 };
+
+use self::{residues::Residues, stairs::Stairs};
 
 /// Residues on each side of the changed one.
 const NEIGHBOURS: i64 = 8;
@@ -30,9 +37,39 @@ const SCALARS: [&str; 13] = [
     "codon_known",
 ];
 
+/// Where each part of a row begins.
+const RESIDUES_AT: usize = Consequence::ALL.len();
+const SCALARS_AT: usize = RESIDUES_AT + 2 * RESIDUES;
+const NEIGHBOURS_AT: usize = SCALARS_AT + SCALARS.len();
+const CONTEXT_AT: usize = NEIGHBOURS_AT + 2 * NEIGHBOURS as usize * RESIDUES;
+const STRUCTURE_AT: usize = CONTEXT_AT + residues::COUNT;
+const STEPS_AT: usize = STRUCTURE_AT + structure::NAMES.len();
+
+/// The features that are also given as steps, by their place in the row.
+fn stepped() -> impl Iterator<Item = (usize, Stairs)> {
+    let scalars = [
+        ("blosum62", Stairs::BLOSUM),
+        ("hydropathy_change", Stairs::CHANGE),
+        ("volume_change", Stairs::CHANGE),
+        ("abs_hydropathy_change", Stairs::CHANGE),
+        ("abs_volume_change", Stairs::CHANGE),
+        ("relative_cds_position", Stairs::PLACE),
+    ];
+    let scalar = |(n, stairs)| SCALARS.iter().position(|&s| s == n).map(|i| (SCALARS_AT + i, stairs));
+    let structure = (STRUCTURE_AT..STEPS_AT).map(|i| (i, Stairs::PLACE));
+    let context = residues::stepped().map(|(i, stairs)| (CONTEXT_AT + i, stairs));
+    scalars.into_iter().filter_map(scalar).chain(context).chain(structure)
+}
+
 /// Number of features.
-pub const N_FEATURES: usize =
-    Consequence::ALL.len() + 2 * RESIDUES + SCALARS.len() + 2 * NEIGHBOURS as usize * RESIDUES;
+pub fn n_features() -> usize {
+    STEPS_AT + stepped().map(|(_, stairs)| stairs.len()).sum::<usize>()
+}
+
+/// Offsets of the neighbours that are described one by one.
+fn neighbours() -> impl Iterator<Item = i64> {
+    (-NEIGHBOURS..=NEIGHBOURS).filter(|&o| o != 0)
+}
 
 /// Names of the features, in the order of the graph's input.
 pub fn feature_names() -> Vec<String> {
@@ -44,9 +81,13 @@ pub fn feature_names() -> Vec<String> {
         names.extend(residues().map(|r| format!("{side}_residue:{r}")));
     }
     names.extend(SCALARS.iter().map(|&s| String::from(s)));
-    for offset in (-NEIGHBOURS..=NEIGHBOURS).filter(|&o| o != 0) {
+    for offset in neighbours() {
         names.extend(residues().map(|r| format!("residue{offset:+}:{r}")));
     }
+    names.extend(residues::names());
+    names.extend(structure::NAMES.iter().map(|&s| String::from(s)));
+    let steps: Vec<String> = stepped().flat_map(|(i, stairs)| stairs.names(&names[i])).collect();
+    names.extend(steps);
     names
 }
 
@@ -60,14 +101,11 @@ fn near(distance: i64) -> f32 {
 /// The features of a single-base replacement at `position` (`reference`, `alt` on the forward strand).
 /// Of the sequence only `bases` is looked at: what it does not know stays zero.
 pub fn of_snv(bases: &dyn Bases, transcript: &Transcript, position: i64, reference: u8, alt: u8) -> Vec<f32> {
-    let mut features = vec![0.0; N_FEATURES];
+    let mut features = vec![0.0; n_features()];
     let class = consequence::of_snv(bases, transcript, position, alt);
     if let Some(i) = Consequence::ALL.iter().position(|&c| c == class) {
         features[i] = 1.0;
     }
-    let residues_at = Consequence::ALL.len();
-    let scalars_at = residues_at + 2 * RESIDUES;
-    let neighbours_at = scalars_at + SCALARS.len();
     let mut scalars = [0.0f32; SCALARS.len()];
 
     match transcript.site(position) {
@@ -94,25 +132,32 @@ pub fn of_snv(bases: &dyn Bases, transcript: &Transcript, position: i64, referen
         && let (Some(r), Some(a)) =
             (amino::residue_index(change.ref_residue), amino::residue_index(change.alt_residue))
     {
-        features[residues_at + r] = 1.0;
-        features[residues_at + RESIDUES + a] = 1.0;
+        features[RESIDUES_AT + r] = 1.0;
+        features[RESIDUES_AT + RESIDUES + a] = 1.0;
         scalars[0] = f32::from(amino::blosum62(r, a)) / 4.0;
         scalars[1] = (amino::hydropathy(a) - amino::hydropathy(r)) / 4.5;
         scalars[2] = (amino::volume(a) - amino::volume(r)) / 100.0;
         scalars[3] = scalars[1].abs();
         scalars[4] = scalars[2].abs();
         scalars[12] = 1.0;
-        let offsets = (-NEIGHBOURS..=NEIGHBOURS).filter(|&o| o != 0);
-        for (slot, offset) in offsets.enumerate() {
-            let residue = consequence::codon_at(bases, transcript, change.index + 3 * offset)
-                .and_then(codon::translate)
-                .and_then(amino::residue_index);
-            if let Some(i) = residue {
-                features[neighbours_at + slot * RESIDUES + i] = 1.0;
+        let around = Residues::around(bases, transcript, change.index);
+        for (slot, offset) in neighbours().enumerate() {
+            if let Some(i) = around.at(offset) {
+                features[NEIGHBOURS_AT + slot * RESIDUES + i] = 1.0;
             }
         }
+        around.describe(&mut features[CONTEXT_AT..STRUCTURE_AT]);
     }
-    features[scalars_at..neighbours_at].copy_from_slice(&scalars);
+    structure::describe(transcript, position, &mut features[STRUCTURE_AT..STEPS_AT]);
+    features[SCALARS_AT..NEIGHBOURS_AT].copy_from_slice(&scalars);
+    if scalars[12] > 0.0 {
+        let (numbers, mut steps) = features.split_at_mut(STEPS_AT);
+        for (i, stairs) in stepped() {
+            let (own, rest) = steps.split_at_mut(stairs.len());
+            stairs.climb(numbers[i], own);
+            steps = rest;
+        }
+    }
     features
 }
 
@@ -134,10 +179,10 @@ mod tests {
     #[test]
     fn every_feature_has_one_name() {
         let mut names = feature_names();
-        assert_eq!(names.len(), N_FEATURES);
+        assert_eq!(names.len(), n_features());
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), N_FEATURES);
+        assert_eq!(names.len(), n_features());
     }
 
     #[test]
