@@ -43,6 +43,15 @@ enum Command {
         #[arg(long, default_value = "bench/results/training.json")]
         out: PathBuf,
     },
+    /// Training steps on a GPU beside PyTorch; writes down that it was not run where there is none
+    TrainingGpu {
+        /// Times that both programs run, one after the other
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// File to write
+        #[arg(long, default_value = "bench/results/training-gpu.json")]
+        out: PathBuf,
+    },
     /// Bits per base of recipes/pretraining.toml (trained where it is not), and the memory that a whole genome takes
     Pretraining {
         /// Bases of the genome whose memory is measured; as many bytes of temporary files are written
@@ -87,6 +96,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Transports { requests, out } => transports::run(requests, &out),
         Command::Training { rounds, out } => training::run(rounds, &out),
+        Command::TrainingGpu { rounds, out } => training::gpu::run(rounds, &out),
         Command::Pretraining { bases, out } => pretraining::run(bases, &out),
         Command::Variants { seeds, test, out } => variants::run(seeds, test, &out),
         Command::VariantEffect { run, test, out } => variants::shipped(&run, test, &out),

@@ -1,5 +1,6 @@
 //! Training: tokens per second beside PyTorch, and peak memory with and without activation checkpointing.
 
+pub(crate) mod gpu;
 mod step;
 
 use std::{path::Path, process::Command};

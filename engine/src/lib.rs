@@ -19,6 +19,7 @@ pub mod session;
 mod settings;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "tract")]
 mod tract;
 
 pub use batch::{BatchError, Row, TokenBatch};
@@ -37,6 +38,7 @@ pub use session::{
     Unavailable,
 };
 pub use settings::EngineSettings;
+#[cfg(feature = "tract")]
 pub use tract::TractEngine;
 
 /// Everything that goes wrong in this crate.

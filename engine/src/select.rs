@@ -8,6 +8,7 @@ use crate::graphs::Graphs;
 use crate::ort::OrtEngine;
 use crate::session::{Engine, EngineKind, LoadOptions, Session, SessionError, Unavailable};
 use crate::settings::EngineSettings;
+#[cfg(feature = "tract")]
 use crate::tract::TractEngine;
 use crate::{Bundle, Error};
 
@@ -87,7 +88,14 @@ pub fn engine_for(kind: EngineKind, settings: &EngineSettings) -> Result<Box<dyn
         EngineKind::OrtTensorrt | EngineKind::OrtCuda | EngineKind::OrtCpu => {
             Box::new(OrtEngine::new(kind, settings.clone())?)
         }
+        #[cfg(feature = "tract")]
         EngineKind::Tract => Box::new(TractEngine),
+        #[cfg(not(feature = "tract"))]
+        EngineKind::Tract => {
+            return Err(Unavailable::new(
+                "this build has no tract; build with the feature tract, or name ort-cpu",
+            ));
+        }
         EngineKind::Fake => Box::new(FakeEngine),
     })
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use locus_host::commands;
+use locus_host::{commands, device::DeviceChoice};
 
 #[derive(Parser)]
 #[command(name = "locus", version, about = "Train, evaluate, shrink and ship DNA language models")]
@@ -22,6 +22,13 @@ pub(crate) struct Training {
 }
 
 #[derive(Args)]
+pub(crate) struct On {
+    /// Where to train: auto, cpu, cuda or cuda:N; auto is a GPU where this program has CUDA and one answers
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: DeviceChoice,
+}
+
+#[derive(Args)]
 pub(crate) struct Proof {
     /// The ONNX Runtime library [default: LOCUS_ONNXRUNTIME, else the project's .locus folder]
     #[arg(long)]
@@ -33,9 +40,19 @@ pub(crate) enum Command {
     /// Encode every record once
     Prepare(Training),
     /// Train on masked tokens
-    Pretrain(Training),
+    Pretrain {
+        #[command(flatten)]
+        training: Training,
+        #[command(flatten)]
+        on: On,
+    },
     /// Train on labelled variants
-    Finetune(Training),
+    Finetune {
+        #[command(flatten)]
+        training: Training,
+        #[command(flatten)]
+        on: On,
+    },
     /// Fit probability, bands and activation ranges
     Calibrate(Training),
     /// Write ONNX in FP32 and INT8, proved against the checkpoint
@@ -74,6 +91,8 @@ pub(crate) enum Command {
     Run {
         #[command(flatten)]
         training: Training,
+        #[command(flatten)]
+        on: On,
         #[command(flatten)]
         proof: Proof,
         /// Date to write into the manifest, YYYY-MM-DD [default: today]

@@ -58,6 +58,14 @@ pub enum Error {
         /// What is needed.
         expected: String,
     },
+    /// A device that is not there.
+    #[error("device: got {got}, expected {expected}")]
+    Device {
+        /// What was found.
+        got: String,
+        /// What is needed.
+        expected: String,
+    },
     /// Another rank that ended or is not one of these.
     #[error(
         "rank {rank}: {what}; every rank stops here; start all of them again to go on from the last checkpoint"

@@ -4,6 +4,7 @@ pub mod align;
 pub mod calibrate;
 pub mod commands;
 pub mod data;
+pub mod device;
 mod error;
 pub mod evaluate;
 pub mod explain;

@@ -12,15 +12,19 @@ use locus_host::{
         language::LanguageStage,
         sequence::{self, SequenceStage},
     },
+    device::DeviceChoice,
     memory,
     stage::Run,
     train::Ranks,
 };
 
-use cli::{Bundle, Cli, Command, Explain, Interchange, Proof, Training};
+use cli::{Bundle, Cli, Command, Explain, Interchange, On, Proof, Training};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Where the stages compute that do not train.
+const CPU: DeviceChoice = DeviceChoice::Cpu;
 
 /// A stage of whatever task the recipe names.
 #[allow(clippy::large_enum_variant, reason = "one value per run")]
@@ -30,10 +34,10 @@ enum Any {
     Language(LanguageStage),
 }
 
-fn stage(training: &Training, onnxruntime: Option<PathBuf>) -> anyhow::Result<Any> {
+fn stage(training: &Training, device: DeviceChoice, onnxruntime: Option<PathBuf>) -> anyhow::Result<Any> {
     let recipe = AnyRecipe::read(&training.recipe)?;
     let folder = training.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(recipe.name()));
-    let run = Run::open_as(&folder, Ranks::from_environment()?)?;
+    let run = Run::open_as(&folder, Ranks::from_environment()?)?.on(device.open()?);
     Ok(match recipe {
         AnyRecipe::Variant(recipe) => Any::Variant(Stage { recipe, run, onnxruntime }),
         AnyRecipe::Sequence(recipe) => Any::Sequence(Stage { recipe, run, onnxruntime }),
@@ -48,8 +52,8 @@ fn unlabelled() -> anyhow::Result<()> {
 
 /// Runs a command of the chain on a stage of any task.
 macro_rules! chain {
-    ($command:ident, $training:expr, $onnxruntime:expr, $language:expr) => {
-        match stage($training, $onnxruntime)? {
+    ($command:ident, $training:expr, $device:expr, $onnxruntime:expr, $language:expr) => {
+        match stage($training, $device, $onnxruntime)? {
             Any::Variant(stage) => commands::$command::run(&stage)?,
             Any::Sequence(stage) => sequence::$command(&stage)?,
             Any::Language(stage) => $language(&stage)?,
@@ -60,18 +64,24 @@ macro_rules! chain {
 fn main() -> anyhow::Result<()> {
     memory::keep();
     match Cli::parse().command {
-        Command::Prepare(t) => chain!(prepare, &t, None, LanguageStage::prepare),
-        Command::Pretrain(t) => chain!(pretrain, &t, None, LanguageStage::pretrain),
-        Command::Finetune(t) => chain!(finetune, &t, None, |_: &LanguageStage| unlabelled()),
-        Command::Calibrate(t) => chain!(calibrate, &t, None, |_: &LanguageStage| unlabelled()),
-        Command::Export { training, proof: Proof { onnxruntime } } => {
-            chain!(export, &training, onnxruntime, |_: &LanguageStage| unlabelled())
+        Command::Prepare(t) => chain!(prepare, &t, CPU, None, LanguageStage::prepare),
+        Command::Pretrain { training, on: On { device } } => {
+            chain!(pretrain, &training, device, None, LanguageStage::pretrain)
         }
-        Command::Bundle(Bundle::Create { training, bundle, date, source }) => match stage(&training, None)? {
-            Any::Variant(stage) => commands::bundle::create(&stage, &bundle, &date, source)?,
-            Any::Sequence(stage) => sequence::bundle::create(&stage, &bundle, &date, source)?,
-            Any::Language(_) => unlabelled()?,
-        },
+        Command::Finetune { training, on: On { device } } => {
+            chain!(finetune, &training, device, None, |_: &LanguageStage| unlabelled())
+        }
+        Command::Calibrate(t) => chain!(calibrate, &t, CPU, None, |_: &LanguageStage| unlabelled()),
+        Command::Export { training, proof: Proof { onnxruntime } } => {
+            chain!(export, &training, CPU, onnxruntime, |_: &LanguageStage| unlabelled())
+        }
+        Command::Bundle(Bundle::Create { training, bundle, date, source }) => {
+            match stage(&training, CPU, None)? {
+                Any::Variant(stage) => commands::bundle::create(&stage, &bundle, &date, source)?,
+                Any::Sequence(stage) => sequence::bundle::create(&stage, &bundle, &date, source)?,
+                Any::Language(_) => unlabelled()?,
+            }
+        }
         Command::Bundle(Bundle::Sign { key, input, out }) => commands::bundle::sign(&key, &input, &out)?,
         Command::Bundle(Bundle::Inspect { json, bundle }) => commands::bundle::inspect(&bundle, json)?,
         Command::Bundle(Bundle::Verify { key, bundle }) => commands::bundle::verify(&bundle, &key)?,
@@ -86,9 +96,9 @@ fn main() -> anyhow::Result<()> {
         Command::Interchange(Interchange::Import(args)) => commands::interchange::import(&args)?,
         Command::Interchange(Interchange::Export(args)) => commands::interchange::export(&args)?,
         Command::Score(args) => commands::score::run(&args)?,
-        Command::Run { training, proof: Proof { onnxruntime }, date, source } => {
+        Command::Run { training, on: On { device }, proof: Proof { onnxruntime }, date, source } => {
             let date = date.unwrap_or_else(|| time::OffsetDateTime::now_utc().date().to_string());
-            let bundle = match stage(&training, onnxruntime)? {
+            let bundle = match stage(&training, device, onnxruntime)? {
                 Any::Variant(stage) => commands::run(&stage, &date, source)?,
                 Any::Sequence(stage) => sequence::run(&stage, &date, source)?,
                 Any::Language(stage) => {

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use candle_core::Device;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     error::io_at,
     files,
     model::{ModelConfig, Params},
-    train::{AdamW, Ranks},
+    train::{AdamW, LossScale, Ranks},
 };
 
 /// Places in one output folder, which is this program's alone while one of these lives; of several ranks the first
@@ -24,6 +25,7 @@ use crate::{
 pub struct Run {
     folder: PathBuf,
     ranks: Ranks,
+    device: Device,
     _lock: Option<Arc<File>>,
 }
 
@@ -55,15 +57,31 @@ impl Run {
     pub fn open_as(folder: &Path, ranks: Ranks) -> Result<Self> {
         fs::create_dir_all(folder).map_err(io_at(folder))?;
         if !ranks.is_first() {
-            return Ok(Self { folder: folder.to_owned(), ranks, _lock: None });
+            return Ok(Self { folder: folder.to_owned(), ranks, device: Device::Cpu, _lock: None });
         }
         let path = folder.join("lock");
         let lock = File::create(&path).map_err(io_at(&path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { folder: folder.to_owned(), ranks, _lock: Some(Arc::new(lock)) }),
+            Ok(()) => Ok(Self {
+                folder: folder.to_owned(),
+                ranks,
+                device: Device::Cpu,
+                _lock: Some(Arc::new(lock)),
+            }),
             Err(TryLockError::WouldBlock) => Err(Error::Busy { folder: folder.to_owned() }),
             Err(TryLockError::Error(e)) => Err(io_at(&path)(e)),
         }
+    }
+
+    /// Trains on another device than the CPU.
+    #[must_use]
+    pub fn on(self, device: Device) -> Self {
+        Self { device, ..self }
+    }
+
+    /// Where this process trains.
+    pub const fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Which of several processes this one is.
@@ -127,6 +145,9 @@ pub struct TrainState {
     pub loss: Option<f64>,
     /// Seconds spent.
     pub seconds: f64,
+    /// What the loss is scaled by, in FP16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<LossScale>,
 }
 
 impl TrainState {

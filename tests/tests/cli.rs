@@ -256,3 +256,36 @@ fn a_changed_journal_is_found_and_two_daemons_do_not_share_one() {
     let found = verify();
     assert!(found.status.code() == Some(1), "{}", String::from_utf8_lossy(&found.stdout));
 }
+
+#[test]
+fn a_device_that_is_not_there_is_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display().to_string();
+    let recipe = root().join("recipes/smoke.toml").display().to_string();
+    for command in ["pretrain", "finetune", "run"] {
+        // What the tests run is built without CUDA.
+        let (code, _, error) = run("locus", &[command, &recipe, "--out", &out, "--device", "cuda:1"]);
+        assert_ne!(code, 0);
+        assert!(error.contains("cuda:1") && error.contains("cargo xtask cuda"), "{command}: {error}");
+        let (code, _, error) = run("locus", &[command, &recipe, "--out", &out, "--device", "gpu"]);
+        assert!(code == 2 && error.contains("auto, cpu, cuda or cuda:N"), "{command}: {error}");
+    }
+    let (code, _, error) = run("locus", &["prepare", &recipe, "--out", &out, "--device", "cpu"]);
+    assert!(code == 2 && error.contains("--device"), "only what trains has a device: {error}");
+    assert!(!folder.path().join("dataset.bin").exists());
+}
+
+#[test]
+fn half_precision_without_a_gpu_names_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(root().join("recipes/smoke.toml")).unwrap();
+    let recipe = folder.path().join("recipe.toml");
+    fs::write(&recipe, text.replace("[pretrain.train]\n", "[pretrain.train]\nprecision = \"bf16\"\n"))
+        .unwrap();
+    let (recipe, out) = (recipe.display().to_string(), folder.path().join("out").display().to_string());
+    let (code, _, error) = run("locus", &["prepare", &recipe, "--out", &out]);
+    assert_eq!(code, 0, "{error}");
+    let (code, _, error) = run("locus", &["pretrain", &recipe, "--out", &out, "--device", "cpu"]);
+    assert_ne!(code, 0);
+    assert!(error.contains("pretrain.train.precision") && error.contains("--device cuda"), "{error}");
+}

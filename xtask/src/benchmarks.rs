@@ -68,8 +68,11 @@ fn render() -> Result<String> {
         let shown = file.strip_prefix(process::root()).unwrap_or(&file).display().to_string();
         let results: Results =
             serde_json::from_str(&fs::read_to_string(&file)?).with_context(|| shown.clone())?;
-        write!(text, "\n## {}\n\n{} (`{shown}`)\n\n", results.title, results.about)?;
-        text.push_str("| figure | value | spread | beside |\n|---|---|---|---|\n");
+        write!(text, "\n## {}\n\n{} (`{shown}`)\n", results.title, results.about)?;
+        if results.figures.is_empty() {
+            continue;
+        }
+        text.push_str("\n| figure | value | spread | beside |\n|---|---|---|---|\n");
         let mut made: BTreeMap<(String, Machine), (String, Option<u64>)> = BTreeMap::new();
         for f in results.figures {
             let beside = f.beside.unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The repository's own commands. `cargo xtask --help` lists them.
 
 mod benchmarks;
+mod cuda;
 mod demo;
 mod onnxruntime;
 mod peers;
@@ -36,6 +37,15 @@ enum Command {
     },
     /// Fetches ONNX Runtime from its Python wheel into the project's folder.
     Onnxruntime,
+    /// Sets CUDA's toolkit up from its Python wheels and builds `locus` for NVIDIA GPUs.
+    Cuda {
+        /// Run the workbench's tests on the GPU instead, where there is one.
+        #[arg(long)]
+        test: bool,
+        /// Measure training on the GPU beside PyTorch instead, where there is one.
+        #[arg(long, conflicts_with = "test")]
+        bench: bool,
+    },
     /// Installs the real peers of the tests (mosquitto, chromium) with apt; needs root.
     Peers,
     /// Writes docs/benchmarks.md from bench/results/*.json.
@@ -51,6 +61,11 @@ fn main() -> anyhow::Result<()> {
         Command::Demo { folder } => demo::run(&folder),
         Command::Test { full, no_lint } => test::run(full, no_lint),
         Command::Onnxruntime => onnxruntime::ensure().map(|_| ()),
+        Command::Cuda { test, bench } => cuda::run(match (test, bench) {
+            (true, _) => cuda::Goal::Test,
+            (_, true) => cuda::Goal::Bench,
+            _ => cuda::Goal::Build,
+        }),
         Command::Peers => peers::install(),
         Command::Benchmarks { check } => benchmarks::write(check),
     }

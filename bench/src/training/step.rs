@@ -5,9 +5,10 @@ use std::{fs, path::PathBuf, time::Instant};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use locus_host::{
+    device::DeviceChoice,
     model::{Context, MlmHead, ModelConfig, Params, Rows},
     nn::cross_entropy,
-    train::{AdamW, AdamWOptions, Gradients, Schedule},
+    train::{AdamW, AdamWOptions, Gradients, Precision, Schedule},
 };
 use serde_json::json;
 
@@ -35,6 +36,11 @@ pub(crate) struct StepArguments {
     weights: PathBuf,
     #[arg(long)]
     checkpointing: bool,
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
+    /// Layers in BF16; on a GPU
+    #[arg(long)]
+    bf16: bool,
 }
 
 impl StepArguments {
@@ -67,6 +73,8 @@ impl StepArguments {
         let config = self.config();
         let params = Params::new(&config, SEED)?;
         params.write(&self.weights)?;
+        let params = params.to_device(&self.device.open()?)?;
+        let precision = if self.bf16 { Precision::Bf16 } else { Precision::Fp32 };
         let n = self.rows * self.tokens;
         let ids: Vec<u32> = (0..n).map(|i| 5 + (i * 7919 % 64) as u32).collect();
         let places: Vec<u32> = (0..n as u32).step_by(5).collect();
@@ -81,7 +89,8 @@ impl StepArguments {
         let mut optimizer = AdamW::new(AdamWOptions::default(), schedule);
         let mut step = |number: usize| -> Result<()> {
             let context = Context::train(config.hidden_dropout_prob, SEED + number as u64)
-                .checkpointing(self.checkpointing);
+                .checkpointing(self.checkpointing)
+                .precision(precision.dtype());
             let mean = loss(&params, &context)?;
             let mut gradients = Gradients::default();
             gradients.add(&params, &mean.backward()?, places.len() as f64)?;
@@ -89,8 +98,10 @@ impl StepArguments {
             Ok(())
         };
         (0..self.warmup).try_for_each(&mut step)?;
+        params.device().synchronize()?;
         let (began, cpu) = (Instant::now(), cpu_seconds()?);
         (self.warmup..self.warmup + self.steps).try_for_each(&mut step)?;
+        params.device().synchronize()?;
         let tokens = (self.steps * n) as f64;
         let (seconds, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
         let said = json!({

@@ -1,6 +1,9 @@
 //! `locus evaluate`: figures of a bundle, or of a checkpoint that is no bundle yet, on one split.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use locus_engine::{Row, Scorer};
 use locus_firmware_config::{
@@ -17,6 +20,7 @@ use super::score::{EngineArgs, open};
 use crate::{
     Error, Result,
     data::{Encoding, Pair},
+    device::{self, DeviceChoice},
     error::io_at,
     evaluate::{Floors, ModeReport, Read, Reads, Scored, Shares, calibration, describe},
     files, infer,
@@ -71,6 +75,9 @@ pub struct EvaluateArgs {
     /// Seed of the resampling
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Where to run the checkpoint of an output folder: auto, cpu, cuda or cuda:N [default: auto]
+    #[arg(long, requires = "run")]
+    pub device: Option<DeviceChoice>,
     /// How to run the model
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -121,7 +128,7 @@ impl Model {
         let place = folder.join("best/config.json");
         let config = ModelConfig::read(&place).map_err(io_at(&place))?;
         let weights = folder.join("best/model.safetensors");
-        let (params, sha256) = (Params::read(&weights, &config, 0)?, files::sha256(&weights)?);
+        let (params, sha256) = (args.checkpoint(&weights, &config)?, files::sha256(&weights)?);
         let place = folder.join("best/tokenizer.json");
         let tokenizer = KmerTokenizer::from_json(&std::fs::read_to_string(&place).map_err(io_at(&place))?)?;
         let WindowPlan { kmers, buckets, .. } = Encoding::read(&folder.join("best/window.json"))?.window;
@@ -165,8 +172,8 @@ impl Model {
                 s.spec().provider.clone(),
                 s.spec().precision.to_string(),
             ),
-            Self::Checkpoint { sha256, .. } => {
-                (format!("checkpoint {sha256}"), "candle".into(), "fp32".into())
+            Self::Checkpoint { sha256, params, .. } => {
+                (format!("checkpoint {sha256}"), device::candle_on(params.device()), "fp32".into())
             }
         }
     }
@@ -224,6 +231,12 @@ fn count(shares: &mut Shares, row: &vcf::Row, reference: &ReferencePack, encoder
 }
 
 impl EvaluateArgs {
+    /// Weights of an output folder, where they are to be run.
+    pub(super) fn checkpoint(&self, weights: &Path, config: &ModelConfig) -> Result<Params> {
+        let device = self.device.unwrap_or_default().open()?;
+        Ok(Params::read(weights, config, 0)?.to_device(&device)?)
+    }
+
     pub(super) fn reads(&self) -> PathBuf {
         let beside = |b: &PathBuf| b.with_file_name(READS);
         let own = self.run.as_ref().map(|r| r.join(READS)).or_else(|| self.bundle.as_ref().map(beside));

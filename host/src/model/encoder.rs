@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use super::{ModelConfig, Params, layer::layer};
 use crate::nn::{Dropout, dropout, embed, layer_norm};
@@ -34,19 +34,31 @@ pub struct Context<'a> {
     rate: f64,
     seed: Cell<u64>,
     checkpointing: bool,
+    precision: DType,
     observer: Option<std::cell::RefCell<&'a mut dyn Observer>>,
 }
 
 impl<'a> Context<'a> {
     /// For training: dropout at `rate`, its places chosen by `seed`.
     pub fn train(rate: f64, seed: u64) -> Self {
-        Self { rate, seed: Cell::new(seed), checkpointing: false, observer: None }
+        Self { rate, seed: Cell::new(seed), checkpointing: false, precision: DType::F32, observer: None }
     }
 
     /// Whether a layer keeps its input only for the backward pass and is run again there (Chen et al. 2016).
     #[must_use]
     pub fn checkpointing(self, checkpointing: bool) -> Self {
         Self { checkpointing, ..self }
+    }
+
+    /// Type of the matrix products, attention and GELU of the layers (Micikevicius et al. 2018): f32, bf16 or f16.
+    /// Parameters, layer norms, the sums over sub-layers, heads and losses are f32 whatever it is.
+    #[must_use]
+    pub fn precision(self, precision: DType) -> Self {
+        Self { precision, ..self }
+    }
+
+    pub(super) const fn computes_in(&self) -> DType {
+        self.precision
     }
 
     pub(super) const fn checkpoints(&self) -> bool {
@@ -140,7 +152,7 @@ impl<'a> Encoder<'a> {
     pub fn encode(&self, embedded: &Tensor, rows: &Rows, context: &Context<'_>) -> Result<Tensor> {
         let x = self.norm(embedded, "bert.embeddings.LayerNorm")?;
         let mut x = dropout(&x, context.dropout())?;
-        let mask = Tensor::from_vec(rows.mask.clone(), (rows.rows, rows.tokens), &Device::Cpu)?;
+        let mask = Tensor::from_vec(rows.mask.clone(), (rows.rows, rows.tokens), x.device())?;
         for n in 0..self.config.num_hidden_layers {
             x = layer((self.config, self.params), n, &x, &mask, context)?;
         }

@@ -1,11 +1,11 @@
 //! One encoder layer with its backward pass, recorded as a single node of the graph.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use super::{ModelConfig, Params, encoder::Context};
 use crate::nn::{
     Attention, Dropout, attention, attention_gradient, bias_dropout_residual, bias_gelu, bias_gelu_gradient,
-    column_sum, dropout, layer_norm, layer_norm_gradient, recorded,
+    column_sum, dropout, layer_norm, layer_norm_gradient, matmul, recorded,
 };
 
 /// Tensors of a layer in the order in which [`Weights`] cuts them and [`Gradients`] joins theirs.
@@ -28,7 +28,8 @@ const NAMES: [&str; 16] = [
     "output.LayerNorm.bias",
 ];
 
-/// Views of one flat tensor, none of them tracked.
+/// Views of one flat tensor, none of them tracked. What enters a matrix product, attention or GELU is in the type that
+/// these are computed in.
 struct Weights {
     qkv: Tensor,
     qkv_bias: Tensor,
@@ -43,33 +44,24 @@ struct Weights {
 }
 
 impl Weights {
-    fn of(flat: &Tensor, h: usize, ffn: usize) -> Result<Self> {
+    fn of(flat: &Tensor, h: usize, ffn: usize, precision: DType) -> Result<Self> {
+        let low = flat.to_dtype(precision)?;
         let mut at = 0;
-        let mut vector = |n: usize| {
+        let mut next = |of: &Tensor, n: usize| {
             at += n;
-            flat.narrow(0, at - n, n)
+            of.narrow(0, at - n, n)
         };
-        let mut matrix = |out: usize, input: usize| vector(out * input)?.reshape((out, input));
-        let qkv = matrix(3 * h, h)?;
-        let qkv_bias = matrix(1, 3 * h)?.flatten_all()?;
-        let dense = matrix(h, h)?;
-        let mut row = |n: usize| matrix(1, n)?.flatten_all();
-        let dense_bias = row(h)?;
-        let norm1 = [row(h)?, row(h)?];
-        let up = row(ffn * h)?.reshape((ffn, h))?;
-        let up_bias = row(ffn)?;
-        let down = row(h * ffn)?.reshape((h, ffn))?;
         Ok(Self {
-            qkv,
-            qkv_bias,
-            dense,
-            dense_bias,
-            norm1,
-            up,
-            up_bias,
-            down,
-            down_bias: row(h)?,
-            norm2: [row(h)?, row(h)?],
+            qkv: next(&low, 3 * h * h)?.reshape((3 * h, h))?,
+            qkv_bias: next(&low, 3 * h)?,
+            dense: next(&low, h * h)?.reshape((h, h))?,
+            dense_bias: next(flat, h)?,
+            norm1: [next(flat, h)?, next(flat, h)?],
+            up: next(&low, ffn * h)?.reshape((ffn, h))?,
+            up_bias: next(&low, ffn)?,
+            down: next(&low, h * ffn)?.reshape((h, ffn))?,
+            down_bias: next(flat, h)?,
+            norm2: [next(flat, h)?, next(flat, h)?],
         })
     }
 }
@@ -98,6 +90,7 @@ struct Layer {
     /// Layer norm before each sub-layer, not after.
     pre: bool,
     drop: [Dropout; 2],
+    precision: DType,
     weights: Weights,
 }
 
@@ -122,7 +115,13 @@ pub(super) fn layer(
         eps: config.layer_norm_eps as f32,
         pre: config.norm_position == "pre",
         drop: [context.dropout(), context.dropout()],
-        weights: Weights::of(&parameters.detach(), config.hidden_size, config.intermediate_size)?,
+        precision: context.computes_in(),
+        weights: Weights::of(
+            &parameters.detach(),
+            config.hidden_size,
+            config.intermediate_size,
+            context.computes_in(),
+        )?,
     };
     let (output, saved) =
         layer.forward(&x.detach(), mask, |name, values| context.see(&format!("layer.{n}.{name}"), values))?;
@@ -141,6 +140,11 @@ impl Layer {
         layer_norm(x, weight, bias, self.eps)
     }
 
+    /// To the type of matrix products.
+    fn low(&self, x: &Tensor) -> Result<Tensor> {
+        x.to_dtype(self.precision)
+    }
+
     fn forward(
         &self,
         x: &Tensor,
@@ -148,19 +152,21 @@ impl Layer {
         see: impl Fn(&str, &Tensor) -> Result<()>,
     ) -> Result<(Tensor, Saved)> {
         let w = &self.weights;
-        let attention_in = if self.pre { self.norm(x, &w.norm1)? } else { x.clone() };
+        let attention_in = self.low(&if self.pre { self.norm(x, &w.norm1)? } else { x.clone() })?;
         see("attention.qkv_input", &attention_in)?;
-        let qkv = attention_in.matmul(&w.qkv.t()?)?;
+        let qkv = matmul(&attention_in, &w.qkv.t()?)?;
         let context = attention(&qkv, &w.qkv_bias, mask, self.shape)?;
         see("attention.output_input", &context)?;
-        let sum1 = bias_dropout_residual(&context.matmul(&w.dense.t()?)?, &w.dense_bias, x, self.drop[0])?;
+        let sum1 = matmul(&context, &w.dense.t()?)?.to_dtype(DType::F32)?;
+        let sum1 = bias_dropout_residual(&sum1, &w.dense_bias, x, self.drop[0])?;
         let middle = if self.pre { sum1.clone() } else { self.norm(&sum1, &w.norm1)? };
-        let ffn_in = if self.pre { self.norm(&middle, &w.norm2)? } else { middle.clone() };
+        let ffn_in = self.low(&if self.pre { self.norm(&middle, &w.norm2)? } else { middle.clone() })?;
         see("ffn.input", &ffn_in)?;
-        let inner_in = ffn_in.matmul(&w.up.t()?)?;
+        let inner_in = matmul(&ffn_in, &w.up.t()?)?;
         let inner = bias_gelu(&inner_in, &w.up_bias)?;
         see("ffn.output_input", &inner)?;
-        let sum2 = bias_dropout_residual(&inner.matmul(&w.down.t()?)?, &w.down_bias, &middle, self.drop[1])?;
+        let sum2 = matmul(&inner, &w.down.t()?)?.to_dtype(DType::F32)?;
+        let sum2 = bias_dropout_residual(&sum2, &w.down_bias, &middle, self.drop[1])?;
         let output = if self.pre { sum2.clone() } else { self.norm(&sum2, &w.norm2)? };
         let (x, mask) = (x.clone(), mask.clone());
         Ok((
@@ -173,29 +179,32 @@ impl Layer {
     fn backward(&self, s: &Saved, g: &Tensor) -> Result<(Tensor, Tensor)> {
         let w = &self.weights;
         let norm = |x: &Tensor, of: &[Tensor; 2], g: &Tensor| layer_norm_gradient(x, &of[0], g, self.eps);
-        let product = |g: &Tensor, x: &Tensor| g.t()?.matmul(x);
+        let product = |g: &Tensor, x: &Tensor| matmul(&g.t()?, x);
 
         let (g, after2) = if self.pre { (g.clone(), None) } else { some_second(norm(&s.sum2, &w.norm2, g)?) };
         let d = dropout(&g, self.drop[1])?;
-        let (down, down_bias) = (product(&d, &s.inner)?, column_sum(&d)?);
-        let d = bias_gelu_gradient(&s.inner_in, &w.up_bias, &d.matmul(&w.down)?)?;
+        let (low, down_bias) = (self.low(&d)?, column_sum(&d)?);
+        let down = product(&low, &s.inner)?;
+        let d = bias_gelu_gradient(&s.inner_in, &w.up_bias, &matmul(&low, &w.down)?)?;
         let (up, up_bias) = (product(&d, &s.ffn_in)?, column_sum(&d)?);
-        let d = d.matmul(&w.up)?;
+        let d = matmul(&d, &w.up)?.to_dtype(DType::F32)?;
         let (d, before2) = if self.pre { some_second(norm(&s.middle, &w.norm2, &d)?) } else { (d, None) };
         let g = (g + d)?;
 
         let (g, after1) = if self.pre { (g, None) } else { some_second(norm(&s.sum1, &w.norm1, &g)?) };
         let d = dropout(&g, self.drop[0])?;
-        let (dense, dense_bias) = (product(&d, &s.context)?, column_sum(&d)?);
-        let d = attention_gradient(&s.qkv, &w.qkv_bias, &s.mask, &d.matmul(&w.dense)?, self.shape)?;
+        let (low, dense_bias) = (self.low(&d)?, column_sum(&d)?);
+        let dense = product(&low, &s.context)?;
+        let d = attention_gradient(&s.qkv, &w.qkv_bias, &s.mask, &matmul(&low, &w.dense)?, self.shape)?;
         let (qkv, qkv_bias) = (product(&d, &s.attention_in)?, column_sum(&d)?);
-        let d = d.matmul(&w.qkv)?;
+        let d = matmul(&d, &w.qkv)?.to_dtype(DType::F32)?;
         let (d, before1) = if self.pre { some_second(norm(&s.x, &w.norm1, &d)?) } else { (d, None) };
         let dx = (g + d)?;
 
         let all = [Some(qkv), Some(qkv_bias), Some(dense), Some(dense_bias), before1.or(after1)];
         let rest = [Some(up), Some(up_bias), Some(down), Some(down_bias), before2.or(after2)];
-        let flat = all.iter().chain(&rest).flatten().map(Tensor::flatten_all).collect::<Result<Vec<_>>>()?;
+        let flat = |t: &Tensor| t.flatten_all()?.to_dtype(DType::F32);
+        let flat = all.iter().chain(&rest).flatten().map(flat).collect::<Result<Vec<_>>>()?;
         Ok((dx, Tensor::cat(&flat, 0)?))
     }
 }

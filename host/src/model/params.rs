@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{HeadKind, ModelConfig, heads};
 
-/// Every trainable tensor under its Hugging Face BERT name, f32 on the CPU.
+/// Every trainable tensor under its Hugging Face BERT name, f32, all on one device.
 #[derive(Clone, Debug)]
 pub struct Params {
     vars: BTreeMap<String, Var>,
@@ -204,6 +204,25 @@ impl Params {
     pub fn snapshot(&self) -> Result<Self> {
         let copy = |(n, v): (&String, &Var)| Ok((n.clone(), Var::from_tensor(&v.as_tensor().copy()?)?));
         Ok(Self::of(self.vars.iter().map(copy).collect::<Result<_>>()?))
+    }
+
+    /// Where the tensors are.
+    pub fn device(&self) -> &Device {
+        self.vars.values().next().map_or(&Device::Cpu, |var| var.device())
+    }
+
+    /// The same values on a device: these variables where they are there, else copies of them, trainable all.
+    ///
+    /// # Errors
+    /// No memory there.
+    pub fn to_device(self, device: &Device) -> Result<Self> {
+        if self.device().same_device(device) {
+            return Ok(self);
+        }
+        let there = |(n, v): (&String, &Var)| {
+            Ok((n.clone(), Var::from_tensor(&v.as_tensor().detach().to_device(device)?)?))
+        };
+        Ok(Self::of(self.vars.iter().map(there).collect::<Result<_>>()?))
     }
 
     /// The tensor of a name.

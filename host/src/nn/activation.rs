@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::{
+    composed,
     math::{gelu, gelu_slope},
     slices::{by_rows, contiguous, expect_width, f32s, out, reduce_rows, width},
 };
@@ -13,6 +14,9 @@ use super::{
 /// Shapes that do not fit.
 pub fn bias_add(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     expect_width("bias", x, &[bias])?;
+    if !composed::fused(x) {
+        return composed::bias_add(x, bias);
+    }
     x.apply_op2(bias, BiasAdd)
 }
 
@@ -22,16 +26,25 @@ pub fn bias_add(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
 /// Shapes that do not fit.
 pub fn bias_gelu(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     expect_width("bias and GELU", x, &[bias])?;
+    if !composed::fused(x) {
+        return composed::bias_gelu(x, bias);
+    }
     x.apply_op2(bias, BiasGelu)
 }
 
 /// Gradient of [`bias_gelu`]'s input from that of its output; the bias has its column sums.
 pub(crate) fn bias_gelu_gradient(x: &Tensor, bias: &Tensor, g: &Tensor) -> Result<Tensor> {
+    if !composed::fused(x) {
+        return composed::bias_gelu_gradient(x, bias, g);
+    }
     x.apply_op3_no_bwd(bias, g, &BiasGeluGradient)
 }
 
-/// Sums the rows of [.., H] to [H].
+/// Sums the rows of [.., H] to [H], in f32.
 pub(crate) fn column_sum(x: &Tensor) -> Result<Tensor> {
+    if !composed::fused(x) {
+        return composed::column_sum(x);
+    }
     x.apply_op1_no_bwd(&ColumnSum)
 }
 

@@ -8,6 +8,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
+    composed,
     math::exp,
     product::{Left, PAD, product},
     slices::{contiguous, f32s, out},
@@ -52,6 +53,9 @@ pub fn attention(qkv: &Tensor, bias: &Tensor, mask: &Tensor, shape: Attention) -
             shape.tokens,
         );
     }
+    if !composed::fused(qkv) {
+        return composed::attention(qkv, bias, mask, shape);
+    }
     qkv.apply_op3(bias, mask, shape)
 }
 
@@ -63,6 +67,9 @@ pub(crate) fn attention_gradient(
     g: &Tensor,
     shape: Attention,
 ) -> Result<Tensor> {
+    if !composed::fused(qkv) {
+        return composed::attention_gradient(qkv, bias, mask, g, shape);
+    }
     // An op has three inputs at most: the two small ones travel as one.
     let small = Tensor::cat(&[&bias.detach(), &mask.flatten_all()?], 0)?;
     qkv.apply_op3_no_bwd(g, &small, &Gradient(shape))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+use super::composed;
 use super::slices::{Direct, by_rows, contiguous, f32s, out, width};
 
 /// Embeddings [rows·tokens, H] of `ids` and `track` (row after row, `tokens` each): word + position +
@@ -41,9 +42,29 @@ pub fn embed(
             track_table.dims()
         );
     }
+    if !composed::fused(word) {
+        return composed::embed(word, position, track_table, ids, track, tokens);
+    }
     let positions = (0..ids.len()).map(|i| (i % tokens) as u32).collect();
     let index = Arc::new([ids.to_vec(), positions, track.to_vec()]);
     word.apply_op3(position, track_table, Gather(index))
+}
+
+/// Rows `places` of `x` [n, H].
+///
+/// # Errors
+/// A place beyond the last row.
+pub fn select_rows(x: &Tensor, places: &[u32]) -> Result<Tensor> {
+    let rows = x.dim(0)?;
+    if let Some(place) = places.iter().find(|&&place| place as usize >= rows) {
+        bail!("select rows: got row {place}, expected one below {rows}");
+    }
+    let mut free = vec![true; rows];
+    // Only different rows have their gradients in different places.
+    if !composed::fused(x) && places.iter().all(|&place| std::mem::take(&mut free[place as usize])) {
+        return composed::select_rows(x, places);
+    }
+    x.index_select(&Tensor::from_slice(places, places.len(), x.device())?, 0)
 }
 
 struct Gather(Arc<[Vec<u32>; 3]>);

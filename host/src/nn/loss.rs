@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
-use super::slices::{f32s, out, width};
+use super::{
+    composed,
+    slices::{f32s, out, width},
+};
 
 /// Mean binary cross-entropy of `logits` (any shape) against `targets` (0 to 1), each with a weight.
 ///
@@ -18,6 +21,9 @@ pub fn bce_with_logits(logits: &Tensor, targets: &[f32], weights: &[f32]) -> Res
             targets.len(),
             weights.len()
         );
+    }
+    if !composed::fused(logits) {
+        return composed::bce_with_logits(logits, targets, weights);
     }
     logits.flatten_all()?.apply_op1(Binary { targets: Arc::from(targets), weights: Arc::from(weights) })
 }
@@ -33,6 +39,9 @@ pub fn cross_entropy(logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
             "cross entropy: got {rows} rows of {classes} classes and {} targets, expected a class for each row",
             targets.len()
         );
+    }
+    if !composed::fused(logits) {
+        return composed::cross_entropy(logits, targets);
     }
     logits.apply_op1(Categorical(Arc::from(targets)))
 }
@@ -64,6 +73,9 @@ pub fn class_loss(logits: &Tensor, targets: &[u32], how: &ClassLoss) -> Result<T
             how.weights.len()
         );
     }
+    if !composed::fused(logits) {
+        return composed::class_loss(logits, targets, how);
+    }
     logits.apply_op1(Weighted { targets: Arc::from(targets), how: how.clone() })
 }
 
@@ -75,6 +87,9 @@ pub fn class_loss(logits: &Tensor, targets: &[u32], how: &ClassLoss) -> Result<T
 pub fn huber(values: &Tensor, targets: &[f32]) -> Result<Tensor> {
     if values.elem_count() != targets.len() || targets.is_empty() {
         bail!("huber: got {} values and {} targets, expected as many", values.elem_count(), targets.len());
+    }
+    if !composed::fused(values) {
+        return composed::huber(values, targets);
     }
     values.flatten_all()?.apply_op1(Huber(Arc::from(targets)))
 }
@@ -89,6 +104,12 @@ impl ClassLoss {
     pub fn weight(&self, class: u32) -> f32 {
         self.weights.get(class as usize).copied().unwrap_or(1.0)
     }
+
+    /// Share of the target that class `k` has.
+    pub(super) fn share(&self, k: usize, target: u32, classes: usize) -> f32 {
+        let spread = self.smoothing / classes as f32;
+        spread + if k == target as usize { 1.0 - self.smoothing } else { 0.0 }
+    }
 }
 
 impl Weighted {
@@ -98,12 +119,6 @@ impl Weighted {
 
     fn total(&self) -> f32 {
         self.targets.iter().map(|&t| self.weight(t)).sum::<f32>().max(f32::MIN_POSITIVE)
-    }
-
-    /// Share of the target that class `k` has.
-    fn share(&self, k: usize, target: u32, classes: usize) -> f32 {
-        let spread = self.how.smoothing / classes as f32;
-        spread + if k == target as usize { 1.0 - self.how.smoothing } else { 0.0 }
     }
 
     /// Logarithms of the probabilities of a row.
@@ -124,7 +139,7 @@ impl CustomOp1 for Weighted {
         let loss = |(row, &t): (&[f32], &u32)| {
             let terms = Self::log_softmax(row).into_iter().enumerate().map(|(k, log_p)| {
                 let focus = (1.0 - log_p.exp()).max(0.0).powf(self.how.focal);
-                f64::from(self.share(k, t, classes) * focus * -log_p)
+                f64::from(self.how.share(k, t, classes) * focus * -log_p)
             });
             f64::from(self.weight(t)) * terms.sum::<f64>()
         };
@@ -146,7 +161,7 @@ impl CustomOp1 for Weighted {
                     let (p, gamma) = (log_p.exp(), self.how.focal);
                     let rest = (1.0 - p).max(1e-12);
                     let focal = if gamma == 0.0 { 0.0 } else { gamma * rest.powf(gamma - 1.0) * log_p * p };
-                    self.share(k, t, classes) * (focal - rest.powf(gamma))
+                    self.how.share(k, t, classes) * (focal - rest.powf(gamma))
                 })
                 .collect();
             let all: f32 = slopes.iter().sum();

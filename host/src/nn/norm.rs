@@ -2,7 +2,10 @@
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
-use super::slices::{by_rows, contiguous, expect_width, f32s, out, reduce_rows, width};
+use super::{
+    composed,
+    slices::{by_rows, contiguous, expect_width, f32s, out, reduce_rows, width},
+};
 
 /// Normalises each row of `x` [.., H], scales by `weight` [H] and shifts by `bias` [H].
 ///
@@ -10,6 +13,9 @@ use super::slices::{by_rows, contiguous, expect_width, f32s, out, reduce_rows, w
 /// Shapes that do not fit.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
     expect_width("layer norm", x, &[weight, bias])?;
+    if !composed::fused(x) {
+        return composed::layer_norm(x, weight, bias, eps);
+    }
     x.apply_op3(weight, bias, Forward { eps })
 }
 
@@ -20,6 +26,9 @@ pub(crate) fn layer_norm_gradient(
     g: &Tensor,
     eps: f32,
 ) -> Result<(Tensor, Tensor)> {
+    if !composed::fused(x) {
+        return composed::layer_norm_gradient(x, weight, g, eps);
+    }
     let dx = x.apply_op3_no_bwd(weight, g, &BackwardInput { eps })?;
     Ok((dx, x.apply_op2_no_bwd(g, &BackwardParameters { eps })?))
 }

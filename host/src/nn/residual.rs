@@ -1,9 +1,11 @@
 //! Dropout (Srivastava et al. 2014) that drops, and the residual step around it.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
 
 use super::{
     activation::column_sum,
+    composed,
     slices::{by_rows, contiguous, expect_width, f32s, out, width},
 };
 
@@ -37,14 +39,26 @@ impl Dropout {
         let uniform = (x >> 8) as f32 * (1.0 / 16_777_216.0);
         if uniform < self.rate { 0.0 } else { 1.0 / (1.0 - self.rate) }
     }
+
+    /// The factors of all elements of `x`, where `x` is: drawn on the CPU, so that they are the same on every
+    /// device, and sent as bytes.
+    pub(super) fn factors(self, x: &Tensor) -> Result<Tensor> {
+        let kept = |index: usize| u8::from(self.factor(index) != 0.0);
+        let kept: Vec<u8> = (0..x.elem_count()).into_par_iter().map(kept).collect();
+        let kept = Tensor::from_vec(kept, x.shape(), x.device())?.to_dtype(DType::F32)?;
+        kept.affine(f64::from(1.0 / (1.0 - self.rate)), 0.0)?.to_dtype(x.dtype())
+    }
 }
 
 /// `x` with dropout.
 ///
 /// # Errors
-/// A tensor that is not f32 on the CPU.
+/// No memory.
 pub fn dropout(x: &Tensor, dropout: Dropout) -> Result<Tensor> {
-    if dropout.rate == 0.0 { Ok(x.clone()) } else { x.apply_op1(Drop(dropout)) }
+    if dropout.rate == 0.0 {
+        return Ok(x.clone());
+    }
+    if composed::fused(x) { x.apply_op1(Drop(dropout)) } else { composed::dropout(x, dropout) }
 }
 
 /// `residual` + dropout(`x` [.., H] + `bias` [H]).
@@ -60,6 +74,9 @@ pub fn bias_dropout_residual(
     expect_width("residual", x, &[bias])?;
     if residual.dims() != x.dims() {
         bail!("residual: got {:?}, expected the input's {:?}", residual.dims(), x.dims());
+    }
+    if !composed::fused(x) {
+        return composed::bias_dropout_residual(x, bias, residual, dropout);
     }
     x.apply_op3(bias, residual, Residual(dropout))
 }

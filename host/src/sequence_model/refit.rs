@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use candle_core::{D, Device, Result as ModelResult, Tensor};
+use candle_core::{D, Result as ModelResult, Tensor};
 use locus_firmware_config::manifest::SequenceCalibration;
 use locus_genome::SequenceEncoder;
 
@@ -76,7 +76,7 @@ pub fn pooled(
 fn head(config: &ModelConfig, params: &Params, states: &[&[f32]], mask: Dropout) -> ModelResult<Tensor> {
     let (rows, frames) = (states.len(), config.frames.max(1));
     let width = states.first().map_or(0, |s| s.len()) / frames;
-    let x = Tensor::from_vec(states.concat(), (rows * frames, width), &Device::Cpu)?;
+    let x = Tensor::from_vec(states.concat(), (rows * frames, width), params.device())?;
     let product = |x: &Tensor, name: &str| x.matmul(&params.get(&format!("{name}.weight"))?.t()?);
     let x = bias_gelu(&product(&x, "head.dense")?, params.get("head.dense.bias")?)?;
     let hidden = x.dim(1)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Device, Result as ModelResult, Tensor, backprop::GradStore};
+use candle_core::{Result as ModelResult, Tensor, backprop::GradStore};
 
 use super::Collective;
 use crate::{Result, model::Params};
@@ -57,8 +57,7 @@ impl Gradients {
         let mut at = 0;
         for sum in self.sums.values_mut() {
             let n = sum.elem_count();
-            *sum = Tensor::from_slice(&flat[at..at + n], sum.shape().clone(), &Device::Cpu)?
-                .to_device(sum.device())?;
+            *sum = Tensor::from_slice(&flat[at..at + n], sum.shape().clone(), sum.device())?;
             at += n;
         }
         self.weight = f64::from(flat[own]);
@@ -71,7 +70,16 @@ impl Gradients {
     /// # Errors
     /// No memory.
     pub fn mean(self) -> ModelResult<BTreeMap<String, Tensor>> {
-        let mean = |(name, sum): (String, Tensor)| Ok((name, sum.affine(1.0 / self.weight, 0.0)?));
+        self.mean_of_scaled(1.0)
+    }
+
+    /// The same where each loss was multiplied by `scale` before its backward pass.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn mean_of_scaled(self, scale: f64) -> ModelResult<BTreeMap<String, Tensor>> {
+        let factor = 1.0 / (self.weight * scale);
+        let mean = |(name, sum): (String, Tensor)| Ok((name, sum.affine(factor, 0.0)?));
         self.sums.into_iter().map(mean).collect()
     }
 }

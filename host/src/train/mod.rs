@@ -8,13 +8,17 @@
 mod collective;
 mod gradients;
 mod loader;
+mod moments;
 mod objective;
 mod optimizer;
 mod plan;
+mod precision;
 mod ranks;
 mod records;
 mod step;
 mod tensorboard;
+#[cfg(test)]
+mod tests;
 mod trainer;
 
 pub use collective::{Alone, Collective, Ring};
@@ -22,6 +26,7 @@ pub use gradients::Gradients;
 pub use objective::{Loss, Objective};
 pub use optimizer::{AdamW, AdamWOptions, Schedule};
 pub use plan::{Better, Metric, TrainPlan};
+pub use precision::{LossScale, Precision};
 pub use ranks::Ranks;
 pub use step::{mlm_step, pair_loss, pair_step};
 pub use trainer::{Trained, Trainer};

@@ -9,7 +9,11 @@ use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Params, load_tensors, save_tensors};
+use super::moments::{ByName, Moments, Moved, Step, flat_gradients};
+use crate::{
+    model::{Params, load_tensors, save_tensors},
+    nn,
+};
 
 /// Learning rate over steps: linear from 0 in `warmup_steps`, then a half cosine down to 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +54,12 @@ pub struct AdamWOptions {
     pub clip: f64,
 }
 
+impl AdamWOptions {
+    fn decay_of(&self, name: &str) -> f64 {
+        if name.ends_with("bias") || name.contains("LayerNorm") { 0.0 } else { self.weight_decay }
+    }
+}
+
 impl Default for AdamWOptions {
     fn default() -> Self {
         Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.02, clip: 1.0 }
@@ -61,15 +71,17 @@ pub struct AdamW {
     options: AdamWOptions,
     schedule: Schedule,
     step: u64,
-    moments: BTreeMap<String, (Vec<f32>, Vec<f32>)>,
+    moments: ByName,
+    /// Where the parameters are on a GPU, in place of `moments`.
+    on_gpu: Option<Moments>,
     /// Share of the schedule's rate by name; all of it where there is none.
     rates: BTreeMap<String, f64>,
 }
 
 impl AdamW {
     /// A fresh optimiser.
-    pub const fn new(options: AdamWOptions, schedule: Schedule) -> Self {
-        Self { options, schedule, step: 0, moments: BTreeMap::new(), rates: BTreeMap::new() }
+    pub fn new(options: AdamWOptions, schedule: Schedule) -> Self {
+        Self { options, schedule, step: 0, moments: BTreeMap::new(), on_gpu: None, rates: BTreeMap::new() }
     }
 
     /// Learning rate of the step that was taken last.
@@ -93,6 +105,9 @@ impl AdamW {
     /// # Errors
     /// No memory.
     pub fn update(&mut self, params: &Params, gradients: &BTreeMap<String, Tensor>) -> Result<f64> {
+        if nn::refused() || !params.device().is_cpu() {
+            return self.update_on_gpu(params, gradients);
+        }
         let mut all = Vec::new();
         for (name, var) in params.iter() {
             if let Some(g) = gradients.get(name) {
@@ -118,8 +133,7 @@ impl AdamW {
         let root = (1.0 / correct2.sqrt()) as f32;
         let (b1, b2, eps) = (o.beta1 as f32, o.beta2 as f32, o.eps as f32);
         for (name, var, g) in all {
-            let decay =
-                if name.ends_with("bias") || name.contains("LayerNorm") { 0.0 } else { o.weight_decay };
+            let decay = o.decay_of(name);
             let rate = rate * self.rates.get(name).copied().unwrap_or(1.0);
             let (keep, step_size) = ((1.0 - rate * decay) as f32, (rate / correct1) as f32);
             let (m, v) = self
@@ -133,8 +147,37 @@ impl AdamW {
                 *v = b2 * *v + (1.0 - b2) * g * g;
                 *w = *w * keep - step_size * *m / ((*v).sqrt() * root + eps);
             }
-            var.set(&Tensor::from_vec(w, var.shape().clone(), &Device::Cpu)?)?;
+            var.set(&Tensor::from_vec(w, var.shape().clone(), var.device())?)?;
         }
+        Ok(norm)
+    }
+
+    fn update_on_gpu(&mut self, params: &Params, gradients: &BTreeMap<String, Tensor>) -> Result<f64> {
+        let moved: Vec<_> = params.iter().filter_map(|(n, var)| Some((n, var, gradients.get(n)?))).collect();
+        let Some((flat, norm)) = flat_gradients(moved.iter().map(|(.., g)| *g))? else { return Ok(0.0) };
+        if !norm.is_finite() {
+            return Ok(norm);
+        }
+        let rate = self.schedule.rate(self.step);
+        self.step += 1;
+        let o = self.options;
+        let correct = |beta: f64| 1.0 - beta.powf(self.step as f64);
+        let all: Vec<Moved<'_>> = moved
+            .into_iter()
+            .map(|(name, var, _)| {
+                let rate = rate * self.rates.get(name).copied().unwrap_or(1.0);
+                let (keep, step_size) = (1.0 - rate * o.decay_of(name), rate / correct(o.beta1));
+                Moved { name, var, keep, step_size }
+            })
+            .collect();
+        let root = 1.0 / correct(o.beta2).sqrt();
+        let step = Step { beta1: o.beta1, beta2: o.beta2, eps: o.eps, clip: o.clip, root };
+        let mut moments = match self.on_gpu.take() {
+            Some(moments) => moments,
+            None => Moments::of(&std::mem::take(&mut self.moments))?,
+        };
+        moments.step(&all, &flat, norm, &step)?;
+        self.on_gpu = Some(moments);
         Ok(norm)
     }
 
@@ -144,7 +187,8 @@ impl AdamW {
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let mut tensors = HashMap::new();
-        for (name, (m, v)) in &self.moments {
+        let on_gpu = self.on_gpu.as_ref().map(Moments::values).transpose()?;
+        for (name, (m, v)) in on_gpu.as_ref().unwrap_or(&self.moments) {
             tensors.insert(format!("m.{name}"), Tensor::from_slice(m, m.len(), &Device::Cpu)?);
             tensors.insert(format!("v.{name}"), Tensor::from_slice(v, v.len(), &Device::Cpu)?);
         }
@@ -161,6 +205,7 @@ impl AdamW {
         let Some(step) = tensors.get("step") else { bail!("{}: no step count", path.display()) };
         self.step = step.to_scalar::<i64>()? as u64;
         self.moments.clear();
+        self.on_gpu = None;
         for (name, m) in tensors.iter().filter_map(|(n, t)| Some((n.strip_prefix("m.")?, t))) {
             let Some(v) = tensors.get(&format!("v.{name}")) else {
                 bail!("{}: no second moment of {name}", path.display())

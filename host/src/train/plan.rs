@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Precision;
 use crate::{Error, Result, model::Params};
 
 /// How parameters are moved, and which are kept.
@@ -36,6 +37,9 @@ pub struct TrainPlan {
     /// Validations in a row without a better one after which training stops; 0 = it never stops early.
     #[serde(default)]
     pub patience: u64,
+    /// In what the layers are computed. BF16 and FP16 need a GPU.
+    #[serde(default, skip_serializing_if = "Precision::is_fp32")]
+    pub precision: Precision,
     /// Validates and keeps a running mean of the weights: of the mean so much stays at each step, less in the first
     /// steps (Polyak & Juditsky 1992; Tarvainen & Valpola 2017). 0 = the weights themselves.
     #[serde(default, skip_serializing_if = "is_none")]

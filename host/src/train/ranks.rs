@@ -80,6 +80,30 @@ impl Ranks {
         Ok(Self { rank, world, address: Some((host, port)) })
     }
 
+    /// Number of this process among those of its machine, from `LOCAL_RANK` (torchrun), `SLURM_LOCALID` (within srun),
+    /// `OMPI_COMM_WORLD_LOCAL_RANK` or `MPI_LOCALRANKID` (mpirun); 0 without any.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`] where it is no number.
+    pub fn local_from_environment() -> Result<usize> {
+        Self::local_from(&|name| env::var(name).ok().filter(|v| !v.is_empty()))
+    }
+
+    fn local_from(variable: &dyn Fn(&str) -> Option<String>) -> Result<usize> {
+        let slurm = variable("SLURM_STEP_ID").is_some();
+        let sources = [
+            ("LOCAL_RANK", true),
+            ("SLURM_LOCALID", slurm),
+            ("OMPI_COMM_WORLD_LOCAL_RANK", true),
+            ("MPI_LOCALRANKID", true),
+        ];
+        let found = sources.into_iter().filter(|(_, on)| *on).find_map(|(n, _)| Some((n, variable(n)?)));
+        let Some((name, value)) = found else { return Ok(0) };
+        value
+            .parse()
+            .map_err(|_| Error::Ranks { got: format!("{name}={value}"), expected: "a whole number".into() })
+    }
+
     /// Whether this is the one that writes files and validates.
     pub const fn is_first(&self) -> bool {
         self.rank == 0
@@ -124,6 +148,22 @@ mod tests {
         }
         assert_eq!(of(&[]).unwrap(), Ranks::ALONE);
         assert_eq!(of(&[("RANK", "0"), ("WORLD_SIZE", "1")]).unwrap(), Ranks::ALONE);
+    }
+
+    #[test]
+    fn a_process_knows_its_number_on_its_machine() {
+        let of = |variables: &[(&str, &str)]| {
+            Ranks::local_from(&|name| {
+                variables.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())
+            })
+        };
+        assert_eq!(of(&[]).unwrap(), 0);
+        assert_eq!(of(&[("LOCAL_RANK", "3"), ("RANK", "11")]).unwrap(), 3);
+        assert_eq!(of(&[("SLURM_LOCALID", "2")]).unwrap(), 0, "a batch script is not a task");
+        assert_eq!(of(&[("SLURM_LOCALID", "2"), ("SLURM_STEP_ID", "0")]).unwrap(), 2);
+        assert_eq!(of(&[("OMPI_COMM_WORLD_LOCAL_RANK", "1")]).unwrap(), 1);
+        assert_eq!(of(&[("MPI_LOCALRANKID", "1")]).unwrap(), 1);
+        assert!(matches!(of(&[("LOCAL_RANK", "x")]), Err(Error::Ranks { .. })));
     }
 
     #[test]

@@ -5,13 +5,15 @@ use std::{collections::BTreeMap, ops::Range, thread, time::Instant};
 use sha2::{Digest, Sha256};
 
 use super::{
-    AdamW, AdamWOptions, Alone, Collective, Gradients, Metric, Objective, Ring, Schedule, TrainPlan,
+    AdamW, AdamWOptions, Alone, Collective, Gradients, LossScale, Metric, Objective, Precision, Ring,
+    Schedule, TrainPlan,
     loader::{Batches, load},
     records::Records,
 };
 use crate::{
-    Error, Result,
+    Error, Result, device,
     model::{Context, ModelConfig, Params},
+    nn,
     stage::{Run, TrainState, Weights, read_checkpoint, write_checkpoint},
 };
 
@@ -93,6 +95,7 @@ impl Trainer<'_> {
         start: impl FnOnce() -> Result<Params>,
     ) -> Result<Trained> {
         let table = format!("{}.train", self.stage);
+        self.check_precision(&table)?;
         let schedule = self.schedule(&table)?;
         let mut optimizer = AdamW::new(
             AdamWOptions {
@@ -103,13 +106,20 @@ impl Trainer<'_> {
             schedule,
         );
         let last = self.run.at(&format!("{}.last", self.stage));
-        let (mut weights, state) = match read_checkpoint(&last, self.config, &mut optimizer, self.inputs)? {
+        let (mut weights, mut state) = match read_checkpoint(&last, self.config, &mut optimizer, self.inputs)?
+        {
             Some(found) => found,
             None => {
                 let weights = Weights { last: start()?, average: None, best: None };
                 (weights, TrainState::new(self.inputs.clone()))
             }
         };
+        weights.last = weights.last.to_device(self.run.device())?;
+        weights.average = weights.average.map(|mean| mean.to_device(self.run.device())).transpose()?;
+        weights.best = weights.best.map(|best| best.to_device(self.run.device())).transpose()?;
+        if self.plan.precision == Precision::Fp16 {
+            state.scale.get_or_insert_default();
+        }
         let layers = self.config.num_hidden_layers;
         self.plan.check_freeze(&table, &weights.last, layers)?;
         weights.last = weights.last.freeze(|name| self.plan.freezes(name));
@@ -156,7 +166,7 @@ impl Trainer<'_> {
             let batches = load(scope, objective, order);
             while state.step < self.steps && !state.stopped {
                 let began = Instant::now();
-                let step = self.step(objective, &batches, &parts, &weights.last, optimizer, collective)?;
+                let step = self.step(objective, &batches, &parts, weights, state, optimizer, collective)?;
                 self.follow(weights, optimizer.steps())?;
                 let rate = optimizer.last_rate();
                 let seconds = began.elapsed().as_secs_f64();
@@ -239,17 +249,34 @@ impl Trainer<'_> {
         Ok(Schedule { peak: plan.learning_rate, warmup_steps, total_steps: self.steps })
     }
 
-    /// Runs this rank's micro-batches of one step, adds up the gradients of all ranks and moves the parameters.
+    /// Refuses half precision where nothing computes in it fast.
+    fn check_precision(&self, table: &str) -> Result<()> {
+        let here = self.run.device();
+        if self.plan.precision == Precision::Fp32 || !here.is_cpu() || nn::refused() {
+            return Ok(());
+        }
+        Err(Error::Recipe {
+            key: format!("{table}.precision"),
+            got: format!("{} on {}", self.plan.precision.name(), device::name(here)),
+            expected: "fp32 there; bf16 and fp16 need a GPU (--device cuda)".into(),
+        })
+    }
+
+    /// Runs this rank's micro-batches of one step, adds up the gradients of all ranks and moves the parameters. In
+    /// FP16 a gradient that is not finite makes the loss scale smaller instead.
+    #[allow(clippy::too_many_arguments, reason = "all that a step reads and moves")]
     fn step<O: Objective>(
         &self,
         objective: &O,
         batches: &Batches<O::Batch>,
         parts: &[(usize, Range<usize>)],
-        params: &Params,
+        weights: &Weights,
+        state: &mut TrainState,
         optimizer: &mut AdamW,
         collective: &mut dyn Collective,
     ) -> Result<Step> {
-        let step = optimizer.steps();
+        let (step, params) = (state.step, &weights.last);
+        let scale = state.scale.as_ref().map_or(1.0, LossScale::factor);
         let all = (parts.len() * collective.world()) as u64;
         let mut gradients = Gradients::default();
         let (mut loss, mut tokens) = (0.0, 0);
@@ -258,7 +285,8 @@ impl Trainer<'_> {
             let batch = batches.next()?;
             let seed = self.seed.wrapping_add(1 + (step * all + *number as u64).wrapping_mul(0x9e37_79b9));
             let context = Context::train(self.config.hidden_dropout_prob, seed)
-                .checkpointing(self.plan.checkpoint_activations);
+                .checkpointing(self.plan.checkpoint_activations)
+                .precision(self.plan.precision.dtype());
             let part = objective.loss(params, &batch, &context)?;
             tokens += part.tokens;
             if part.weight == 0.0 {
@@ -268,7 +296,8 @@ impl Trainer<'_> {
             if !value.is_finite() {
                 return Err(self.diverged(step, format!("loss {value}"), objective.records(&batch)));
             }
-            gradients.add(params, &part.mean.backward()?, part.weight)?;
+            let scaled = if scale == 1.0 { part.mean } else { part.mean.affine(scale, 0.0)? };
+            gradients.add(params, &scaled.backward()?, part.weight)?;
             loss += value * part.weight;
             for (name, value) in part.figures {
                 *figures.entry(name).or_insert(0.0) += value * part.weight;
@@ -286,7 +315,16 @@ impl Trainer<'_> {
             });
         }
         let loss = f64::from(sums[0]) / gradients.weight();
-        let norm = optimizer.update(params, &gradients.mean()?)?;
+        let norm = optimizer.update(params, &gradients.mean_of_scaled(scale)?)?;
+        if let Some(scale) = &mut state.scale {
+            figures.insert("loss_scale".to_owned(), scale.factor());
+            if norm.is_finite() {
+                scale.good();
+            } else if scale.overflowed() {
+                figures.insert("skipped".to_owned(), 1.0);
+                return Ok(Step { loss: loss as f32, norm, tokens: sums[1] as u64, figures });
+            }
+        }
         if !norm.is_finite() {
             return Err(self.diverged(step, format!("gradient norm {norm}"), Vec::new()));
         }

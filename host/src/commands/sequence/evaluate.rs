@@ -18,6 +18,7 @@ use crate::{
         score::{EngineArgs, open_sequence},
     },
     data::Split,
+    device,
     error::io_at,
     evaluate::{
         Described, Read, Reads, SequenceReport, describe_classes, describe_numbers, sequence_figures,
@@ -52,7 +53,7 @@ impl Model {
         let place = folder.join("best/config.json");
         let config = ModelConfig::read(&place).map_err(io_at(&place))?;
         let weights = folder.join("best/model.safetensors");
-        let (params, sha256) = (Params::read(&weights, &config, 0)?, files::sha256(&weights)?);
+        let (params, sha256) = (args.checkpoint(&weights, &config)?, files::sha256(&weights)?);
         Ok(Self::Checkpoint {
             config,
             params,
@@ -83,8 +84,8 @@ impl Model {
                 s.spec().provider.clone(),
                 s.spec().precision.to_string(),
             ],
-            Self::Checkpoint { sha256, .. } => {
-                [format!("checkpoint {sha256}"), "candle".into(), "fp32".into()]
+            Self::Checkpoint { sha256, params, .. } => {
+                [format!("checkpoint {sha256}"), device::candle_on(params.device()), "fp32".into()]
             }
         }
     }

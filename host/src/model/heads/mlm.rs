@@ -1,6 +1,6 @@
 //! Guessing hidden tokens.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use crate::{
     model::{
@@ -8,7 +8,7 @@ use crate::{
         encoder::{Context, Encoder, Linear, Rows},
         params::Shapes,
     },
-    nn::{bias_add, bias_gelu, layer_norm},
+    nn::{bias_add, bias_gelu, layer_norm, select_rows},
 };
 
 /// Adds the tensors of [`MlmHead`].
@@ -37,8 +37,7 @@ impl<'a> MlmHead<'a> {
     /// A position beyond the rows.
     pub fn forward(&self, rows: &Rows, positions: &[u32], context: &Context<'_>) -> Result<Tensor> {
         let hidden = Encoder::new(self.config, self.params).forward(rows, context)?;
-        let index = Tensor::from_vec(positions.to_vec(), positions.len(), &Device::Cpu)?;
-        let x = hidden.index_select(&index, 0)?;
+        let x = select_rows(&hidden, positions)?;
         let dense = Linear::of(self.params, "cls.predictions.transform.dense")?;
         let x = bias_gelu(&dense.product(&x)?, dense.bias)?;
         let norm = |p: &str| self.params.get(&format!("cls.predictions.transform.LayerNorm.{p}"));

@@ -1,6 +1,6 @@
 //! Is a variant pathogenic: reference and alternate rows, with the annotation features.
 
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use crate::{
     model::{
@@ -58,7 +58,7 @@ impl<'a> PairHead<'a> {
         }
         let hidden = Encoder::new(self.config, self.params).forward(rows, context)?;
         let features =
-            Tensor::from_vec(batch.features.clone(), (pairs, self.config.n_features), &Device::Cpu)?;
+            Tensor::from_vec(batch.features.clone(), (pairs, self.config.n_features), hidden.device())?;
         self.read(&hidden, rows, &features, context)
     }
 
@@ -74,6 +74,7 @@ impl<'a> PairHead<'a> {
         context: &Context<'_>,
     ) -> Result<Tensor> {
         let (pairs, tokens, h) = (rows.rows / 2, rows.tokens, self.config.hidden_size);
+        let device = hidden.device();
         let hidden = hidden.reshape((2, pairs, tokens, h))?;
         let (r, a) = (hidden.get(0)?, hidden.get(1)?);
         let half = pairs * tokens;
@@ -83,7 +84,7 @@ impl<'a> PairHead<'a> {
                 let total = row.iter().sum::<f32>().max(1.0);
                 row.iter_mut().for_each(|w| *w /= total);
             }
-            Tensor::from_vec(w, (pairs, 1, tokens), &Device::Cpu)
+            Tensor::from_vec(w, (pairs, 1, tokens), device)
         };
         let differs = weights(&|i| f32::from(u8::from(rows.ids[i] != rows.ids[half + i])))?;
         let attended = weights(&|i| rows.mask[i])?;

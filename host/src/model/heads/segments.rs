@@ -1,6 +1,6 @@
 //! Questions about whole rows in pretraining: whether one segment follows another, and in which order segments stood.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use crate::{
     model::{
@@ -8,7 +8,7 @@ use crate::{
         encoder::{Context, Encoder, Linear, Rows},
         params::Shapes,
     },
-    nn::bias_add,
+    nn::{bias_add, select_rows},
 };
 
 /// Orders of three segments: at each place, the number of the segment that stands there.
@@ -50,7 +50,7 @@ impl<'a> SegmentHead<'a> {
     pub fn forward(&self, rows: &Rows, question: SegmentQuestion, context: &Context<'_>) -> Result<Tensor> {
         let hidden = Encoder::new(self.config, self.params).forward(rows, context)?;
         let first: Vec<u32> = (0..rows.rows).map(|n| (n * rows.tokens) as u32).collect();
-        let x = hidden.index_select(&Tensor::from_vec(first, rows.rows, &Device::Cpu)?, 0)?;
+        let x = select_rows(&hidden, &first)?;
         let dense = Linear::of(self.params, "bert.pooler.dense")?;
         let pooled = bias_add(&dense.product(&x)?, dense.bias)?.tanh()?;
         let out = Linear::of(

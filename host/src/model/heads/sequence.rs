@@ -75,7 +75,7 @@ impl<'a> SequenceHead<'a> {
         let means = (1..=frames)
             .map(|frame| share(self.frame(rows, frame), tokens).and_then(|w| pool(&w, &hidden)))
             .collect::<Result<Vec<_>>>()?;
-        let mask = Tensor::from_vec(rows.mask.clone(), (n, tokens, 1), &Device::Cpu)?;
+        let mask = Tensor::from_vec(rows.mask.clone(), (n, tokens, 1), hidden.device())?;
         let most = hidden.broadcast_add(&mask.affine(PADDING, -PADDING)?)?.max(1)?;
         let token = |at: usize| hidden.narrow(1, at.min(tokens - 1), 1)?.squeeze(1);
         let ends = [token(0)?, token(1)?, pool(&last(rows)?, &hidden)?];
@@ -127,7 +127,8 @@ impl<'a> SequenceHead<'a> {
                 features.extend(ends.into_iter().flatten());
             }
         }
-        Tensor::from_vec(features, (rows.rows * frames, self.config.wide_features()), &Device::Cpu)
+        let shape = (rows.rows * frames, self.config.wide_features());
+        Tensor::from_vec(features, shape, self.params.device())
     }
 
     /// 1 for the attended tokens of a frame, which count from 1; 0 elsewhere.
@@ -177,5 +178,5 @@ fn share(mut weights: Vec<f32>, tokens: usize) -> Result<Tensor> {
 
 /// Weighted sum [rows, H] of `x` [rows, tokens, H] by `weights` [rows, 1, tokens].
 fn pool(weights: &Tensor, x: &Tensor) -> Result<Tensor> {
-    weights.matmul(x)?.squeeze(1)
+    weights.to_device(x.device())?.matmul(x)?.squeeze(1)
 }
