@@ -51,6 +51,10 @@ pub struct EngineArgs {
     /// The ONNX Runtime library [default: LOCUS_ONNXRUNTIME, else the project's .locus folder]
     #[arg(long)]
     pub onnxruntime: Option<PathBuf>,
+    /// Rows that the engine runs together at most [default: the profile's]. A box answers a lone question with 1; in INT8
+    /// a row's last digits depend on whether it is alone
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub max_batch: Option<u32>,
 }
 
 /// Opens a bundle to score with; says what runs, and that its signature is missing or was not checked.
@@ -86,11 +90,12 @@ fn parts(bundle: &Path, args: &EngineArgs) -> Result<(Bundle, DeviceProfile, Loa
             claimed.join(", ")
         ),
     }
-    let profile = DeviceProfile::named(&args.profile).map_err(|e| Error::Data {
+    let mut profile = DeviceProfile::named(&args.profile).map_err(|e| Error::Data {
         what: "--profile".into(),
         got: e.to_string(),
         expected: "a shipped profile".into(),
     })?;
+    profile.max_batch = args.max_batch.unwrap_or(profile.max_batch);
     let precision = args.precision.parse().map_err(|_| Error::Data {
         what: "--precision".into(),
         got: args.precision.clone(),

@@ -128,6 +128,7 @@ pub(super) fn on_validation(stage: &SequenceStage, bundle: &Path) -> Result<Sequ
         precision: "auto".into(),
         profile: "x86-cpu".into(),
         onnxruntime: stage.onnxruntime.clone(),
+        max_batch: None,
     };
     let mut model = Model::Bundle(Box::new(open_sequence(bundle, &engine)?));
     let set = stage.set("bundle create")?;
