@@ -66,6 +66,9 @@ enum Command {
         /// Seeds 1 to this
         #[arg(long, default_value_t = 3)]
         seeds: u64,
+        /// Of these, the first so many are trained without pretraining too [default: all]
+        #[arg(long)]
+        plain: Option<u64>,
         /// Look at the test split too; each look is counted
         #[arg(long)]
         test: bool,
@@ -98,7 +101,9 @@ fn main() -> anyhow::Result<()> {
         Command::Training { rounds, out } => training::run(rounds, &out),
         Command::TrainingGpu { rounds, out } => training::gpu::run(rounds, &out),
         Command::Pretraining { bases, out } => pretraining::run(bases, &out),
-        Command::Variants { seeds, test, out } => variants::run(seeds, test, &out),
+        Command::Variants { seeds, plain, test, out } => {
+            variants::run(seeds, plain.unwrap_or(seeds).min(seeds), test, &out)
+        }
         Command::VariantEffect { run, test, out } => variants::shipped(&run, test, &out),
         Command::Sequences(arguments) => arguments.run(),
         Command::TrainingStep(arguments) => arguments.run(),

@@ -85,11 +85,17 @@ fn each(values: &[f64], seeds: u64) -> String {
     format!("seeds 1 to {seeds}: {}", values.join(", "))
 }
 
-pub(crate) fn run(seeds: u64, test: bool, out: &Path) -> Result<()> {
+pub(crate) fn run(seeds: u64, plain: u64, test: bool, out: &Path) -> Result<()> {
     let recipe = Recipe::read(&root().join(RECIPE))?;
     let machine = Machine::this();
     let date = time::OffsetDateTime::now_utc().date().to_string();
-    let command = format!("cargo run -p locus-bench -- variants{}", if test { " --test" } else { "" });
+    let mut command = "cargo run -p locus-bench -- variants".to_owned();
+    if plain < seeds {
+        command += &format!(" --plain {plain}");
+    }
+    if test {
+        command += " --test";
+    }
     let figure = |name: String, value: f64, spread: String, beside: Option<String>| Figure {
         name,
         value,
@@ -105,7 +111,7 @@ pub(crate) fn run(seeds: u64, test: bool, out: &Path) -> Result<()> {
     let mut figures = Vec::new();
     let mut of: BTreeMap<(&str, bool), Vec<Modes>> = BTreeMap::new();
     for pretrained in [true, false] {
-        for seed in 1..=seeds {
+        for seed in 1..=if pretrained { seeds } else { plain } {
             let run = trained(&recipe, seed, pretrained)?;
             for &split in splits {
                 // What pretraining adds is asked of validation alone.
@@ -169,8 +175,8 @@ pub(crate) fn run(seeds: u64, test: bool, out: &Path) -> Result<()> {
         figures.push(figure(
             format!("what pretraining adds to auroc {group}, {mode}, val"),
             mean(&gain),
-            each(&gain, seeds),
-            Some(format!("without: {}", each(&b, seeds))),
+            each(&gain, plain),
+            Some(format!("without: {}", each(&b, plain))),
         ));
     }
     let about = format!(

@@ -135,17 +135,16 @@ fn made(figures: &mut Figures, run: &Path) -> Result<()> {
         .map(|n| Ok(stage(n)?.get("seconds").copied().unwrap_or(f64::NAN)))
         .sum::<Result<f64>>()?;
     add("training time (pretraining and fine-tuning)".into(), seconds / 60.0, "min", "bar 90 min");
-    for (name, value) in stage("export")? {
-        if let Some(windows) = name.strip_prefix("parity.") {
-            let name =
-                format!("largest logit difference, ONNX Runtime FP32 against candle, {windows} windows");
-            add(name, value, "", "bar 1e-4");
-        }
+    let export: serde_json::Value = serde_json::from_str(&fs::read_to_string(run.join("export.json"))?)?;
+    let parity: BTreeMap<String, f64> = serde_json::from_value(export["parity"].clone())?;
+    for (windows, value) in parity {
+        let name = format!("largest logit difference, ONNX Runtime FP32 against candle, {windows} windows");
+        add(name, value, "", "bar 1e-4");
     }
     let size = |path: &Path| {
         Ok::<_, anyhow::Error>(fs::metadata(path).with_context(|| path.display().to_string())?.len() as f64)
     };
-    let ratio = 100.0 * size(&run.join("graphs/int8.onnx"))? / size(&run.join("graphs/fp32.onnx"))?;
+    let ratio = 100.0 * size(&run.join("int8.onnx"))? / size(&run.join("fp32.onnx"))?;
     add("int8.onnx in bytes of fp32.onnx".into(), ratio, "%", "bar 32 %");
     add("bundle size".into(), size(&root().join(BUNDLE))?, "bytes", "bar 12 MB");
     Ok(())
