@@ -3,7 +3,9 @@
 //! Temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017) with an offset for
 //! the prior, per input mode: p = sigmoid(z / temperature + offset).
 
-use locus_firmware_config::manifest::{ModeCalibration, ProbabilityModel, SequenceCalibration, Task};
+use locus_firmware_config::manifest::{
+    Borders, ModeCalibration, ProbabilityModel, SequenceCalibration, Task,
+};
 use locus_firmware_config::message::Band;
 use locus_genome::{Consequence, InputMode};
 
@@ -55,10 +57,15 @@ pub fn softmax(logits: &[f32], temperature: f64, offsets: &[f64]) -> Vec<f64> {
     raised.iter().map(|e| e / total).collect()
 }
 
-/// The band of a probability: the borders themselves are uncertain.
+/// The band of a probability: the borders themselves are uncertain, and so is every variant that may be missense where
+/// the labels of missense variants were not right often enough on validation.
 pub fn band(probability: f64, calibration: &ModeCalibration, consequence: Option<Consequence>) -> Band {
-    let (benign_below, pathogenic_above) =
-        calibration.borders(consequence.is_some_and(Consequence::is_missense));
+    let missense = consequence.is_some_and(Consequence::may_be_missense);
+    let weak = |own: &Borders| own.answered_share == 0.0 || own.answered_accuracy < MIN_ANSWERED_ACCURACY;
+    if missense && calibration.missense.as_ref().is_some_and(weak) {
+        return Band::Uncertain;
+    }
+    let (benign_below, pathogenic_above) = calibration.borders(missense);
     if probability < benign_below {
         Band::Benign
     } else if probability > pathogenic_above {
@@ -180,8 +187,6 @@ pub(crate) fn sequence_problem(
 
 #[cfg(test)]
 mod tests {
-    use locus_firmware_config::manifest::Borders;
-
     use super::*;
 
     #[test]
@@ -227,6 +232,12 @@ mod tests {
         assert_eq!(bands(0.9, &with), [Band::Uncertain, Band::Pathogenic, Band::Pathogenic]);
         assert_eq!(bands(0.96, &with), [Band::Pathogenic; 3]);
         assert_eq!(bands(0.1, &calibration()), [Band::Benign; 3]);
+        // A codon that is cut off may be one.
+        assert_eq!(band(0.9, &with, Some(Consequence::Coding)), Band::Uncertain);
+        for weak in [Borders { answered_accuracy: 0.89, ..own }, Borders { answered_share: 0.0, ..own }] {
+            let with = ModeCalibration { missense: Some(weak), ..calibration() };
+            assert_eq!(bands(0.99, &with), [Band::Uncertain, Band::Pathogenic, Band::Pathogenic]);
+        }
         let wrong = Borders { pathogenic_above: 0.01, ..own };
         let wrong = model(ModeCalibration { missense: Some(wrong), ..calibration() });
         assert_eq!(problem(&wrong).unwrap().0, "transcript.missense.pathogenic_above");

@@ -32,6 +32,11 @@ macro_rules! consequences {
                 match self { $(Self::$name => $term),+ }
             }
 
+            /// Whether a residue may be replaced by another: in a codon that is not wholly known nobody can say.
+            pub const fn may_be_missense(self) -> bool {
+                self.is_missense() || matches!(self, Self::Coding)
+            }
+
             /// Whether one residue is replaced by another.
             pub const fn is_missense(self) -> bool {
                 matches!(self, Self::Missense | Self::MissenseSpliceRegion)

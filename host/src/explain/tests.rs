@@ -17,8 +17,14 @@ pub(super) fn model() -> Model {
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/smoke.toml");
     let config = Recipe::read(&recipe).unwrap().model_config(69, locus_genome::feature_names().len());
     let config = crate::model::ModelConfig { initializer_range: 0.3, ..config };
+    let params = Params::new(&config, 5).unwrap();
+    for (name, var) in params.iter().filter(|(n, v)| n.starts_with("head.") && v.dims().len() == 2) {
+        // As large as the encoder's.
+        let scale = config.initializer_range * (var.dims()[1] as f64).sqrt();
+        params.set(name, &(var.as_tensor() * scale).unwrap()).unwrap();
+    }
     Model {
-        params: Params::new(&config, 5).unwrap().frozen(),
+        params: params.frozen(),
         encoder: VariantEncoder::new(KmerTokenizer::new(3, 1).unwrap(), 61),
         buckets: vec![32, 64],
         probability: locus_firmware_config::manifest::ProbabilityModel {
@@ -57,7 +63,7 @@ fn attributions_add_up_to_the_logit_over_a_blank_input() {
     let all = attribution.words.iter().chain(&attribution.track).chain(&attribution.features);
     let (sum, whole) = (all.sum::<f64>(), attribution.logit - attribution.blank);
     assert!((sum - whole).abs() <= 0.01 * whole.abs(), "{sum} against {whole}");
-    assert!(whole.abs() > 0.02, "{whole}");
+    assert!(whole.abs() > 0.05, "{whole}");
     // [CLS] and [SEP] are the same in the blank input, but for the track of nothing.
     assert_eq!((attribution.words[0], attribution.words[21]), (0.0, 0.0));
     let given: Vec<usize> =
