@@ -52,6 +52,11 @@ async fn a_recipe_becomes_a_model_that_answers_at_the_bedside() {
     let output = chain(folder.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     println!("recipes/smoke.toml in {:.1} s", started.elapsed().as_secs_f64());
+    let own: Value = serde_json::from_slice(&fs::read(folder.path().join("report.json")).unwrap()).unwrap();
+    assert_eq!((&own["split"], &own["test_reads"]), (&"val".into(), &Value::Null), "{own:.300}");
+    let read = |name| fs::read_to_string(folder.path().join(name)).unwrap();
+    assert!(read("report.html").contains("<svg"), "{:.300}", read("report.html"));
+    assert!(read("card.md").starts_with("# "), "{:.300}", read("card.md"));
     let panel = folder.path().join("panel");
     let evaluated = program("locus")
         .args(["evaluate", "--split", "test", "--bundle"])

@@ -17,7 +17,7 @@ use crate::process;
 
 /// The toolkit's release, and the wheels of it that candle's kernels are compiled and linked with.
 const VERSION: &str = "13.0";
-const WHEELS: [&str; 8] = [
+const WHEELS: [&str; 9] = [
     "nvidia-cuda-nvcc==13.0.88",
     "nvidia-cuda-crt==13.0.88",
     "nvidia-nvvm==13.0.88",
@@ -26,6 +26,8 @@ const WHEELS: [&str; 8] = [
     "nvidia-cuda-nvrtc==13.0.88",
     "nvidia-cublas==13.0.2.14",
     "nvidia-curand==10.4.0.35",
+    // Sums over several GPUs: a release that has what the bindings name.
+    "nvidia-nccl-cu13==2.30.7",
 ];
 /// Compute capability that is built for where no GPU says its own: H100.
 const CAPABILITY: &str = "90";
@@ -119,7 +121,7 @@ fn ensure() -> Result<PathBuf> {
         println!("CUDA {VERSION} is in .locus/cuda");
         return Ok(home);
     }
-    println!("fetching CUDA {VERSION} (eight Python wheels, 0.7 GB) into .locus/cuda");
+    println!("fetching CUDA {VERSION} (nine Python wheels, 0.9 GB) into .locus/cuda");
     let part = folder.join("part");
     if part.exists() {
         fs::remove_dir_all(&part).with_context(|| format!("cannot remove {}", part.display()))?;
@@ -151,6 +153,8 @@ fn ensure() -> Result<PathBuf> {
 /// Makes of unpacked wheels what compilers and linkers expect of a toolkit.
 fn prepare(home: &Path) -> Result<()> {
     let library = home.join("lib");
+    // NCCL comes in a folder of its own.
+    symlink("../../nccl/lib/libnccl.so.2", library.join("libnccl.so.2"))?;
     for entry in fs::read_dir(&library)
         .with_context(|| format!("no {}: other wheels than expected", library.display()))?
     {

@@ -16,7 +16,11 @@ use locus_genome::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::score::{EngineArgs, open};
+use super::{
+    Stage,
+    report::REPORT,
+    score::{EngineArgs, open},
+};
 use crate::{
     Error, Result,
     data::{Encoding, Pair},
@@ -345,6 +349,26 @@ pub fn run(args: &EvaluateArgs) -> Result<Report> {
         write_json(path, &report)?;
     }
     Ok(report)
+}
+
+/// Evaluates a bundle on validation at the end of a chain, where no test split is looked at.
+pub(super) fn on_validation(stage: &Stage, bundle: &Path) -> Result<Report> {
+    let sources = stage.sources();
+    run(&EvaluateArgs {
+        bundle: Some(bundle.to_owned()),
+        run: None,
+        recipe: None,
+        fasta: Some(sources.fasta),
+        gff: Some(sources.gff3),
+        vcf: Some(sources.vcf),
+        split: FITTED.into(),
+        floors: sources.floors,
+        json: Some(stage.run.at(REPORT)),
+        reads: None,
+        seed: stage.recipe.seed,
+        device: None,
+        engine: EngineArgs::with_library(stage.onnxruntime.clone()),
+    })
 }
 
 fn print(mode: InputMode, report: &ModeReport) {

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use locus_genome::KmerTokenizer;
 
 pub(crate) use self::chain::{ChainRecipe, Link};
+use self::report::ReportArgs;
 use crate::{
     Recipe, Result,
     data::{Dataset, Encoding},
@@ -82,7 +83,8 @@ impl Stage {
     }
 }
 
-/// The whole chain, from where it stopped, to an unsigned bundle in the output folder.
+/// The whole chain, from where it stopped, to an unsigned bundle in the output folder, with its report on validation
+/// (`report.json`, `report.html`) and its model card (`card.md`).
 ///
 /// # Errors
 /// As every stage.
@@ -95,6 +97,8 @@ pub fn run(stage: &Stage, date: &str, source: Option<String>) -> Result<PathBuf>
     export::run(stage)?;
     let bundle = stage.run.at(&format!("{}.locus", stage.recipe.name));
     bundle::create(stage, &bundle, date, source)?;
+    evaluate::on_validation(stage, &bundle)?;
+    report::run(&ReportArgs::of_run(&stage.run, &bundle))?;
     Ok(bundle)
 }
 

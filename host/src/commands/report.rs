@@ -1,6 +1,6 @@
 //! `locus report`: what people read of an evaluation, as one HTML file and as a model card.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use locus_engine::{Bundle, Trust};
 
@@ -9,7 +9,11 @@ use crate::{
     error::io_at,
     evaluate::{Learning, Reads, card, page},
     files,
+    stage::Run,
 };
+
+/// The evaluation that ends a chain.
+pub(super) const REPORT: &str = "report.json";
 
 /// What is read and written.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,6 +36,20 @@ pub struct ReportArgs {
     /// Looks at test splits, for the card [default: test-reads.jsonl beside the bundle]
     #[arg(long)]
     pub reads: Option<PathBuf>,
+}
+
+impl ReportArgs {
+    /// The page (`report.html`) and the card (`card.md`) of the evaluation in `report.json` that ends a chain.
+    pub(super) fn of_run(run: &Run, bundle: &Path) -> Self {
+        Self {
+            json: run.at(REPORT),
+            html: Some(run.at("report.html")),
+            run: Some(run.at("")),
+            card: Some(run.at("card.md")),
+            bundle: Some(bundle.to_owned()),
+            reads: None,
+        }
+    }
 }
 
 /// Writes what was asked for.

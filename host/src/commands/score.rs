@@ -57,6 +57,13 @@ pub struct EngineArgs {
     pub max_batch: Option<u32>,
 }
 
+impl EngineArgs {
+    /// What the command line gives by default, with this ONNX Runtime where one is named.
+    pub(super) fn with_library(onnxruntime: Option<PathBuf>) -> Self {
+        Self { precision: "auto".into(), profile: "x86-cpu".into(), onnxruntime, max_batch: None }
+    }
+}
+
 /// Opens a bundle to score with; says what runs, and that its signature is missing or was not checked.
 pub(crate) fn open(bundle: &Path, args: &EngineArgs) -> Result<Scorer> {
     let (bundle, profile, options) = parts(bundle, args)?;

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, ops::Range, thread, time::Instant};
 use sha2::{Digest, Sha256};
 
 use super::{
-    AdamW, AdamWOptions, Alone, Collective, Gradients, LossScale, Metric, Objective, Precision, Ring,
-    Schedule, TrainPlan,
+    AdamW, AdamWOptions, Collective, Gradients, LossScale, Metric, Objective, Precision, Schedule, TrainPlan,
+    collective,
     loader::{Batches, load},
     records::Records,
 };
@@ -131,11 +131,8 @@ impl Trainer<'_> {
                 expected: "a row for each rank".into(),
             });
         }
-        let mut collective: Box<dyn Collective> = if ranks.world > 1 {
-            Box::new(Ring::join(ranks, &self.digest(&weights.last, state.step)?)?)
-        } else {
-            Box::new(Alone)
-        };
+        let digest = || self.digest(&weights.last, state.step);
+        let mut collective = collective::join(ranks, digest, self.run.device())?;
         let mut trained = Trained { weights, state };
         match self.take_steps(objective, &mut trained, &mut optimizer, collective.as_mut()) {
             Ok(()) => Ok(trained),

@@ -124,12 +124,7 @@ pub fn run(args: &EvaluateArgs) -> Result<SequenceReport> {
 /// # Errors
 /// A bundle that cannot be opened, or no engine.
 pub(super) fn on_validation(stage: &SequenceStage, bundle: &Path) -> Result<SequenceReport> {
-    let engine = EngineArgs {
-        precision: "auto".into(),
-        profile: "x86-cpu".into(),
-        onnxruntime: stage.onnxruntime.clone(),
-        max_batch: None,
-    };
+    let engine = EngineArgs::with_library(stage.onnxruntime.clone());
     let mut model = Model::Bundle(Box::new(open_sequence(bundle, &engine)?));
     let set = stage.set("bundle create")?;
     let reads = Reads::at(&stage.run.at(READS));

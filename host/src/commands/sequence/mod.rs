@@ -20,7 +20,11 @@ pub use finetune::run as finetune;
 pub use prepare::run as prepare;
 pub use pretrain::run as pretrain;
 
-use super::{ChainRecipe, Link, Stage, report::ReportArgs, write_checkpoint_folder};
+use super::{
+    ChainRecipe, Link, Stage,
+    report::{REPORT, ReportArgs},
+    write_checkpoint_folder,
+};
 use crate::{
     Result,
     error::io_at,
@@ -45,16 +49,8 @@ pub fn run(stage: &SequenceStage, date: &str, source: Option<String>) -> Result<
     export(stage)?;
     let bundle = stage.run.at(&format!("{}.locus", stage.recipe.name));
     bundle::create(stage, &bundle, date, source)?;
-    let json = stage.run.at("report.json");
-    write_json(&json, &evaluate::on_validation(stage, &bundle)?)?;
-    super::report::run(&ReportArgs {
-        json,
-        html: Some(stage.run.at("report.html")),
-        run: Some(stage.run.at("")),
-        card: Some(stage.run.at("card.md")),
-        bundle: Some(bundle.clone()),
-        reads: None,
-    })?;
+    write_json(&stage.run.at(REPORT), &evaluate::on_validation(stage, &bundle)?)?;
+    super::report::run(&ReportArgs::of_run(&stage.run, &bundle))?;
     Ok(bundle)
 }
 

@@ -1,10 +1,15 @@
-//! Ranks that train one model together: the seam, and what is behind it on CPUs.
+//! Ranks that train one model together: the seam, and what is behind it on CPUs and on GPUs.
 
 mod link;
+#[cfg(feature = "cuda")]
+mod nccl;
 mod ring;
+
+use candle_core::Device;
 
 pub use ring::Ring;
 
+use super::Ranks;
 use crate::Result;
 
 /// Exchange between ranks. Every rank makes the same calls in the same order.
@@ -30,6 +35,34 @@ pub trait Collective: Send {
 
     /// Tells the others, as far as they can be reached, why this rank stops.
     fn abort(&mut self, why: &crate::Error);
+}
+
+/// Waits until all ranks are there, and takes the fastest way between them: NCCL where each has a GPU, else TCP.
+/// `digest` says what is trained, from where.
+///
+/// # Errors
+/// As [`Ring::join`].
+pub(super) fn join(
+    ranks: &Ranks,
+    digest: impl FnOnce() -> Result<String>,
+    device: &Device,
+) -> Result<Box<dyn Collective>> {
+    if ranks.world == 1 {
+        return Ok(Box::new(Alone));
+    }
+    let ring = Ring::join(ranks, &digest()?)?;
+    if device.is_cuda() {
+        return over_gpus(ring, device);
+    }
+    Ok(Box::new(ring))
+}
+
+#[cfg(feature = "cuda")]
+use nccl::over as over_gpus;
+
+#[cfg(not(feature = "cuda"))]
+fn over_gpus(ring: Ring, _: &Device) -> Result<Box<dyn Collective>> {
+    Ok(Box::new(ring))
 }
 
 /// One process alone.
