@@ -30,7 +30,8 @@ impl Range {
 }
 
 /// The range of everything seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MinMax {
     range: Option<Range>,
 }
