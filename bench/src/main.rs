@@ -61,14 +61,14 @@ enum Command {
         #[arg(long, default_value = "bench/results/pretraining.json")]
         out: PathBuf,
     },
-    /// The variant-effect recipe over seeds, with and without pretraining (trained where it is not)
+    /// The variant-effect recipe over seeds, without pretraining and with it (trained where it is not)
     Variants {
         /// Seeds 1 to this
         #[arg(long, default_value_t = 3)]
         seeds: u64,
-        /// Of these, the first so many are trained without pretraining too [default: all]
+        /// Of these, the first so many are trained for the ablation of pretraining too [default: all]
         #[arg(long)]
-        plain: Option<u64>,
+        ablated: Option<u64>,
         /// Look at the test split too; each look is counted
         #[arg(long)]
         test: bool,
@@ -101,8 +101,8 @@ fn main() -> anyhow::Result<()> {
         Command::Training { rounds, out } => training::run(rounds, &out),
         Command::TrainingGpu { rounds, out } => training::gpu::run(rounds, &out),
         Command::Pretraining { bases, out } => pretraining::run(bases, &out),
-        Command::Variants { seeds, plain, test, out } => {
-            variants::run(seeds, plain.unwrap_or(seeds).min(seeds), test, &out)
+        Command::Variants { seeds, ablated, test, out } => {
+            variants::run(seeds, ablated.unwrap_or(seeds).min(seeds), test, &out)
         }
         Command::VariantEffect { run, test, out } => variants::shipped(&run, test, &out),
         Command::Sequences(arguments) => arguments.run(),

@@ -1,4 +1,4 @@
-//! The shipped variant-effect recipe over several seeds, with and without its pretraining, beside the baselines; and the
+//! The shipped variant-effect recipe over several seeds, without pretraining and with it, beside the baselines; and the
 //! shipped bundle, calibration and explanation among it.
 
 mod shipped;
@@ -21,6 +21,8 @@ use crate::figures::{Figure, Machine, Results};
 pub(crate) use shipped::run as shipped;
 
 const RECIPE: &str = "recipes/variant-effect.toml";
+/// Steps of pretraining that the recipe is compared with and without.
+const PRETRAINING: u64 = 200;
 /// Name of the baseline in a report.
 const BASELINE: &str = "gradient_boosting";
 
@@ -63,9 +65,7 @@ fn trained(recipe: &Recipe, seed: u64, pretrained: bool) -> Result<PathBuf> {
     fs::create_dir_all(&run)?;
     let mut plan = recipe.clone();
     plan.seed = seed;
-    if !pretrained {
-        plan.pretrain.steps = 0;
-    }
+    plan.pretrain.steps = if pretrained { PRETRAINING } else { 0 };
     let path = run.join("plan.toml");
     fs::write(&path, toml::to_string(&plan)?)?;
     for stage in ["prepare", "pretrain", "finetune", "calibrate"] {
@@ -85,13 +85,14 @@ fn each(values: &[f64], seeds: u64) -> String {
     format!("seeds 1 to {seeds}: {}", values.join(", "))
 }
 
-pub(crate) fn run(seeds: u64, plain: u64, test: bool, out: &Path) -> Result<()> {
+pub(crate) fn run(seeds: u64, ablated: u64, test: bool, out: &Path) -> Result<()> {
     let recipe = Recipe::read(&root().join(RECIPE))?;
+    let shipped = recipe.pretrain.steps > 0;
     let machine = Machine::this();
     let date = time::OffsetDateTime::now_utc().date().to_string();
     let mut command = "cargo run -p locus-bench -- variants".to_owned();
-    if plain < seeds {
-        command += &format!(" --plain {plain}");
+    if ablated < seeds {
+        command += &format!(" --ablated {ablated}");
     }
     if test {
         command += " --test";
@@ -111,11 +112,11 @@ pub(crate) fn run(seeds: u64, plain: u64, test: bool, out: &Path) -> Result<()> 
     let mut figures = Vec::new();
     let mut of: BTreeMap<(&str, bool), Vec<Modes>> = BTreeMap::new();
     for pretrained in [true, false] {
-        for seed in 1..=if pretrained { seeds } else { plain } {
+        for seed in 1..=if pretrained == shipped { seeds } else { ablated } {
             let run = trained(&recipe, seed, pretrained)?;
             for &split in splits {
                 // What pretraining adds is asked of validation alone.
-                if split == "test" && !pretrained {
+                if split == "test" && pretrained != shipped {
                     continue;
                 }
                 let json = run.join(format!("{split}.json"));
@@ -132,7 +133,7 @@ pub(crate) fn run(seeds: u64, plain: u64, test: bool, out: &Path) -> Result<()> 
         modes.iter().map(|m| value(m).with_context(|| format!("AUROC of {mode}"))).collect()
     };
     for &split in splits {
-        let all = &of[&(split, true)];
+        let all = &of[&(split, shipped)];
         for mode in ["transcript", "sequence_only"] {
             for missense in [false, true] {
                 let group = if missense { "missense" } else { "overall" };
@@ -173,14 +174,14 @@ pub(crate) fn run(seeds: u64, plain: u64, test: bool, out: &Path) -> Result<()> 
         let (a, b) = (auroc(with, mode, missense)?, auroc(without, mode, missense)?);
         let gain: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a - b).collect();
         figures.push(figure(
-            format!("what pretraining adds to auroc {group}, {mode}, val"),
+            format!("what {PRETRAINING} steps of pretraining add to auroc {group}, {mode}, val"),
             mean(&gain),
-            each(&gain, plain),
-            Some(format!("without: {}", each(&b, plain))),
+            each(&gain, ablated),
+            Some(format!("without: {}", each(&b, ablated))),
         ));
     }
     let about = format!(
-        "{RECIPE} with the seeds 1 to {seeds}, as it is and without pretraining; the checkpoint of each is the best on one half of validation (val_select)."
+        "{RECIPE} with the seeds 1 to {seeds}, without pretraining and with {PRETRAINING} steps of it; the checkpoint of each is the best on one half of validation (val_select)."
     );
     Results { title: "Variant effect over seeds", about, figures }.write(out)
 }

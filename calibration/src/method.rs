@@ -110,9 +110,11 @@ fn percentile(h: &Histogram, p: f64) -> f32 {
 }
 
 /// Bound whose distribution over [`LEVELS`] codes diverges least from that of the values, those beyond it counted in
-/// its last bin.
+/// its last bin. Zeros, which every range holds exactly, would drown the others: the first bin counts as its neighbour.
 fn entropy(h: &Histogram) -> f32 {
-    let counts = h.counts();
+    let mut counts = h.counts().to_vec();
+    counts[0] = counts[1];
+    let counts = &counts;
     let best = (LEVELS..=BINS).min_by(|&a, &b| divergence(counts, a).total_cmp(&divergence(counts, b)));
     h.bound(best.unwrap_or(BINS))
 }

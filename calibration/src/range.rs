@@ -1,6 +1,6 @@
 //! What values an activation takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -63,10 +63,23 @@ impl MinMax {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CalibrationTable {
-    /// `min-max`.
+    /// How ranges were chosen, as [`Method`](crate::Method) writes it.
     pub method: String,
     /// Records that were run.
     pub samples: u64,
     /// Range of each activation.
     pub ranges: BTreeMap<String, Range>,
+    /// Strength of the scale migration that these ranges were seen after; 0 without.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub migration: f32,
+    /// Largest absolute value of each channel before the migration.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub channels: BTreeMap<String, Vec<f32>>,
+    /// Layers that stay in float.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub float: BTreeSet<String>,
+}
+
+fn is_zero(value: &f32) -> bool {
+    *value == 0.0
 }

@@ -1,9 +1,8 @@
 //! The ONNX graphs of one model and the contract that sessions hold them to.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use locus_firmware_config::manifest::{AccuracyContract, Task, TensorSpec};
+use locus_firmware_config::manifest::{Task, TensorSpec};
 use sha2::{Digest, Sha256};
 
 use crate::session::{ActivePrecision, EngineKind, SessionError, SessionSpec};
@@ -84,6 +83,8 @@ pub struct Graphs {
     pub fp32: Option<Arc<[u8]>>,
     /// `int8.onnx`: Q/DQ with signed activations.
     pub int8: Option<Arc<[u8]>>,
+    /// `int8-fp16.onnx`: the same, the rest in half precision.
+    pub int8_fp16: Option<Arc<[u8]>>,
     /// Why INT8 may not be chosen by itself: its accuracy contract is not kept.
     pub int8_refused: Option<String>,
     /// Digest of the bundle, or any name that differs when the graphs do; the key of engine caches.
@@ -112,7 +113,8 @@ impl Graphs {
             inputs: Inputs::of(manifest.task),
             fp32: bundle.part("fp32.onnx"),
             int8: bundle.part("int8.onnx"),
-            int8_refused: over_budget(&manifest.contract),
+            int8_fp16: bundle.part("int8-fp16.onnx"),
+            int8_refused: manifest.contract.exceeded(),
             digest: bundle.digest().to_owned(),
             buckets,
             max_batch: manifest.graph.max_batch,
@@ -142,6 +144,7 @@ impl Graphs {
             inputs: Inputs::Pair,
             fp32: fp32.map(Arc::from),
             int8: int8.map(Arc::from),
+            int8_fp16: None,
             int8_refused: None,
             digest: hex::encode(digest.finalize()),
             buckets,
@@ -199,25 +202,6 @@ impl Graphs {
     }
 }
 
-/// FP32 less INT8 of a metric where more is better: a gain costs nothing. What was not measured is not within
-/// the budget, and the difference that the contract states is not asked: it follows from the two figures.
-fn over_budget(contract: &AccuracyContract) -> Option<String> {
-    let figure = |of: &BTreeMap<String, f64>| of.get(&contract.metric).copied();
-    let (Some(fp32), Some(int8)) = (figure(&contract.fp32), figure(&contract.int8)) else {
-        return Some(format!(
-            "the accuracy contract lacks {} of FP32 or of INT8, so what INT8 loses is not known",
-            contract.metric
-        ));
-    };
-    let loss = fp32 - int8;
-    (loss.is_nan() || loss > contract.budget).then(|| {
-        format!(
-            "INT8 loses {loss:.4} {} against FP32, over the budget of {:.4}",
-            contract.metric, contract.budget
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,34 +228,5 @@ mod tests {
         };
         assert_ne!(digest(b"ab", None), digest(b"a", Some(b"b")));
         assert_eq!(digest(b"ab", None), digest(b"ab", None));
-    }
-
-    fn contract(fp32: &[(&str, f64)], int8: &[(&str, f64)]) -> AccuracyContract {
-        let map = |figures: &[(&str, f64)]| figures.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
-        AccuracyContract {
-            data: "validation".into(),
-            metric: "auroc".into(),
-            fp32: map(fp32),
-            int8: map(int8),
-            difference: map(&[("auroc", 0.0)]),
-            budget: 0.005,
-        }
-    }
-
-    #[test]
-    fn int8_is_refused_beyond_the_budget_whatever_difference_is_stated() {
-        let of = |int8: f64| over_budget(&contract(&[("auroc", 0.9)], &[("auroc", int8)]));
-        assert!(of(0.8951).is_none());
-        assert!(of(0.92).is_none());
-        assert!(of(0.8949).is_some_and(|reason| reason.contains("0.0051")));
-        assert!(of(f64::NAN).is_some());
-    }
-
-    #[test]
-    fn int8_is_refused_where_its_loss_was_not_measured() {
-        let other = [("missense_auroc", 0.9)];
-        for (fp32, int8) in [(&[("auroc", 0.9)], &other), (&other, &[("auroc", 0.9)]), (&other, &other)] {
-            assert!(over_budget(&contract(fp32, int8)).is_some_and(|reason| reason.contains("lacks auroc")));
-        }
     }
 }

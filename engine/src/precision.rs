@@ -89,10 +89,11 @@ fn pick(graphs: &Graphs, kind: EngineKind, asked: Precision, cpu: &Cpu) -> Resul
         }
         (_, Precision::Fp32) => fp32(None),
         (EngineKind::OrtCpu, Precision::Int8) => int8_on_cpu(int8()?, cpu),
+        (EngineKind::OrtTensorrt, Precision::Int8) => int8_on_tensorrt(graphs, int8),
         (_, Precision::Int8) => signed(int8()?, None),
         (_, Precision::Auto) if graphs.int8.is_none() => fp32(Some("the bundle has no int8.onnx")),
         (_, Precision::Auto) if graphs.int8_refused.is_some() => fp32(graphs.int8_refused.as_deref()),
-        (EngineKind::OrtTensorrt, Precision::Auto) => signed(int8()?, None),
+        (EngineKind::OrtTensorrt, Precision::Auto) => int8_on_tensorrt(graphs, int8),
         (EngineKind::OrtCuda, Precision::Auto) => {
             fp32(Some("the CUDA provider has no INT8 kernels for this graph"))
         }
@@ -108,6 +109,17 @@ fn pick(graphs: &Graphs, kind: EngineKind, asked: Precision, cpu: &Cpu) -> Resul
             },
             Cpu::Other => signed(int8()?, None),
         },
+    }
+}
+
+/// TensorRT 11 types a network as its file does: what is not quantised is fast only where it is in half precision there.
+fn int8_on_tensorrt(
+    graphs: &Graphs,
+    int8: impl FnOnce() -> Result<Arc<[u8]>, Unavailable>,
+) -> Result<Chosen, Unavailable> {
+    match &graphs.int8_fp16 {
+        Some(onnx) => Ok(Chosen { onnx: onnx.clone(), precision: ActivePrecision::Int8Fp16, note: None }),
+        None => signed(int8()?, None),
     }
 }
 
@@ -173,6 +185,17 @@ mod tests {
         for (kind, asked, cpu, expected) in table {
             assert_eq!(chosen(&graphs, kind, asked, cpu), expected, "{kind} {asked:?} {cpu:?}");
         }
+    }
+
+    #[test]
+    fn tensorrt_takes_the_graph_in_half_precision_where_there_is_one() {
+        let half = Graphs { int8_fp16: testing::graphs(1).int8, ..testing::graphs(1) };
+        for asked in [Precision::Auto, Precision::Int8] {
+            let of = |kind| chosen(&half, kind, asked, Cpu::X86Vnni).unwrap().0;
+            assert_eq!((of(OrtTensorrt), of(OrtCpu)), (ActivePrecision::Int8Fp16, Int8U8));
+        }
+        let refused = Graphs { int8_refused: Some("over the budget".into()), ..half };
+        assert_eq!(chosen(&refused, OrtTensorrt, Precision::Auto, Cpu::X86Vnni), Some((Fp32, true)));
     }
 
     #[test]

@@ -119,10 +119,12 @@ pub fn split(bundle: &[u8]) -> Result<Vec<(String, Vec<u8>)>, ExportError> {
 /// parts are those of the manifest is for `locus-engine` to check first.
 ///
 /// # Errors
-/// Not a bundle, a manifest that is none, or as many signatures of other keys as a bundle may have.
+/// Not a bundle, a manifest that is none, an accuracy contract that is not kept, or as many signatures of other keys as a bundle may have.
 pub fn sign(bundle: &[u8], key: &SigningKey) -> Result<Vec<u8>, ExportError> {
     let mut entries = split(bundle)?;
-    Manifest::from_json(&entries[0].1)?;
+    if let Some(reason) = Manifest::from_json(&entries[0].1)?.contract.exceeded() {
+        return Err(ExportError::Contract { reason });
+    }
     let hash: [u8; 32] = Sha256::digest(&entries[0].1).into();
     debug_assert_eq!(hex::encode(hash), digest(&entries[0].1));
     let mut signatures = match entries.iter().position(|(n, _)| n == SIGNATURES) {

@@ -1,19 +1,28 @@
 //! A graph being written: nodes and constants with names that say where they stand.
 
+use half::f16;
 use locus_onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
     TypeProto, ValueInfoProto, attribute_proto::AttributeType, tensor_proto::DataType, tensor_shape_proto,
     type_proto,
 };
 
-/// ONNX operator set: the first with LayerNormalization, and one that ONNX Runtime 1.22 and tract read.
-const OPSET: i64 = 17;
-const IR_VERSION: i64 = 8;
+use crate::ExportError;
+
+/// ONNX operator set and version of the file format: the first set with LayerNormalization, and one that ONNX Runtime 1.22
+/// and tract read.
+const SINGLE: (i64, i64) = (17, 8);
+/// The first set in which half precision is quantised.
+const HALF: (i64, i64) = (19, 9);
 
 #[derive(Default)]
 pub(crate) struct Draft {
+    /// Whether numbers that are no codes are in half precision.
+    half: bool,
     nodes: Vec<NodeProto>,
     constants: Vec<TensorProto>,
+    /// The first constant that half precision cannot hold.
+    too_large: Option<(String, f32)>,
 }
 
 pub(crate) fn int(name: &str, value: i64) -> AttributeProto {
@@ -34,6 +43,57 @@ pub(crate) fn float(name: &str, value: f32) -> AttributeProto {
 }
 
 impl Draft {
+    /// A graph whose numbers are in half precision, but for what goes in and out.
+    pub(crate) fn half() -> Self {
+        Self { half: true, ..Self::default() }
+    }
+
+    /// What a number is that is no code.
+    const fn number(&self) -> DataType {
+        if self.half { DataType::Float16 } else { DataType::Float }
+    }
+
+    /// Whole numbers as the graph's numbers.
+    pub(crate) fn cast(&mut self, x: &str, output: &str) -> String {
+        let to = int("to", self.number() as i64);
+        self.node("Cast", &[x], output, vec![to])
+    }
+
+    /// A float32 input as the graph's numbers.
+    pub(crate) fn entered(&mut self, x: &str) -> String {
+        if self.half { self.cast(x, &format!("{x}.half")) } else { x.to_owned() }
+    }
+
+    /// The graph's numbers as a float32 output.
+    pub(crate) fn leaving(&mut self, x: &str, output: &str) {
+        if self.half {
+            self.node("Cast", &[x], output, vec![int("to", DataType::Float as i64)]);
+        } else {
+            self.node("Identity", &[x], output, vec![]);
+        }
+    }
+
+    /// Equal parts along the last axis.
+    pub(crate) fn split(&mut self, x: &str, outputs: &[&str]) {
+        let mut attributes = vec![int("axis", -1)];
+        if self.half {
+            // From set 18 on the number is said.
+            attributes.push(int("num_outputs", outputs.len() as i64));
+        }
+        self.nodes_of("Split", &[x], outputs, attributes);
+    }
+
+    /// Largest or least value over the second axis.
+    pub(crate) fn over_tokens(&mut self, op: &str, x: &str, output: &str) -> String {
+        let keep = int("keepdims", 0);
+        if self.half {
+            let one = self.longs("axis.1", &[1]);
+            self.node(op, &[x, &one], output, vec![keep])
+        } else {
+            self.node(op, &[x], output, vec![ints("axes", &[1]), keep])
+        }
+    }
+
     /// Adds a node named after its first output and returns that name.
     pub(crate) fn node(
         &mut self,
@@ -46,13 +106,7 @@ impl Draft {
         output.to_owned()
     }
 
-    pub(crate) fn nodes_of(
-        &mut self,
-        op: &str,
-        inputs: &[&str],
-        outputs: &[&str],
-        attribute: Vec<AttributeProto>,
-    ) {
+    fn nodes_of(&mut self, op: &str, inputs: &[&str], outputs: &[&str], attribute: Vec<AttributeProto>) {
         let owned = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
         self.nodes.push(NodeProto {
             input: owned(inputs),
@@ -79,7 +133,16 @@ impl Draft {
     }
 
     pub(crate) fn floats(&mut self, name: &str, dims: &[usize], values: &[f32]) -> String {
-        self.constant(name, DataType::Float, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        if !self.half {
+            let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            return self.constant(name, DataType::Float, dims, bytes);
+        }
+        let beyond = |v: &&f32| v.abs() > f16::MAX.to_f32();
+        if let (None, Some(&value)) = (&self.too_large, values.iter().find(beyond)) {
+            self.too_large = Some((name.to_owned(), value));
+        }
+        let bytes = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();
+        self.constant(name, DataType::Float16, dims, bytes)
     }
 
     pub(crate) fn longs(&mut self, name: &str, values: &[i64]) -> String {
@@ -100,10 +163,18 @@ impl Draft {
         name: &str,
         input: Vec<ValueInfoProto>,
         output: Vec<ValueInfoProto>,
-    ) -> ModelProto {
-        ModelProto {
-            ir_version: IR_VERSION,
-            opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
+    ) -> Result<ModelProto, ExportError> {
+        if let Some((name, value)) = self.too_large {
+            return Err(ExportError::Tensor {
+                name,
+                got: format!("the value {value}"),
+                expected: format!("at most {} in half precision", f16::MAX),
+            });
+        }
+        let (version, ir_version) = if self.half { HALF } else { SINGLE };
+        Ok(ModelProto {
+            ir_version,
+            opset_import: vec![OperatorSetIdProto { domain: String::new(), version }],
             producer_name: "locus".into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
             graph: Some(GraphProto {
@@ -115,7 +186,7 @@ impl Draft {
                 ..Default::default()
             }),
             ..Default::default()
-        }
+        })
     }
 }
 

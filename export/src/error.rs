@@ -54,6 +54,12 @@ pub enum ExportError {
     /// A manifest that contradicts itself.
     #[error(transparent)]
     Manifest(#[from] locus_firmware_config::manifest::ManifestError),
+    /// A bundle that nobody should sign.
+    #[error("the bundle is outside its accuracy contract: {reason}")]
+    Contract {
+        /// What is exceeded.
+        reason: String,
+    },
     /// A bundle that is none.
     #[error("the bundle cannot be read: {reason}")]
     Bundle {

@@ -8,12 +8,14 @@ mod error;
 mod keys;
 mod lower;
 mod read_back;
+mod smooth;
 mod weights;
 
 pub use bundle::{BundleBuilder, sign, split};
 pub use config::{HeadKind, ModelConfig};
 pub use error::ExportError;
 pub use keys::{generate, read_private};
-pub use lower::{build_fp32, build_int8, to_bytes};
+pub use lower::{Layer, build_fp32, build_int8, build_int8_fp16, layers, to_bytes};
 pub use read_back::GraphWeights;
+pub use smooth::smoothed;
 pub use weights::{SafetensorsWeights, WeightSource};

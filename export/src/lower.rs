@@ -25,7 +25,8 @@ pub fn build_fp32(config: &ModelConfig, weights: &dyn WeightSource) -> Result<Mo
     Lowering::new(config, weights, None).run()
 }
 
-/// The graph with signed 8-bit Q/DQ around every product with a weight; the rest stays float32.
+/// The graph with signed 8-bit Q/DQ around the products with weights, but for those that the table keeps in float; the
+/// rest stays float32.
 ///
 /// # Errors
 /// As [`build_fp32`], and an activation without a range.
@@ -37,6 +38,53 @@ pub fn build_int8(
     Lowering::new(config, weights, Some(table)).run()
 }
 
+/// As [`build_int8`], the rest in float16: TensorRT 11 types a network as its file does, and runs fast what is not
+/// quantised only where it is in half precision. Inputs and outputs stay as they are.
+///
+/// # Errors
+/// As [`build_int8`], and a number beyond half precision.
+pub fn build_int8_fp16(
+    config: &ModelConfig,
+    weights: &dyn WeightSource,
+    table: &CalibrationTable,
+) -> Result<ModelProto, ExportError> {
+    Lowering { draft: Draft::half(), ..Lowering::new(config, weights, Some(table)) }.run()
+}
+
+/// A product with weights that a graph in INT8 may quantise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Its output in the graph, which names block and part.
+    pub name: String,
+    /// The activation that goes in, by its name in the calibration table.
+    pub activation: String,
+    /// Numbers in its matrix.
+    pub weights: usize,
+}
+
+/// The products that [`build_int8`] quantises, from input to output.
+///
+/// # Errors
+/// As [`build_fp32`].
+pub fn layers(config: &ModelConfig) -> Result<Vec<Layer>, ExportError> {
+    let all = joined(config, &Zeros)?;
+    let layer = |j: Joined| Layer {
+        weights: j.input * j.each * j.names.len(),
+        name: j.output,
+        activation: j.activation,
+    };
+    Ok(all.into_iter().map(layer).filter(|l| !l.activation.is_empty()).collect())
+}
+
+/// A checkpoint of zeros.
+struct Zeros;
+
+impl WeightSource for Zeros {
+    fn tensor(&self, _: &str, shape: &[usize]) -> Result<Vec<f32>, ExportError> {
+        Ok(vec![0.0; shape.iter().product()])
+    }
+}
+
 /// The bytes of the file: the same for the same model.
 pub fn to_bytes(model: &ModelProto) -> Vec<u8> {
     model.encode_to_vec()
@@ -46,6 +94,8 @@ pub fn to_bytes(model: &ModelProto) -> Vec<u8> {
 /// `output.bias`.
 pub(crate) struct Joined {
     pub(crate) output: String,
+    /// Empty where it is never quantised.
+    pub(crate) activation: String,
     pub(crate) names: Vec<String>,
     pub(crate) input: usize,
     pub(crate) each: usize,
@@ -108,8 +158,14 @@ impl Lowering<'_> {
     }
 
     /// The graph whose last value is `logits`.
-    fn finish(mut self, name: &str, logits: &str, tokens: &[&str], features: Option<usize>) -> ModelProto {
-        self.draft.node("Identity", &[logits], "logits", vec![]);
+    fn finish(
+        mut self,
+        name: &str,
+        logits: &str,
+        tokens: &[&str],
+        features: Option<usize>,
+    ) -> Result<ModelProto, ExportError> {
+        self.draft.leaving(logits, "logits");
         let mut inputs: Vec<_> =
             tokens.iter().map(|n| value(n, DataType::Int64, &["batch", "tokens"])).collect();
         inputs.extend(features.map(|n| value("features", DataType::Float, &["batch", &n.to_string()])));
@@ -136,7 +192,8 @@ impl Lowering<'_> {
     }
 
     /// x times the transposed weights of `names` (joined along their outputs), plus their biases. In an
-    /// INT8 graph both factors pass through Q/DQ; `activation` names the range of x.
+    /// INT8 graph both factors pass through Q/DQ; `activation` names the range of x, and is empty where the product stays
+    /// float in every graph.
     fn linear(
         &mut self,
         x: &str,
@@ -147,8 +204,8 @@ impl Lowering<'_> {
         output: &str,
     ) -> Result<String, ExportError> {
         if let Some(joined) = self.joined {
-            let (output, names) = (output.to_owned(), names.to_vec());
-            joined.borrow_mut().push(Joined { output, names, input, each });
+            let (output, activation, names) = (output.to_owned(), activation.to_owned(), names.to_vec());
+            joined.borrow_mut().push(Joined { output, activation, names, input, each });
         }
         let out = each * names.len();
         let mut matrix = vec![0.0; input * out];
@@ -177,7 +234,8 @@ impl Lowering<'_> {
         output: &str,
     ) -> Result<(String, String), ExportError> {
         let weight = format!("{output}.weight");
-        let Some(table) = self.table else {
+        let quantised = |table: &&CalibrationTable| !activation.is_empty() && !table.float.contains(output);
+        let Some(table) = self.table.filter(quantised) else {
             return Ok((x.to_owned(), self.draft.floats(&weight, &dims, matrix)));
         };
         let of = |name: &str| {
@@ -237,7 +295,7 @@ impl Lowering<'_> {
         let positions = d.node("Slice", &[&position, &zero, &tokens, &zero], "embeddings.positions", vec![]);
         let sum = d.node("Add", &[&words, &positions], "embeddings.words_positions", vec![]);
         let sum = d.node("Add", &[&sum, &tracks], "embeddings.sum", vec![]);
-        let attend = d.node("Cast", &[mask], "mask.float", vec![int("to", DataType::Float as i64)]);
+        let attend = d.cast(mask, "mask.float");
         let (unit, masked) = (d.floats("mask.one", &[], &[1.0]), d.floats("mask.masked", &[], &[MASKED]));
         let hidden = d.node("Sub", &[&unit, &attend], "mask.inverse", vec![]);
         let hidden = d.node("Mul", &[&hidden, &masked], "mask.scores", vec![]);
@@ -308,7 +366,7 @@ impl Lowering<'_> {
         let (heads, d_head) = (c.num_attention_heads as i64, c.head_width() as i64);
         let d = &mut self.draft;
         let at = |part: &str| format!("{l}.attention.{part}");
-        d.nodes_of("Split", &[qkv], &[&at("q"), &at("k"), &at("v")], vec![int("axis", -1)]);
+        d.split(qkv, &[&at("q"), &at("k"), &at("v")]);
         let split = d.longs("attention.split_heads", &[0, 0, heads, d_head]);
         let join = d.longs("attention.join_heads", &[0, 0, heads * d_head]);
         let mut part = |p: &str, order: &[i64]| {

@@ -282,7 +282,7 @@ impl ModeCalibration {
 }
 
 /// What quantisation cost, on data that trained nothing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccuracyContract {
     /// The data.
@@ -297,6 +297,49 @@ pub struct AccuracyContract {
     pub difference: BTreeMap<String, f64>,
     /// Largest loss that is allowed.
     pub budget: f64,
+    /// Share of records that INT8 decides otherwise than FP32: in another band, or as another class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flips: Option<f64>,
+    /// Largest share that is allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flips_budget: Option<f64>,
+    /// How the ranges of activations were chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranges: Option<String>,
+    /// Products with weights that stay in float in `int8.onnx`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub float_layers: Vec<String>,
+}
+
+impl AccuracyContract {
+    /// Why INT8 may not be chosen: FP32 less INT8 of the metric, where more is better, or the share of other decisions is
+    /// over its budget. A gain costs nothing, and what was not measured is not within the budget; the difference that the
+    /// contract states is not asked, as it follows from the two figures.
+    pub fn exceeded(&self) -> Option<String> {
+        let (Some(fp32), Some(int8)) = (self.fp32.get(&self.metric), self.int8.get(&self.metric)) else {
+            return Some(format!(
+                "the accuracy contract lacks {} of FP32 or of INT8, so what INT8 loses is not known",
+                self.metric
+            ));
+        };
+        let loss = fp32 - int8;
+        if loss.is_nan() || loss > self.budget {
+            return Some(format!(
+                "INT8 loses {loss:.4} {} against FP32, over the budget of {:.4}",
+                self.metric, self.budget
+            ));
+        }
+        let budget = self.flips_budget?;
+        match self.flips {
+            Some(flips) if flips <= budget => None,
+            Some(flips) => Some(format!(
+                "INT8 decides {:.2} % of records otherwise than FP32, over the budget of {:.2} %",
+                100.0 * flips,
+                100.0 * budget
+            )),
+            None => Some("the accuracy contract does not say how many decisions INT8 changes".into()),
+        }
+    }
 }
 
 /// The vectors that a device must reproduce before it serves.
@@ -494,8 +537,9 @@ impl Manifest {
         };
         let contract = [&self.contract.fp32, &self.contract.int8, &self.contract.difference];
         let numbers = numbers.chain(sequence).chain(contract.into_iter().flat_map(|m| m.values().copied()));
-        for n in numbers.chain([self.contract.budget, self.golden.tolerance_fp32, self.golden.tolerance_int8])
-        {
+        let flips = self.contract.flips.into_iter().chain(self.contract.flips_budget);
+        let others = [self.contract.budget, self.golden.tolerance_fp32, self.golden.tolerance_int8];
+        for n in numbers.chain(flips).chain(others) {
             if !n.is_finite() {
                 return wrong("a number", &n.to_string(), "a finite one");
             }
@@ -547,10 +591,8 @@ pub(crate) mod tests {
             contract: AccuracyContract {
                 data: "validation".into(),
                 metric: "auroc".into(),
-                fp32: BTreeMap::new(),
-                int8: BTreeMap::new(),
-                difference: BTreeMap::new(),
                 budget: 0.005,
+                ..AccuracyContract::default()
             },
             golden: Golden {
                 part: "golden.json".into(),
@@ -608,5 +650,46 @@ pub(crate) mod tests {
             Manifest::from_json(&vec![b' '; MAX_MANIFEST_BYTES + 1]),
             Err(ManifestError::TooLarge { .. })
         ));
+    }
+
+    fn contract(fp32: &[(&str, f64)], int8: &[(&str, f64)]) -> AccuracyContract {
+        let map = |figures: &[(&str, f64)]| figures.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
+        AccuracyContract {
+            data: "validation".into(),
+            metric: "auroc".into(),
+            fp32: map(fp32),
+            int8: map(int8),
+            difference: map(&[("auroc", 0.0)]),
+            budget: 0.005,
+            ..AccuracyContract::default()
+        }
+    }
+
+    #[test]
+    fn int8_is_refused_beyond_the_budget_whatever_difference_is_stated() {
+        let of = |int8: f64| contract(&[("auroc", 0.9)], &[("auroc", int8)]).exceeded();
+        assert!(of(0.8951).is_none());
+        assert!(of(0.92).is_none());
+        assert!(of(0.8949).is_some_and(|reason| reason.contains("0.0051")));
+        assert!(of(f64::NAN).is_some());
+    }
+
+    #[test]
+    fn int8_is_refused_where_its_loss_was_not_measured() {
+        let other = [("missense_auroc", 0.9)];
+        for (fp32, int8) in [(&[("auroc", 0.9)], &other), (&other, &[("auroc", 0.9)]), (&other, &other)] {
+            assert!(contract(fp32, int8).exceeded().is_some_and(|reason| reason.contains("lacks auroc")));
+        }
+    }
+
+    #[test]
+    fn int8_is_refused_where_it_decides_otherwise_too_often_or_nobody_says() {
+        let of = |flips| {
+            let same = contract(&[("auroc", 0.9)], &[("auroc", 0.9)]);
+            AccuracyContract { flips, flips_budget: Some(0.003), ..same }.exceeded()
+        };
+        assert!(of(Some(0.003)).is_none());
+        assert!(of(Some(0.0031)).is_some_and(|reason| reason.contains("0.31 %")));
+        assert!(of(Some(f64::NAN)).is_some() && of(None).is_some());
     }
 }

@@ -19,6 +19,7 @@ pub mod nn;
 pub mod packed;
 pub mod panel;
 pub mod progress;
+pub mod quantise;
 pub mod recipe;
 pub mod report;
 pub mod sequence;

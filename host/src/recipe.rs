@@ -2,6 +2,7 @@
 
 mod check;
 mod language;
+mod quantise;
 mod sequence;
 
 use std::{
@@ -24,6 +25,7 @@ use crate::{
     train::TrainPlan,
 };
 
+pub use quantise::QuantisePlan;
 pub use sequence::{LabelledPlan, MaskedPlan, RangesPlan, SequenceRecipe, Task, TokenPlan};
 
 /// Variable that names the data folder.
@@ -53,6 +55,9 @@ pub struct Recipe {
     pub finetune: FinetunePlan,
     /// Ranges, probability and bands.
     pub calibrate: CalibratePlan,
+    /// What is tried for INT8.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub quantise: QuantisePlan,
     /// Graphs and what they may lose.
     pub export: ExportPlan,
 }

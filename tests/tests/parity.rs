@@ -2,9 +2,14 @@
 //! engine that is not here is a reported skip, never a pass.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use locus_calibration::{CalibrationTable, MinMax, max_abs_error};
+use std::collections::BTreeMap;
+
+use locus_calibration::{CalibrationTable, Observed, max_abs_error};
 use locus_engine::{EngineKind, Graphs, LoadOptions, Precision, Row, logits_of, open_graphs, ort};
-use locus_export::{ModelConfig as ExportConfig, SafetensorsWeights, build_fp32, build_int8, to_bytes};
+use locus_export::{
+    ModelConfig as ExportConfig, SafetensorsWeights, build_fp32, build_int8, build_int8_fp16, layers,
+    smoothed, to_bytes,
+};
 use locus_firmware_config::profile::DeviceProfile;
 use locus_host::model::{Context, ModelConfig, Observer, PairBatch, PairHead, Params, Rows};
 use rand::{RngExt, SeedableRng};
@@ -74,12 +79,17 @@ impl Owned {
 }
 
 #[derive(Default)]
-struct Ranges(std::collections::BTreeMap<String, MinMax>);
+struct Ranges(BTreeMap<String, Observed>);
 
 impl Observer for Ranges {
     fn observe(&mut self, name: &str, values: &candle_core::Tensor) -> candle_core::Result<()> {
+        let channels = values.dim(candle_core::D::Minus1)?;
         let values = values.flatten_all()?.to_vec1::<f32>()?;
-        self.0.entry(name.to_owned()).or_default().observe(&values).map_err(candle_core::Error::wrap)
+        self.0
+            .entry(name.to_owned())
+            .or_default()
+            .observe(&values, channels)
+            .map_err(candle_core::Error::wrap)
     }
 }
 
@@ -87,6 +97,18 @@ struct Case {
     rows: Vec<Owned>,
     expected: Vec<f32>,
     graphs: Graphs,
+    export: ExportConfig,
+    checkpoint: Vec<u8>,
+    table: CalibrationTable,
+    /// Largest absolute value of each channel of each activation.
+    channels: BTreeMap<String, Vec<f32>>,
+}
+
+impl Case {
+    /// The same rows for other graphs.
+    fn with(self, fp32: Option<Vec<u8>>, int8: Option<Vec<u8>>) -> Self {
+        Self { graphs: Graphs::from_onnx(fp32, int8, &BUCKETS, 8, 1, FEATURES as u32), ..self }
+    }
 }
 
 /// A random model of a seed, its graphs, and candle's logits of random rows of both buckets.
@@ -107,8 +129,10 @@ fn case(norm_position: &str, seed: u64, count: usize) -> Case {
             logits.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]
         })
         .collect();
-    let ranges = ranges.0.into_iter().map(|(n, m)| (n, m.range().unwrap())).collect();
-    let table = CalibrationTable { method: "min-max".into(), samples: count as u64, ranges };
+    let channels = ranges.0.iter().map(|(n, seen)| (n.clone(), seen.channels().to_vec())).collect();
+    let ranges = ranges.0.into_iter().map(|(n, seen)| (n, seen.min_max().range().unwrap())).collect();
+    let table =
+        CalibrationTable { method: "min-max".into(), samples: count as u64, ranges, ..Default::default() };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.safetensors");
     params.write(&file).unwrap();
@@ -121,6 +145,10 @@ fn case(norm_position: &str, seed: u64, count: usize) -> Case {
         rows,
         expected,
         graphs: Graphs::from_onnx(Some(fp32), Some(int8), &BUCKETS, 8, 1, FEATURES as u32),
+        export,
+        checkpoint: bytes,
+        table,
+        channels,
     }
 }
 
@@ -172,6 +200,45 @@ fn onnx_runtime_in_int8_is_close_to_candle() {
     let d = difference(&case, EngineKind::OrtCpu, Precision::Int8);
     let share = d / spread(&case.expected);
     assert!(share <= INT8 && d > FP32, "{d} is {share} of the spread");
+}
+
+#[test]
+fn a_migrated_checkpoint_is_the_same_function() {
+    for norm in ["pre", "post"] {
+        let case = case(norm, 5, 60);
+        let migrated = smoothed(&case.export, &case.checkpoint, &case.channels, 0.5).unwrap();
+        assert!(migrated != case.checkpoint, "{norm}: nothing moved");
+        let weights = SafetensorsWeights::parse(&migrated).unwrap();
+        let fp32 = to_bytes(&build_fp32(&case.export, &weights).unwrap());
+        let d = difference(&case.with(Some(fp32), None), EngineKind::Tract, Precision::Fp32);
+        assert!(d <= FP32, "{norm}: {d}");
+    }
+}
+
+#[test]
+fn a_graph_whose_layers_all_stay_in_float_is_the_float_graph() {
+    let mut case = case("pre", 6, 4);
+    case.table.float = layers(&case.export).unwrap().into_iter().map(|l| l.name).collect();
+    let weights = SafetensorsWeights::parse(&case.checkpoint).unwrap();
+    let bytes = to_bytes(&build_int8(&case.export, &weights, &case.table).unwrap());
+    assert_eq!(case.graphs.fp32.as_deref(), Some(&bytes[..]));
+    case.table.float.pop_first();
+    assert!(to_bytes(&build_int8(&case.export, &weights, &case.table).unwrap()) != bytes);
+}
+
+#[test]
+fn half_precision_around_int8_is_close_to_candle() {
+    if !onnx_runtime_is_here() {
+        return;
+    }
+    let case = case("pre", 3, 100);
+    let weights = SafetensorsWeights::parse(&case.checkpoint).unwrap();
+    let half = to_bytes(&build_int8_fp16(&case.export, &weights, &case.table).unwrap());
+    assert!(half.len() < case.graphs.int8.as_ref().unwrap().len(), "it is not smaller");
+    let case = case.with(None, Some(half));
+    let d = difference(&case, EngineKind::OrtCpu, Precision::Int8);
+    let share = d / spread(&case.expected);
+    assert!(share <= INT8, "{d} is {share} of the spread");
 }
 
 #[test]

@@ -99,7 +99,8 @@ fn case(frames: usize, seed: u64, count: usize) -> (Vec<Owned>, Vec<f32>, Graphs
         .flat_map(|r| logits(&config, &params, &r.rows(r.ids.len()), &Context::observe(&mut ranges)))
         .collect();
     let ranges = ranges.0.into_iter().map(|(n, m)| (n, m.range().unwrap())).collect();
-    let table = CalibrationTable { method: "min-max".into(), samples: count as u64, ranges };
+    let table =
+        CalibrationTable { method: "min-max".into(), samples: count as u64, ranges, ..Default::default() };
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.safetensors");
     params.write(&file).unwrap();

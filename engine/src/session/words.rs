@@ -94,6 +94,8 @@ pub enum ActivePrecision {
     Int8S8,
     /// INT8 with activations rewritten as uint8, zero point 128: the same numbers on x86 kernels.
     Int8U8,
+    /// INT8 with signed activations, the rest in half precision.
+    Int8Fp16,
     /// No arithmetic of a model.
     Fake,
 }
@@ -105,13 +107,14 @@ impl ActivePrecision {
             Self::Fp32 => "fp32",
             Self::Int8S8 => "int8-s8",
             Self::Int8U8 => "int8-u8",
+            Self::Int8Fp16 => "int8-fp16",
             Self::Fake => "fake",
         }
     }
 
-    /// Whether `int8.onnx` runs, so that its golden logits and tolerance apply.
+    /// Whether a graph in INT8 runs, so that its golden logits and tolerance apply.
     pub fn is_int8(self) -> bool {
-        matches!(self, Self::Int8S8 | Self::Int8U8)
+        matches!(self, Self::Int8S8 | Self::Int8U8 | Self::Int8Fp16)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The pair model: reference and alternate rows are joined on the batch axis, so that one set of weights reads
 //! both in one pass.
 
-use locus_onnx::{ModelProto, tensor_proto::DataType};
+use locus_onnx::ModelProto;
 
 use super::Lowering;
 use crate::{ExportError, draft::int};
@@ -17,12 +17,11 @@ impl Lowering<'_> {
         let hidden = self.encoder([&ids, &track, &mask], "ref_ids")?;
         let logits = self.pair_head(&hidden)?;
         let features = self.config.n_features;
-        Ok(self.finish("pair", &logits, &INPUTS, Some(features)))
+        self.finish("pair", &logits, &INPUTS, Some(features))
     }
 
     fn pair_head(&mut self, hidden: &str) -> Result<String, ExportError> {
         let c = self.config;
-        let to_float = || vec![int("to", DataType::Float as i64)];
         let d = &mut self.draft;
         // Slices, not a Split: tract cannot tell that half of twice the batch is the batch.
         let (zero, one, end) =
@@ -32,8 +31,8 @@ impl Lowering<'_> {
         d.node("Slice", &[hidden, &rows, &end, &zero], "head.alt", vec![]);
         let same = d.node("Equal", &["ref_ids", "alt_ids"], "head.same", vec![]);
         let differs = d.node("Not", &[&same], "head.differs", vec![]);
-        let differs = d.node("Cast", &[&differs], "head.differs.float", to_float());
-        let attended = d.node("Cast", &["ref_mask"], "head.attended.float", to_float());
+        let differs = d.cast(&differs, "head.differs.float");
+        let attended = d.cast("ref_mask", "head.attended.float");
         let change = d.node("Sub", &["head.ref", "head.alt"], "head.change", vec![]);
         let size = d.node("Abs", &[&change], "head.change.size", vec![]);
         let differs = self.share(&differs, "head.differs.share");
@@ -45,8 +44,9 @@ impl Lowering<'_> {
             self.pool(&attended, "head.ref", "head.mean_ref"),
         ];
         let dense = |n: &str| [format!("head.{n}")];
+        let features = self.draft.entered("features");
         let y = self.linear(
-            "features",
+            &features,
             &dense("features.dense1"),
             c.n_features,
             128,
@@ -69,9 +69,6 @@ impl Lowering<'_> {
             self.linear(&x, &dense("dense"), 4 * c.hidden_size + 64, 128, "head.dense_input", "head.inner")?;
         let x = self.gelu(&x, "head.inner.gelu");
         // The last product is tiny and sets the logit: it stays float in every graph.
-        let (table, labels) = (self.table.take(), c.labels.len());
-        let logits = self.linear(&x, &dense("out"), 128, labels, "", "head.logits");
-        self.table = table;
-        logits
+        self.linear(&x, &dense("out"), 128, c.labels.len(), "", "head.logits")
     }
 }

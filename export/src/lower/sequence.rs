@@ -1,12 +1,9 @@
 //! The sequence model: one row a sequence, its reading frames pooled apart and read in every rotation.
 
-use locus_onnx::{ModelProto, tensor_proto::DataType};
+use locus_onnx::ModelProto;
 
 use super::Lowering;
-use crate::{
-    ExportError,
-    draft::{int, ints},
-};
+use crate::{ExportError, draft::int};
 
 const INPUTS: [&str; 3] = ["ids", "track", "mask"];
 /// What is pooled beside the frames.
@@ -22,7 +19,7 @@ impl Lowering<'_> {
     pub(super) fn sequence(mut self) -> Result<ModelProto, ExportError> {
         let hidden = self.encoder(INPUTS, "ids")?;
         let logits = self.sequence_head(&hidden)?;
-        Ok(self.finish("sequence", &logits, &INPUTS, None))
+        self.finish("sequence", &logits, &INPUTS, None)
     }
 
     fn sequence_head(&mut self, hidden: &str) -> Result<String, ExportError> {
@@ -40,7 +37,7 @@ impl Lowering<'_> {
         // The additive mask of attention, over the tokens instead of the keys.
         let padding = d.node("Unsqueeze", &["mask.scores", &two], "head.padding", vec![]);
         let shown = d.node("Add", &[hidden, &padding], "head.shown", vec![]);
-        let most = d.node("ReduceMax", &[&shown], "head.most", over_tokens());
+        let most = d.over_tokens("ReduceMax", &shown, "head.most");
         let class = self.token(hidden, 0, "head.class");
         let first = self.token(hidden, 1, "head.first");
         let last_share = self.last_share();
@@ -60,9 +57,9 @@ impl Lowering<'_> {
             x = self.draft.node("Add", &[&x, &wide], "head.inner.both", vec![]);
         }
         let x = self.gelu(&x, "head.inner.gelu");
-        let x = self.draft.node("ReduceMax", &[&x], "head.best", over_tokens());
+        let x = self.draft.over_tokens("ReduceMax", &x, "head.best");
         // The last product is tiny and sets the logits: it stays float in every graph.
-        self.float_linear(&x, "head.out", (WIDTH, c.labels.len()), "head.logits")
+        self.linear(&x, &["head.out".to_owned()], WIDTH, c.labels.len(), "", "head.logits")
     }
 
     /// The wide path's share [batch, frames, width] of the head's hidden layer. Its features have scales of their own,
@@ -83,7 +80,7 @@ impl Lowering<'_> {
             let total = d.node("Div", &[&sum, &unit], &format!("{name}.total"), vec![]);
             let inside = d.node("Unsqueeze", &[count, &two], &format!("{name}.inside"), vec![]);
             let only = d.node("Mul", &[&known, &inside], &format!("{name}.only"), vec![]);
-            let least = d.node("ReduceMin", &[&only], &format!("{name}.least"), over_tokens());
+            let least = d.over_tokens("ReduceMin", &only, &format!("{name}.least"));
             pooled.push(d.node("Concat", &[&mean, &total, &least], &name, vec![int("axis", -1)]));
         }
         let first = self.token(&known, 1, "head.counted.first");
@@ -93,21 +90,8 @@ impl Lowering<'_> {
         let shift = self.vector("head.counted.shift", features)?;
         let x = self.draft.node("Mul", &[&x, &scale], "head.counted.scaled", vec![]);
         let x = self.draft.node("Add", &[&x, &shift], "head.counted.features", vec![]);
-        self.float_linear(&x, "head.wide", (features, WIDTH), "head.wide.product_and_bias")
-    }
-
-    /// A product with a weight that stays float in every graph.
-    fn float_linear(
-        &mut self,
-        x: &str,
-        name: &str,
-        (input, each): (usize, usize),
-        output: &str,
-    ) -> Result<String, ExportError> {
-        let table = self.table.take();
-        let product = self.linear(x, &[name.to_owned()], input, each, "", output);
-        self.table = table;
-        product
+        let wide = ["head.wide".to_owned()];
+        self.linear(&x, &wide, features, WIDTH, "", "head.wide.product_and_bias")
     }
 
     /// `frames` [batch, H], and after them the `others`, joined in every rotation: [batch, frames, all].
@@ -144,8 +128,7 @@ impl Lowering<'_> {
         let sep = d.longs("head.sep", &[SEP]);
         let next = d.node("Slice", &["ids", &one, &end, &one], "head.last.next", vec![]);
         let here = d.node("Equal", &[&next, &sep], "head.last.here", vec![]);
-        let to_float = vec![int("to", DataType::Float as i64)];
-        let here = d.node("Cast", &[&here], "head.last.float", to_float);
+        let here = d.cast(&here, "head.last.float");
         self.share(&here, "head.last.share")
     }
 
@@ -172,13 +155,7 @@ impl Lowering<'_> {
         if marked {
             here = d.node("Not", &[&here], &format!("{name}.marked"), vec![]);
         }
-        let to_float = vec![int("to", DataType::Float as i64)];
-        let here = d.node("Cast", &[&here], &format!("{name}.float"), to_float);
+        let here = d.cast(&here, &format!("{name}.float"));
         d.node("Mul", &[&here, "mask.float"], &format!("{name}.attended"), vec![])
     }
-}
-
-/// Attributes of a reduction over the tokens, or over rotations, which stand in their place.
-fn over_tokens() -> Vec<locus_onnx::AttributeProto> {
-    vec![ints("axes", &[1]), int("keepdims", 0)]
 }

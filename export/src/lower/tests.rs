@@ -70,7 +70,7 @@ impl WeightSource for Made {
 fn table() -> CalibrationTable {
     let range = |n: usize| Range { min: -0.5, max: (n + 1) as f32 };
     let ranges = QUANTISED.iter().enumerate().map(|(n, (_, name))| ((*name).to_owned(), range(n))).collect();
-    CalibrationTable { method: "min-max".into(), samples: 1, ranges }
+    CalibrationTable { method: "min-max".into(), samples: 1, ranges, ..Default::default() }
 }
 
 fn int8(norm_position: &str) -> GraphProto {
@@ -187,9 +187,48 @@ fn the_last_product_and_all_of_fp32_stay_float() {
     }
 }
 
+fn int8_fp16() -> ModelProto {
+    build_int8_fp16(&config("pre"), &Made::default(), &table()).unwrap()
+}
+
+#[test]
+fn beside_int8_no_number_is_wider_than_half() {
+    let model = int8_fp16();
+    assert_eq!((model.opset_import[0].version, model.ir_version), (19, 9));
+    let graph = model.graph.unwrap();
+    for tensor in &graph.initializer {
+        assert_ne!(tensor.data_type, DataType::Float as i32, "{}", tensor.name);
+    }
+    let to = |node: &NodeProto| node.attribute.iter().find(|a| a.name == "to").map(|a| a.i);
+    let casts: Vec<_> = of(&graph, "Cast").filter(|n| to(n) == Some(DataType::Float as i64)).collect();
+    assert_eq!(casts.len(), 1);
+    assert_eq!(casts[0].output, ["logits"]);
+}
+
+#[test]
+fn a_number_beyond_half_precision_is_named() {
+    // Row r of a matrix holds r + 1.
+    let config = ModelConfig { vocab_size: 65_600, ..config("pre") };
+    let error = build_int8_fp16(&config, &Made::default(), &table()).unwrap_err().to_string();
+    assert!(error.contains("word_embeddings.weight") && error.contains("65504"), "{error}");
+    assert!(build_int8(&config, &Made::default(), &table()).is_ok());
+}
+
+#[test]
+fn layers_are_those_that_are_quantised_and_each_may_stay_float() {
+    let all = layers(&config("pre")).unwrap();
+    let names: Vec<(&str, &str)> = all.iter().map(|l| (l.name.as_str(), l.activation.as_str())).collect();
+    assert_eq!(names, QUANTISED);
+    assert_eq!(all[0].weights, 3 * HIDDEN * HIDDEN);
+    let kept = CalibrationTable { float: ["layer.0.ffn.inner".to_owned()].into(), ..table() };
+    let graph = build_int8(&config("pre"), &Made::default(), &kept).unwrap().graph.unwrap();
+    assert_eq!(of(&graph, "QuantizeLinear").count(), QUANTISED.len() - 1);
+    assert!(!floats(constant(&graph, "layer.0.ffn.inner.weight")).is_empty());
+}
+
 #[test]
 fn every_name_is_written_once_and_read_after() {
-    for graph in [fp32("pre"), fp32("post"), int8("pre"), int8("post")] {
+    for graph in [fp32("pre"), fp32("post"), int8("pre"), int8("post"), int8_fp16().graph.unwrap()] {
         let mut known: BTreeSet<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
         for tensor in &graph.initializer {
             assert!(known.insert(&tensor.name), "{} twice", tensor.name);

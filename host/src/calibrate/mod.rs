@@ -12,5 +12,5 @@ pub(crate) use compare::BINS;
 pub use compare::{CrossFit, Method, compare, cross_fitted};
 pub use isotonic::{Isotonic, isotonic};
 pub use platt::{Platt, fit, fit_temperature, weights};
-pub use ranges::{RangePlan, Ranges, observe_ranges};
+pub use ranges::{RangePlan, observe_ranges};
 pub use strength::{LocalRatio, STRENGTHS, Strength, local_ratios, strengths};

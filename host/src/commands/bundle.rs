@@ -133,6 +133,7 @@ pub(super) fn assemble<G: Serialize>(
         .part("golden.json", golden)?
         .part("fp32.onnx", read("fp32.onnx")?)?
         .part("int8.onnx", read("int8.onnx")?)?
+        .part("int8-fp16.onnx", read("int8-fp16.onnx")?)?
         .build()?;
     let bundle = opens(&bytes, &Trust::AllowUnsigned)?;
     fits(&bundle)?;

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use locus_firmware_config::manifest::{Borders, ModeCalibration, ProbabilityModel};
 use locus_genome::InputMode;
 
-use super::{Link, Stage};
+use super::{
+    Link, Stage,
+    export::{Held, engine_logits, graphs},
+    quantise::Wanted as Searched,
+};
 use crate::{
     Error, Result,
     calibrate::{Bands, Method, RangePlan, Wanted, choose, compare, fit, fit_temperature, observe_ranges},
@@ -86,6 +90,41 @@ fn mode(
     })
 }
 
+/// Ranges of activations, and the layers that stay in float.
+fn quantise(
+    stage: &Stage,
+    dataset: &Dataset,
+    config: &ModelConfig,
+    probability: &ProbabilityModel,
+) -> Result<()> {
+    let recipe = &stage.recipe;
+    let tokenizer = dataset.tokenizer()?;
+    let plan = RangePlan {
+        records: recipe.calibrate.range_records,
+        batch: recipe.finetune.train.batch.min(dataset.of_split(Split::Train).len()),
+        augmentation: recipe.finetune.augment,
+        buckets: &recipe.window.buckets,
+        seed: recipe.seed,
+    };
+    let records = dataset.of_split(Split::ValSelect);
+    let held = Held::new(dataset, probability, &records);
+    let pairs = infer::view_of(dataset, &tokenizer, &records, View::TRANSCRIPT);
+    let wanted = Searched {
+        name: &recipe.name,
+        config,
+        plan: &recipe.quantise,
+        loss: recipe.export.int8_budget,
+        samples: plan.records,
+        graphs: &|fp32, int8| graphs(recipe, config, fp32, int8),
+        logits: &|session| engine_logits(session, &pairs, config.n_features),
+        records: pairs.len(),
+        cost: &|float, whole| held.cost(float, whole),
+    };
+    super::quantise::quantise(stage, &wanted, |params| {
+        observe_ranges(config, params, dataset, &tokenizer, &plan)
+    })
+}
+
 /// Runs the stage, or says that it is done.
 ///
 /// # Errors
@@ -152,16 +191,7 @@ pub fn run(stage: &Stage) -> Result<()> {
         figures.insert(format!("{name}.answered_share"), fitted.answered_share);
         model.modes.insert(name.as_str().to_owned(), fitted);
     }
-    let ranges = RangePlan {
-        records: plan.range_records,
-        batch: stage.recipe.finetune.train.batch.min(dataset.of_split(Split::Train).len()),
-        augmentation: stage.recipe.finetune.augment,
-        buckets,
-        seed: stage.recipe.seed,
-    };
-    let ranges = observe_ranges(&config, &params.frozen(), &dataset, &tokenizer, &ranges)?;
-    figures.insert("ranges".into(), ranges.len() as f64);
+    quantise(stage, &dataset, &config, &model)?;
     write_json(&stage.run.at("probability.json"), &model)?;
-    write_json(&stage.run.at("ranges.json"), &ranges)?;
     stage.finish(Link::Calibrate, made_from, figures)
 }

@@ -47,7 +47,9 @@ impl Link {
             Self::Pretrain => &[DATASET],
             Self::Finetune => &[DATASET, ("pretrained", "pretrained/model.safetensors")],
             Self::Calibrate => &[DATASET, MODEL],
-            Self::Export => &[DATASET, MODEL, ("ranges", "ranges.json")],
+            Self::Export => {
+                &[DATASET, MODEL, ("ranges", "calibration.json"), ("probability", "probability.json")]
+            }
         }
     }
 
@@ -64,8 +66,8 @@ impl Link {
             Self::Finetune => {
                 &["best/model.safetensors", "best/config.json", "best/tokenizer.json", "best/window.json"]
             }
-            Self::Calibrate => &["probability.json", "ranges.json"],
-            Self::Export => &["fp32.onnx", "int8.onnx", "export.json", "calibration.json"],
+            Self::Calibrate => &["probability.json", "calibration.json"],
+            Self::Export => &["fp32.onnx", "int8.onnx", "int8-fp16.onnx", "export.json"],
         }
     }
 }
@@ -90,8 +92,11 @@ impl ChainRecipe for Recipe {
             Link::Pretrain => r.digest_of(&(&r.pretrain, &r.model)),
             Link::Finetune => r.digest_of(&(&r.finetune, &r.model)),
             // Ranges are measured on batches as training draws them.
-            Link::Calibrate => r.digest_of(&(&r.calibrate, r.finetune.train.batch, r.finetune.augment)),
-            Link::Export => r.digest_of(&(&r.export, r.calibrate.range_records)),
+            Link::Calibrate => {
+                let budget = r.export.int8_budget;
+                r.digest_of(&(&r.calibrate, &r.quantise, budget, r.finetune.train.batch, r.finetune.augment))
+            }
+            Link::Export => r.digest_of(&(&r.export, r.quantise.flips_budget)),
         };
         let mut all = BTreeMap::from([("recipe".to_owned(), part)]);
         if link == Link::Prepare {

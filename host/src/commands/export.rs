@@ -2,23 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use locus_calibration::{CalibrationTable, Range};
+use locus_calibration::{CalibrationTable, Cost};
 use locus_engine::{
     EngineKind, EngineSettings, Graphs, LoadOptions, Precision, Row, Session, engine_for, logits_of,
     open_graphs,
 };
-use locus_export::{SafetensorsWeights, build_fp32, build_int8, to_bytes};
+use locus_export::{SafetensorsWeights, build_fp32, build_int8, build_int8_fp16, smoothed, to_bytes};
 use locus_firmware_config::{
-    manifest::{AccuracyContract, GoldenVector},
+    manifest::{AccuracyContract, GoldenVector, ModeCalibration, ProbabilityModel},
+    message::Band,
     profile::DeviceProfile,
 };
+use locus_genome::{Consequence, InputMode};
 use serde::{Deserialize, Serialize};
 
 use super::{ChainRecipe, Link, Stage, calibrate::best};
 use crate::{
-    Error, Result,
-    calibrate::Ranges,
-    data::{Dataset, Pair, Split, View},
+    Error, Recipe, Result,
+    data::{Dataset, Pair, Record, Split, View},
     error::io_at,
     files, infer, metrics,
     model::ModelConfig,
@@ -27,6 +28,12 @@ use crate::{
 
 /// Rows per batch that a bundle's sessions take at most.
 pub(crate) const MAX_BATCH: u32 = 32;
+/// What the contract is about.
+const METRIC: &str = "auroc";
+/// Half precision's eleven bits through a few layers, in logits.
+const FP16_TOLERANCE: f64 = 0.1;
+/// Name of the distance of `int8-fp16.onnx` from `int8.onnx` among the parities.
+pub(super) const HALF: &str = "int8_fp16";
 const CROPPED: View = View { cropped: true, bare: None };
 
 /// What `locus bundle create` needs besides the graphs.
@@ -77,7 +84,11 @@ impl Wide {
     }
 }
 
-fn engine_logits(session: &mut dyn Session, pairs: &[Pair], n_features: usize) -> Result<Vec<f32>> {
+pub(super) fn engine_logits(
+    session: &mut dyn Session,
+    pairs: &[Pair],
+    n_features: usize,
+) -> Result<Vec<f32>> {
     let wide: Vec<Wide> = pairs.iter().map(|p| Wide::of(p, n_features)).collect();
     let rows: Vec<Row<'_>> = wide.iter().map(Wide::row).collect();
     Ok(logits_of(session, &rows)?.into_iter().map(|l| l[0]).collect())
@@ -87,27 +98,78 @@ fn largest(a: &[f32], b: &[f32]) -> f64 {
     locus_calibration::max_abs_error(a, b)
 }
 
-fn auroc(dataset: &Dataset, records: &[usize], logits: &[f32]) -> BTreeMap<String, f64> {
-    let figure = |keep: &dyn Fn(usize) -> bool| {
-        let kept = || records.iter().zip(logits).filter(|(i, _)| keep(**i));
-        let scores: Vec<f64> = kept().map(|(_, z)| f64::from(*z)).collect();
-        let labels: Vec<bool> = kept().map(|(i, _)| dataset.records[*i].pathogenic).collect();
-        metrics::auroc(&scores, &labels)
-    };
-    let figures =
-        [("auroc", figure(&|_| true)), ("missense_auroc", figure(&|i| dataset.records[i].is_missense()))];
-    figures.into_iter().filter_map(|(n, v)| Some((n.to_owned(), v?))).collect()
+/// The graphs of a recipe's model for a session.
+pub(super) fn graphs(
+    recipe: &Recipe,
+    config: &ModelConfig,
+    fp32: Option<Vec<u8>>,
+    int8: Option<Vec<u8>>,
+) -> Graphs {
+    let lengths: Vec<u32> = recipe.window.buckets.iter().map(|&b| b as u32).collect();
+    Graphs::from_onnx(fp32, int8, &lengths, MAX_BATCH, config.labels.len() as u32, config.n_features as u32)
+}
+
+/// Records that graphs are held against, with transcript.
+pub(super) struct Held {
+    pathogenic: Vec<bool>,
+    missense: Vec<bool>,
+    consequences: Vec<Option<Consequence>>,
+    mode: Option<ModeCalibration>,
+}
+
+impl Held {
+    pub(super) fn new(dataset: &Dataset, probability: &ProbabilityModel, records: &[usize]) -> Self {
+        let of = |term: &str| Consequence::ALL.iter().find(|c| c.so_term() == term).copied();
+        let all = || records.iter().map(|&i| &dataset.records[i]);
+        Self {
+            pathogenic: all().map(|r| r.pathogenic).collect(),
+            missense: all().map(Record::is_missense).collect(),
+            consequences: all().map(|r| of(&r.consequence)).collect(),
+            mode: probability.modes.get(InputMode::Transcript.as_str()).cloned(),
+        }
+    }
+
+    fn figures(&self, logits: &[f32]) -> BTreeMap<String, f64> {
+        let figure = |keep: &dyn Fn(usize) -> bool| {
+            let kept = || (0..logits.len()).filter(|&i| keep(i));
+            let scores: Vec<f64> = kept().map(|i| f64::from(logits[i])).collect();
+            let labels: Vec<bool> = kept().map(|i| self.pathogenic[i]).collect();
+            metrics::auroc(&scores, &labels)
+        };
+        let figures = [("auroc", figure(&|_| true)), ("missense_auroc", figure(&|i| self.missense[i]))];
+        figures.into_iter().filter_map(|(n, v)| Some((n.to_owned(), v?))).collect()
+    }
+
+    /// The band of each record.
+    fn decisions(&self, logits: &[f32]) -> Vec<Band> {
+        let Some(mode) = &self.mode else { return vec![Band::None; logits.len()] };
+        let band = |(&logit, &known): (&f32, &Option<Consequence>)| {
+            let probability =
+                locus_engine::probability::probability(f64::from(logit), mode.temperature, mode.offset);
+            locus_engine::probability::band(probability, mode, known)
+        };
+        logits.iter().zip(&self.consequences).map(band).collect()
+    }
+
+    /// What `int8` costs against `float`.
+    pub(super) fn cost(&self, float: &[f32], int8: &[f32]) -> Cost {
+        let auroc = |logits| self.figures(logits).get(METRIC).copied().unwrap_or(f64::NAN);
+        Cost {
+            loss: auroc(float) - auroc(int8),
+            flips: locus_calibration::flips(&self.decisions(float), &self.decisions(int8)),
+        }
+    }
 }
 
 pub(super) fn broken(what: &str, got: String, expected: String) -> Error {
     Error::Data { what: what.into(), got, expected }
 }
 
-fn base_profile() -> Result<DeviceProfile> {
+pub(super) fn base_profile() -> Result<DeviceProfile> {
     DeviceProfile::named("base").map_err(|e| broken("profile base", e.to_string(), "the shipped one".into()))
 }
 
-fn options<R>(stage: &Stage<R>) -> LoadOptions {
+pub(super) fn options<R>(stage: &Stage<R>) -> LoadOptions {
     LoadOptions { onnxruntime: stage.onnxruntime.clone(), ..LoadOptions::default() }
 }
 
@@ -143,13 +205,11 @@ pub fn run(stage: &Stage) -> Result<()> {
     }
     let made_from = stage.made_from(Link::Export)?;
     let (config, params, _) = best(stage, "export")?;
-    let graphs = drawn(&stage.run, &config, stage.recipe.calibrate.range_records)?;
+    let drawn = drawn(&stage.run, &config)?;
     let buckets = &stage.recipe.window.buckets;
-    let lengths: Vec<u32> = buckets.iter().map(|&b| b as u32).collect();
     let n = config.n_features;
-    let (labels, features) = (config.labels.len() as u32, n as u32);
-    let onnx = |fp32, int8| Graphs::from_onnx(Some(fp32), Some(int8), &lengths, MAX_BATCH, labels, features);
-    let (mut float, mut whole) = sessions(stage, &onnx(graphs.fp32.clone(), graphs.int8.clone()))?;
+    let both = graphs(&stage.recipe, &config, Some(drawn.fp32.clone()), Some(drawn.int8.clone()));
+    let (mut float, mut whole) = sessions(stage, &both)?;
 
     let tokenizer = dataset.tokenizer()?;
     let train = dataset.of_split(Split::Train);
@@ -181,19 +241,22 @@ pub fn run(stage: &Stage) -> Result<()> {
     validation.extend(dataset.of_split(Split::ValFit));
     let pairs = infer::view_of(&dataset, &tokenizer, &validation, View::TRANSCRIPT);
     let (f, q) = (engine_logits(&mut *float, &pairs, n)?, engine_logits(&mut *whole, &pairs, n)?);
-    let (fp32_figures, int8_figures) = (auroc(&dataset, &validation, &f), auroc(&dataset, &validation, &q));
-    let difference: BTreeMap<String, f64> = fp32_figures
-        .iter()
-        .map(|(k, v)| (k.clone(), int8_figures.get(k).copied().unwrap_or(0.0) - v))
-        .collect();
-    let lost = -difference.get("auroc").copied().unwrap_or(f64::NAN);
-    if lost.is_nan() || lost > plan.int8_budget {
-        return Err(broken(
-            "AUROC that INT8 loses on validation",
-            lost.to_string(),
-            format!("at most {}", plan.int8_budget),
-        ));
-    }
+    let held = Held::new(&dataset, &read_json(&stage.run.at("probability.json"))?, &validation);
+    let contract = contract(
+        &drawn.table,
+        "validation, with transcript",
+        METRIC,
+        plan.int8_budget,
+        Measured {
+            fp32: held.figures(&f),
+            int8: held.figures(&q),
+            flips: held.cost(&f, &q).flips,
+            flips_budget: stage.recipe.quantise.flips_budget,
+        },
+    )?;
+    let mut half = half_session(stage, &drawn, |int8| graphs(&stage.recipe, &config, None, Some(int8)))?;
+    let from_int8 = largest(&q, &engine_logits(&mut *half, &pairs, n)?);
+    parity.insert(HALF.into(), near_int8(from_int8)?);
     let golden_pairs: Vec<Pair> = train
         .iter()
         .step_by((train.len() / plan.golden).max(1))
@@ -221,67 +284,126 @@ pub fn run(stage: &Stage) -> Result<()> {
         })
         .collect();
     eprintln!(
-        "export: parity {parity:?}; INT8 less FP32 on validation {difference:?}; {} and {} bytes",
-        graphs.fp32.len(),
-        graphs.int8.len()
+        "export: parity {parity:?}; INT8 less FP32 on validation {:?}, {:.3} % of bands changed; {} and {} bytes",
+        contract.difference,
+        100.0 * contract.flips.unwrap_or(f64::NAN),
+        drawn.fp32.len(),
+        drawn.int8.len()
     );
     let exported = Exported {
         parity,
         provider: float.spec().provider.clone(),
-        contract: AccuracyContract {
-            data: "validation, with transcript".into(),
-            metric: "auroc".into(),
-            fp32: fp32_figures,
-            int8: int8_figures,
-            difference,
-            budget: plan.int8_budget,
-        },
+        contract,
         golden,
         int8_difference: largest(&gf, &gq),
     };
-    let figures = graphs.write(&stage.run, &exported, ("int8_auroc_loss", lost))?;
+    let figures = drawn.write(&stage.run, &exported)?;
     stage.finish(Link::Export, made_from, figures)
 }
 
-/// Both graphs of the chosen checkpoint, and the ranges that the one in INT8 rests on.
+/// What was measured of both graphs on the same records.
+pub(super) struct Measured {
+    pub(super) fp32: BTreeMap<String, f64>,
+    pub(super) int8: BTreeMap<String, f64>,
+    pub(super) flips: f64,
+    pub(super) flips_budget: f64,
+}
+
+/// The contract, where it is kept.
+pub(super) fn contract(
+    table: &CalibrationTable,
+    data: &str,
+    metric: &str,
+    budget: f64,
+    measured: Measured,
+) -> Result<AccuracyContract> {
+    let Measured { fp32, int8, flips, flips_budget } = measured;
+    let less = |(name, value): (&String, &f64)| Some((name.clone(), int8.get(name)? - value));
+    let contract = AccuracyContract {
+        data: data.into(),
+        metric: metric.into(),
+        difference: fp32.iter().filter_map(less).collect(),
+        fp32,
+        int8,
+        budget,
+        flips: Some(flips),
+        flips_budget: Some(flips_budget),
+        ranges: Some(table.method.clone()),
+        float_layers: table.float.iter().cloned().collect(),
+    };
+    match contract.exceeded() {
+        None => Ok(contract),
+        Some(reason) => Err(broken(
+            "the accuracy contract on validation",
+            reason,
+            "less: try more estimators or migrations in [quantise], or widen export.int8_budget".into(),
+        )),
+    }
+}
+
+/// INT8 with the rest in half precision may be so far from INT8 with the rest in single precision, in logits.
+pub(super) fn near_int8(difference: f64) -> Result<f64> {
+    if difference.is_nan() || difference > FP16_TOLERANCE {
+        let expected = format!("at most {FP16_TOLERANCE}");
+        return Err(broken("int8-fp16.onnx against int8.onnx", difference.to_string(), expected));
+    }
+    Ok(difference)
+}
+
+/// A session of `int8-fp16.onnx` on ONNX Runtime's CPU, which computes half precision in single where it has no kernels.
+pub(super) fn half_session<R>(
+    stage: &Stage<R>,
+    drawn: &Drawn,
+    graphs: impl Fn(Vec<u8>) -> Graphs,
+) -> Result<Box<dyn Session>> {
+    let options =
+        LoadOptions { precision: Precision::Int8, order: vec![EngineKind::OrtCpu], ..options(stage) };
+    Ok(open_graphs(&graphs(drawn.int8_fp16.clone()), &base_profile()?, &options)?.session)
+}
+
+/// The graphs of the chosen checkpoint, and what those in INT8 rest on.
 pub(super) struct Drawn {
     pub(super) fp32: Vec<u8>,
     pub(super) int8: Vec<u8>,
-    table: CalibrationTable,
+    pub(super) int8_fp16: Vec<u8>,
+    pub(super) table: CalibrationTable,
 }
 
-/// Lowers the chosen checkpoint of an output folder; `samples` records gave its ranges.
-pub(super) fn drawn(run: &Run, config: &ModelConfig, samples: usize) -> Result<Drawn> {
-    let ranges: Ranges = read_json(&run.at("ranges.json"))?;
-    let table = CalibrationTable {
-        method: "min-max".into(),
-        samples: samples as u64,
-        ranges: ranges.into_iter().map(|(n, (min, max))| (n, Range { min, max })).collect(),
-    };
+/// Lowers the chosen checkpoint of an output folder, with the scales moved that its calibration table names.
+pub(super) fn drawn(run: &Run, config: &ModelConfig) -> Result<Drawn> {
+    let table: CalibrationTable = read_json(&run.at("calibration.json"))?;
     let checkpoint = run.at("best/model.safetensors");
-    let bytes = std::fs::read(&checkpoint).map_err(io_at(&checkpoint))?;
+    let mut bytes = std::fs::read(&checkpoint).map_err(io_at(&checkpoint))?;
+    if table.migration > 0.0 {
+        bytes = smoothed(config, &bytes, &table.channels, table.migration)?;
+    }
     let source = SafetensorsWeights::parse(&bytes)?;
-    let (fp32, int8) =
-        (to_bytes(&build_fp32(config, &source)?), to_bytes(&build_int8(config, &source, &table)?));
-    Ok(Drawn { fp32, int8, table })
+    Ok(Drawn {
+        fp32: to_bytes(&build_fp32(config, &source)?),
+        int8: to_bytes(&build_int8(config, &source, &table)?),
+        int8_fp16: to_bytes(&build_int8_fp16(config, &source, &table)?),
+        table,
+    })
 }
 
 impl Drawn {
-    /// Writes graphs, ranges and what was found of them; gives the figures of the stage's record.
+    /// Writes graphs and what was found of them; gives the figures of the stage's record.
     pub(super) fn write<G: Serialize>(
         &self,
         run: &Run,
         exported: &Exported<G>,
-        (loss, lost): (&str, f64),
     ) -> Result<BTreeMap<String, f64>> {
         files::write_atomically(&run.at("fp32.onnx"), &self.fp32)?;
         files::write_atomically(&run.at("int8.onnx"), &self.int8)?;
+        files::write_atomically(&run.at("int8-fp16.onnx"), &self.int8_fp16)?;
         write_json(&run.at("export.json"), exported)?;
-        write_json(&run.at("calibration.json"), &self.table)?;
+        let contract = &exported.contract;
+        let loss = -contract.difference.get(&contract.metric).copied().unwrap_or(f64::NAN);
         Ok(BTreeMap::from([
             ("fp32_bytes".to_owned(), self.fp32.len() as f64),
             ("int8_bytes".to_owned(), self.int8.len() as f64),
-            (loss.to_owned(), lost),
+            ("int8_loss".to_owned(), loss),
+            ("int8_flips".to_owned(), contract.flips.unwrap_or(f64::NAN)),
         ]))
     }
 }

@@ -159,6 +159,18 @@ impl Params {
         Ok(params)
     }
 
+    /// The tensors of a whole `model.safetensors`.
+    ///
+    /// # Errors
+    /// Not such a file, or one of another configuration.
+    pub fn parse(bytes: &[u8], config: &ModelConfig) -> Result<Self> {
+        let params = Self::new(config, 0)?;
+        for (name, tensor) in candle_core::safetensors::load_buffer(bytes, &Device::Cpu)? {
+            params.set(&name, &tensor)?;
+        }
+        Ok(params)
+    }
+
     /// New weights, but encoder and masked-token head from the `model.safetensors` of another head's training. Where
     /// that one has more positions, the first of them.
     ///

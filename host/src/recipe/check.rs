@@ -53,6 +53,7 @@ impl Recipe {
         }
         m.check()?;
         p.check((w.k, w.stride))?;
+        self.quantise.check()?;
         f.train.check("finetune.train")?;
         if !(locus_engine::MIN_ANSWERED_ACCURACY..1.0).contains(&c.answered_accuracy) {
             let expected = "from 0.9, under which a box does not answer, to under 1";

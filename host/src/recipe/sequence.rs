@@ -10,7 +10,7 @@ use locus_genome::{
     tokenizer::{AminoAcidTokenizer, RnaTokenizer, SPECIAL_TOKENS, SmilesTokenizer},
 };
 
-use super::{DATA_VARIABLE, ExportPlan, ModelPlan, read_toml};
+use super::{DATA_VARIABLE, ExportPlan, ModelPlan, QuantisePlan, is_default, read_toml};
 use crate::{
     Error, Result,
     model::{HeadKind, ModelConfig},
@@ -46,6 +46,9 @@ pub struct SequenceRecipe {
     pub finetune: LabelledPlan,
     /// Activation ranges.
     pub calibrate: RangesPlan,
+    /// What is tried for INT8.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub quantise: QuantisePlan,
     /// Graphs and what they may lose.
     pub export: ExportPlan,
 }
@@ -276,6 +279,7 @@ impl SequenceRecipe {
         if regression && (f.smoothing > 0.0 || f.focal > 0.0) {
             return wrong("finetune", "smoothing or focal".into(), "neither where targets are values");
         }
+        self.quantise.check()?;
         f.augment.check(&self.data)?;
         f.balance.check(!regression)?;
         if regression && t.counted {

@@ -1,14 +1,12 @@
 //! Logits by the candle model, without a graph for gradients.
 
-use candle_core::Tensor;
-use locus_calibration::MinMax;
 use locus_genome::EncodedSequence;
 
 use super::pack;
 use crate::{
     Result,
-    calibrate::Ranges,
-    model::{Context, ModelConfig, Observer, Params, SequenceHead},
+    model::{Context, ModelConfig, Params, SequenceHead},
+    quantise::Seen,
 };
 
 /// Tokens per pass, padding included.
@@ -45,28 +43,16 @@ pub fn logits(config: &ModelConfig, params: &Params, sequences: &[EncodedSequenc
     Ok(all)
 }
 
-#[derive(Default)]
-struct Seen(std::collections::BTreeMap<String, MinMax>);
-
-impl Observer for Seen {
-    fn observe(&mut self, name: &str, values: &Tensor) -> candle_core::Result<()> {
-        let values = values.flatten_all()?.to_vec1::<f32>()?;
-        let seen = self.0.entry(name.to_owned()).or_default();
-        seen.observe(&values).map_err(|error| candle_core::Error::msg(format!("activation {name}: {error}")))
-    }
-}
-
-/// Smallest and largest value that enters each matrix product, over these sequences.
+/// What enters each matrix product, over these sequences.
 ///
 /// # Errors
 /// Rows that the model cannot take, or an activation that is not finite.
-pub fn observe(config: &ModelConfig, params: &Params, sequences: &[EncodedSequence]) -> Result<Ranges> {
+pub fn observe(config: &ModelConfig, params: &Params, sequences: &[EncodedSequence]) -> Result<Seen> {
     let params = &params.frozen();
     let mut seen = Seen::default();
     for group in groups(sequences) {
         let picked: Vec<EncodedSequence> = group.iter().map(|&i| sequences[i].clone()).collect();
         SequenceHead::new(config, params).forward(&pack(&picked), &Context::observe(&mut seen))?;
     }
-    let range = |(name, seen): (String, MinMax)| Some((name, seen.range()?));
-    Ok(seen.0.into_iter().filter_map(range).map(|(name, r)| (name, (r.min, r.max))).collect())
+    Ok(seen)
 }

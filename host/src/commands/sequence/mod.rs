@@ -67,8 +67,8 @@ impl ChainRecipe for SequenceRecipe {
             Link::Prepare => r.digest_of(&r.data),
             Link::Pretrain => r.digest_of(&(&r.pretrain, &r.model)),
             Link::Finetune => r.digest_of(&(&r.finetune, &r.model)),
-            Link::Calibrate => r.digest_of(&r.calibrate),
-            Link::Export => r.digest_of(&(&r.export, &r.calibrate)),
+            Link::Calibrate => r.digest_of(&(&r.calibrate, &r.quantise, r.export.int8_budget)),
+            Link::Export => r.digest_of(&(&r.export, r.quantise.flips_budget)),
         };
         let mut all = BTreeMap::from([("recipe".to_owned(), part)]);
         if link == Link::Prepare {
