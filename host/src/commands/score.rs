@@ -46,7 +46,7 @@ pub struct EngineArgs {
     #[arg(long, default_value = "auto")]
     pub precision: String,
     /// Device profile that names engines and threads
-    #[arg(long, default_value = "x86-cpu")]
+    #[arg(long, default_value = "cpu-x86")]
     pub profile: String,
     /// The ONNX Runtime library [default: LOCUS_ONNXRUNTIME, else the project's .locus folder]
     #[arg(long)]

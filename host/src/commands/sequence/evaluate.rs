@@ -126,7 +126,7 @@ pub fn run(args: &EvaluateArgs) -> Result<SequenceReport> {
 pub(super) fn on_validation(stage: &SequenceStage, bundle: &Path) -> Result<SequenceReport> {
     let engine = EngineArgs {
         precision: "auto".into(),
-        profile: "x86-cpu".into(),
+        profile: "cpu-x86".into(),
         onnxruntime: stage.onnxruntime.clone(),
         max_batch: None,
     };
