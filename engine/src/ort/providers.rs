@@ -209,7 +209,7 @@ mod tests {
     fn an_accelerator_is_used_for_int8_only() {
         let text = "inherit = \"jetson-agx-orin\"\ndla_core = 1\n";
         let profile = DeviceProfile::parse("mine", text).unwrap();
-        insta::assert_snapshot!("with a DLA", given(&profile, Int8S8));
+        insta::assert_snapshot!("jetson-agx-orin-dla", given(&profile, Int8S8));
         let fp32 = given(&profile, Fp32);
         let settings = EngineSettings::from_profile(&profile).unwrap();
         let note = |precision| without_dla(&settings, &Chosen { onnx: [].into(), precision, note: None });
