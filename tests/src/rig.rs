@@ -56,7 +56,11 @@ pub fn example(name: &str) -> Command {
 }
 
 fn started(path: &Path) -> Command {
-    assert!(path.is_file(), "{} is not built: run `cargo build --workspace --all-targets` first", path.display());
+    assert!(
+        path.is_file(),
+        "{} is not built: run `cargo build --workspace --all-targets` first",
+        path.display()
+    );
     let mut command = Command::new(path);
     if let Some(library) = onnxruntime() {
         command.env("LOCUS_ONNXRUNTIME", library);
