@@ -63,7 +63,7 @@ pub(crate) fn run(requests: usize, out: &Path) -> Result<()> {
 fn engine(requests: usize) -> Result<Sample> {
     let bundle = Bundle::open(root().join("models/variant-effect.locus"), &Trust::AllowUnsigned)?;
     let options = LoadOptions { onnxruntime: onnxruntime(), ..LoadOptions::default() };
-    let mut scorer = Scorer::open(&bundle, &DeviceProfile::named("x86-cpu")?, &options)?;
+    let mut scorer = Scorer::open(&bundle, &DeviceProfile::named("cpu-x86")?, &options)?;
     let facts = facts().variants;
     let encoded = facts.iter().map(|fact| {
         pipeline::encode(scorer.encoder(), None, &fact.request("x"))

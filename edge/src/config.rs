@@ -263,7 +263,7 @@ pub struct Serial {
 }
 
 fn default_profile() -> String {
-    "x86-cpu".into()
+    "cpu-x86".into()
 }
 
 fn default_assembly() -> String {

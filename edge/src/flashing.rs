@@ -254,7 +254,7 @@ mod tests {
     fn an_engine_without_numbers_serves_only_where_nothing_else_is_asked_for() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/variant-effect.locus");
         let bundle = Bundle::open(path, &Trust::AllowUnsigned).unwrap();
-        let profile = DeviceProfile::named("x86-cpu").unwrap();
+        let profile = DeviceProfile::named("cpu-x86").unwrap();
         let open_with = |profile: &DeviceProfile, order: &[EngineKind]| {
             let options = LoadOptions { order: order.to_vec(), ..LoadOptions::default() };
             open(&bundle, profile, &options).map(drop).map_err(|error| error.to_string())

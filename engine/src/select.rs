@@ -61,7 +61,11 @@ pub fn open_graphs(graphs: &Graphs, profile: &DeviceProfile, options: &LoadOptio
         let got = options.order.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
         return Err(SessionError::FakeBesideOthers { got }.into());
     }
-    let graphs = &Graphs { max_batch: graphs.max_batch.min(settings.max_batch), ..graphs.clone() };
+    let graphs = &Graphs {
+        max_batch: graphs.max_batch.min(settings.max_batch),
+        buckets: settings.buckets_of(&graphs.buckets)?,
+        ..graphs.clone()
+    };
     let mut skipped = Vec::new();
     for kind in options.order.iter().copied() {
         let attempt = engine_for(kind, &settings)

@@ -1,8 +1,11 @@
 //! What engines take from a device profile, in checked types.
 
+use std::path::PathBuf;
+
 use locus_firmware_config::profile::DeviceProfile;
 
 use crate::Error;
+use crate::ort::library;
 use crate::session::{EngineKind, LoadOptions, Precision, SessionError};
 
 /// Settings of the machine, whatever the model.
@@ -18,8 +21,20 @@ pub struct EngineSettings {
     pub max_batch: u32,
     /// GPU number.
     pub device_id: i32,
+    /// Lengths in tokens to prepare, of those that a model has; empty for all of them.
+    pub buckets: Vec<u32>,
+    /// Memory that the GPU's allocator may take, in bytes.
+    pub memory_bytes: Option<usize>,
     /// Workspace of the TensorRT builder, in bytes.
     pub workspace_bytes: Option<usize>,
+    /// Major version of TensorRT, where it is known: from 11 on it takes no precision flags.
+    pub tensorrt_major: Option<u32>,
+    /// Deep learning accelerator to use.
+    pub dla_core: Option<u32>,
+    /// Where ONNX Runtime may be.
+    pub onnxruntime: Vec<PathBuf>,
+    /// Where the libraries of CUDA and TensorRT may be.
+    pub library_folders: Vec<PathBuf>,
 }
 
 impl Default for EngineSettings {
@@ -30,7 +45,13 @@ impl Default for EngineSettings {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             max_batch: u32::MAX,
             device_id: 0,
+            buckets: Vec::new(),
+            memory_bytes: None,
             workspace_bytes: None,
+            tensorrt_major: None,
+            dla_core: None,
+            onnxruntime: Vec::new(),
+            library_folders: Vec::new(),
         }
     }
 }
@@ -56,8 +77,31 @@ impl EngineSettings {
             threads: profile.intra_threads as usize,
             max_batch: profile.max_batch,
             device_id,
+            buckets: profile.buckets.clone(),
+            memory_bytes: profile.memory_budget_bytes.and_then(|bytes| usize::try_from(bytes).ok()),
             workspace_bytes: profile.tensorrt_workspace_bytes.and_then(|bytes| usize::try_from(bytes).ok()),
+            tensorrt_major: profile.tensorrt_major,
+            dla_core: profile.dla_core,
+            onnxruntime: profile.onnxruntime.clone(),
+            library_folders: profile.library_folders.clone(),
         })
+    }
+
+    /// The lengths of a model that this machine prepares.
+    ///
+    /// # Errors
+    /// [`Error::Profile`] when the profile lists none of them.
+    pub(crate) fn buckets_of(&self, model: &[u32]) -> Result<Vec<u32>, Error> {
+        let kept: Vec<u32> =
+            model.iter().copied().filter(|b| self.buckets.is_empty() || self.buckets.contains(b)).collect();
+        if kept.is_empty() && !model.is_empty() {
+            return Err(Error::Profile {
+                field: "buckets",
+                got: format!("{:?}", self.buckets),
+                expected: format!("some of the model's {model:?}, or no buckets at all"),
+            });
+        }
+        Ok(kept)
     }
 
     /// Fills what `options` leave to the profile.
@@ -71,6 +115,9 @@ impl EngineSettings {
         }
         if filled.intra_threads == 0 {
             filled.intra_threads = self.threads;
+        }
+        if filled.onnxruntime.is_none() {
+            filled.onnxruntime = library::of_profile(&self.onnxruntime);
         }
         filled
     }
@@ -117,5 +164,15 @@ mod tests {
         for profile in bad {
             assert!(EngineSettings::from_profile(&profile).is_err(), "{profile:?}");
         }
+    }
+
+    #[test]
+    fn a_profile_leaves_lengths_out_but_never_all_of_them() {
+        let settings =
+            |buckets: &[u32]| EngineSettings { buckets: buckets.to_vec(), ..EngineSettings::default() };
+        assert_eq!(settings(&[]).buckets_of(&[32, 64]).unwrap(), [32, 64]);
+        assert_eq!(settings(&[64, 128]).buckets_of(&[32, 64]).unwrap(), [64]);
+        let error = settings(&[128]).buckets_of(&[32, 64]).unwrap_err().to_string();
+        assert!(error.contains("buckets is [128], expected some of the model's [32, 64]"), "{error}");
     }
 }

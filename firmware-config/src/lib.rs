@@ -1,11 +1,13 @@
 //! What is flashed to or spoken with a device.
 //!
-//! `wire`, the frames of a serial line, is `no_std` without `alloc`, so that a microcontroller terminal can use it.
-//! The feature `std` adds the rest: the messages inside the frames, device profiles, the bundle manifest and the slot
-//! record.
+//! [`wire`], the frames of a serial line, [`terminal`], which asks a box over one, and [`words`] are `no_std` without
+//! `alloc`, so that a microcontroller can use them. The feature `std` adds the rest: messages that own what they
+//! hold, device profiles, the bundle manifest and the slot record.
 #![cfg_attr(not(feature = "std"), no_std)]
 
+pub mod terminal;
 pub mod wire;
+pub mod words;
 
 #[cfg(feature = "std")]
 pub mod manifest;

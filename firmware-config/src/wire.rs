@@ -4,8 +4,12 @@
 //! (bit 0: a 16-byte tag stands before the CRC), session u32, seq u16, fragment u8, fragments u8, len
 //! u16; then the payload of at most 240 bytes, the tag, and CRC-32/ISO-HDLC over all of it.
 
+mod stream;
+
 use crc::{CRC_32_ISO_HDLC, Crc};
-use zeroize::Zeroize as _;
+
+pub use stream::{Decoder, Reassembler, fragments};
+pub(crate) use stream::{fragments_of, part};
 
 /// Protocol version.
 pub const VERSION: u8 = 1;
@@ -217,115 +221,6 @@ const fn check_fragment(fragment: u8, fragments: u8) -> Result<(), WireError> {
         return Err(WireError::Fragment { fragment, fragments });
     }
     Ok(())
-}
-
-/// Finds frames in a stream of bytes; takes up again at the next zero after anything broken.
-#[derive(Debug, Default)]
-pub struct Decoder {
-    buffer: heapless::Vec<u8, MAX_FRAME>,
-    overlong: bool,
-}
-
-impl Decoder {
-    /// An empty decoder.
-    pub const fn new() -> Self {
-        Self { buffer: heapless::Vec::new(), overlong: false }
-    }
-
-    /// Takes bytes and calls `sink` for each frame, or for what stood in a frame's place.
-    pub fn push(&mut self, bytes: &[u8], mut sink: impl FnMut(Result<Frame<'_>, WireError>)) {
-        for &b in bytes {
-            if b != 0 {
-                self.overlong |= self.buffer.push(b).is_err();
-                continue;
-            }
-            if self.overlong {
-                sink(Err(WireError::Overlong));
-            } else if !self.buffer.is_empty() {
-                sink(decode(&mut self.buffer));
-            }
-            self.wipe();
-            self.overlong = false;
-        }
-    }
-}
-
-impl Decoder {
-    /// What it holds may be of a patient.
-    fn wipe(&mut self) {
-        self.buffer.as_mut_slice().zeroize();
-        self.buffer.clear();
-    }
-}
-
-/// Splits a message into frames.
-///
-/// # Errors
-/// A message over [`MAX_MESSAGE`] bytes.
-pub fn fragments<'a>(
-    kind: FrameType,
-    session: u32,
-    seq: u16,
-    message: &'a [u8],
-) -> Result<impl Iterator<Item = Frame<'a>>, WireError> {
-    if message.len() > MAX_MESSAGE {
-        return Err(WireError::Length { got: message.len(), expected: MAX_MESSAGE });
-    }
-    let count = message.len().div_ceil(MAX_PAYLOAD).max(1) as u8;
-    Ok((0..count).map(move |fragment| {
-        let from = usize::from(fragment) * MAX_PAYLOAD;
-        let payload = &message[from..message.len().min(from + MAX_PAYLOAD)];
-        Frame { kind, session, seq, fragment, fragments: count, payload, tag: None }
-    }))
-}
-
-/// Puts the fragments of one message together in a caller's buffer. Fragments come in order; one out of
-/// order drops the message, so that two messages are never mixed. What is dropped is written over.
-#[derive(Debug)]
-pub struct Reassembler<'b> {
-    buffer: &'b mut [u8],
-    len: usize,
-    next: Option<Part>,
-}
-
-/// Which fragment of which message: kind, session, seq, fragment and fragments.
-type Part = (FrameType, u32, u16, u8, u8);
-
-impl<'b> Reassembler<'b> {
-    /// An empty one over `buffer`, which bounds the message.
-    pub const fn new(buffer: &'b mut [u8]) -> Self {
-        Self { buffer, len: 0, next: None }
-    }
-
-    /// Writes over what is left of the last message.
-    pub fn wipe(&mut self) {
-        self.buffer[..self.len].zeroize();
-        self.len = 0;
-        self.next = None;
-    }
-
-    /// Takes a frame; gives the whole message with its last fragment.
-    ///
-    /// # Errors
-    /// A fragment out of order, or a message larger than the buffer: what was there is dropped.
-    pub fn push(&mut self, frame: &Frame<'_>) -> Result<Option<&[u8]>, WireError> {
-        let part = |fragment| (frame.kind, frame.session, frame.seq, fragment, frame.fragments);
-        if frame.fragment == 0 {
-            self.wipe();
-        } else if self.next != Some(part(frame.fragment)) {
-            self.wipe();
-            return Err(WireError::Fragment { fragment: frame.fragment, fragments: frame.fragments });
-        }
-        let end = self.len + frame.payload.len();
-        if end > self.buffer.len() {
-            self.wipe();
-            return Err(WireError::Buffer { got: self.buffer.len(), expected: end });
-        }
-        self.buffer[self.len..end].copy_from_slice(frame.payload);
-        self.len = end;
-        self.next = frame.fragment.checked_add(1).filter(|&next| next < frame.fragments).map(part);
-        Ok(if self.next.is_none() { Some(&self.buffer[..end]) } else { None })
-    }
 }
 
 #[cfg(all(test, feature = "std"))]

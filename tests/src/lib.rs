@@ -12,7 +12,7 @@ pub use demo::{Fact, Facts, facts};
 pub use models::variation;
 pub use mosquitto::{Mosquitto, free_port};
 pub use python::python;
-pub use rig::{Daemon, Rig, onnxruntime, program};
+pub use rig::{Daemon, Rig, example, onnxruntime, program};
 
 /// The project's root folder.
 pub fn root() -> &'static Path {

@@ -45,8 +45,22 @@ pub fn program(name: &str) -> Command {
     if folder.ends_with("deps") {
         folder = folder.parent().expect("and a test in deps below it");
     }
-    let path = folder.join(name);
-    assert!(path.is_file(), "{} is not built: run `cargo build --workspace` first", path.display());
+    started(&folder.join(name))
+}
+
+/// An example of this project, built beside its programs.
+pub fn example(name: &str) -> Command {
+    let this = std::env::current_exe().expect("a program has a path");
+    let deps = this.parent().expect("a test lies in target/<profile>/deps");
+    started(&deps.with_file_name("examples").join(name))
+}
+
+fn started(path: &Path) -> Command {
+    assert!(
+        path.is_file(),
+        "{} is not built: run `cargo build --workspace --all-targets` first",
+        path.display()
+    );
     let mut command = Command::new(path);
     if let Some(library) = onnxruntime() {
         command.env("LOCUS_ONNXRUNTIME", library);

@@ -8,7 +8,7 @@ use locus_firmware_config::{
     message::{FaultCode, MAX_MESSAGE_BYTES, Outcome, Request},
     wire::{Decoder, Frame, FrameType, MAX_FRAME, WireError, encode},
 };
-use locus_tests::{Rig, facts, root};
+use locus_tests::{Fact, Rig, example, facts, root};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_serial::SerialStream;
 
@@ -204,8 +204,9 @@ async fn bytes_that_are_no_request_get_a_fault() {
     assert_eq!(fault.unwrap().code, FaultCode::BadRequest);
 }
 
-/// Three bits in 100,000 are flipped in both directions, so that about every second exchange fails. Every request has
-/// its outcome after some repeats with the same id, and it is the outcome that a clean line gives.
+/// Three bits in 100,000 are flipped in both directions, so that about every second exchange loses something. Every
+/// request has its outcome after some repeats with the same id, most of them by the terminal itself, and it is the outcome
+/// that a clean line gives.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_noisy_line_every_answer_is_late_or_right_and_never_wrong() {
     let noisy = Rig::with_cable("", &["--bit-errors", "3e-5", "--seed", "20261124"]).unwrap();
@@ -238,5 +239,59 @@ async fn on_a_noisy_line_every_answer_is_late_or_right_and_never_wrong() {
         assert_eq!(got.id.as_deref(), Some(format!("noisy-{n}").as_str()));
     }
     println!("48 requests at a bit error rate of 3e-5: {tries} tries, at most {most} for one");
-    assert!(tries > 48, "the noise was heard");
+    let metrics = String::from_utf8(clean.get("/metrics").unwrap().1).unwrap();
+    let broken = metrics.lines().find_map(|line| line.strip_prefix("locus_serial_broken_frames_total "));
+    assert!(broken.is_some_and(|count| count != "0"), "the noise was heard: {broken:?}");
+}
+
+/// What the microcontroller's terminal prints of an answer over the rig's cable.
+fn asked_by_the_example(rig: &Rig, fact: &Fact, id: &str) -> serde_json::Value {
+    let request = rig.path("request.json");
+    let json = serde_json::to_value(fact.request(id)).unwrap();
+    let present = json.as_object().unwrap().iter().filter(|(_, value)| !value.is_null());
+    let present: serde_json::Map<_, _> = present.map(|(key, value)| (key.clone(), value.clone())).collect();
+    fs::write(&request, serde_json::to_vec(&present).unwrap()).unwrap();
+    let output = example("terminal").args([rig.path("serial-terminal"), request]).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    serde_json::from_str(&out).unwrap()
+}
+
+#[test]
+fn the_microcontroller_s_terminal_is_answered_as_locusctl_is() {
+    let rig = Rig::new("").unwrap();
+    rig.flash().unwrap();
+    let _daemon = rig.start().unwrap();
+    let (port, request) = (rig.path("serial-terminal"), rig.path("request.json"));
+    for (n, fact) in facts().variants.iter().take(3).enumerate() {
+        let got = asked_by_the_example(&rig, fact, &format!("small-{n}"));
+        assert_eq!(got["mutation"], fact.mutation.as_str());
+        let ask =
+            ["ask", "--json", "--transport", "serial", "--serial-port", port.to_str().unwrap(), "--request"];
+        let ask: Vec<&str> = ask.into_iter().chain([request.to_str().unwrap()]).collect();
+        // The same id on the same line is the same request: receipt and timing are the first answer's as well.
+        let again: serde_json::Value = serde_json::from_str(&rig.ctl(&ask).unwrap()).unwrap();
+        assert_eq!(got, again);
+    }
+}
+
+/// As many flipped bits as in the test above, and the terminal asks again by itself.
+#[test]
+fn on_a_noisy_line_the_microcontroller_s_terminal_gets_the_right_answer() {
+    let noisy = Rig::with_cable("", &["--bit-errors", "3e-5", "--seed", "20261126"]).unwrap();
+    noisy.flash().unwrap();
+    let _daemon = noisy.start().unwrap();
+    for (n, fact) in facts().variants.iter().take(8).enumerate() {
+        let id = format!("small-{n}");
+        let got = asked_by_the_example(&noisy, fact, &id);
+        let request = noisy.path("request.json");
+        let over_https = noisy.ctl(&["ask", "--json", "--request", request.to_str().unwrap()]).unwrap();
+        let right: serde_json::Value = serde_json::from_str(&over_https).unwrap();
+        for key in
+            ["id", "mutation", "pathogenic_probability", "band", "consequence", "model", "engine", "warnings"]
+        {
+            assert_eq!(got[key], right[key], "{key}");
+        }
+        assert_eq!(got["id"], id.as_str());
+    }
 }

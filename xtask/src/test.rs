@@ -1,6 +1,6 @@
 //! `cargo xtask test`: format, lints, suites.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use anyhow::Result;
 
@@ -8,6 +8,9 @@ use crate::{benchmarks, onnxruntime, process};
 
 /// Where nextest leaves what the tests printed.
 const REPORT: &str = "target/nextest/default/junit.xml";
+
+/// A Cortex-M4 or M7 with a floating-point unit.
+const MICROCONTROLLER: &str = "thumbv7em-none-eabihf";
 
 pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
     let library = onnxruntime::ensure()?;
@@ -19,6 +22,7 @@ pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
     for core in ["locus-genome", "locus-firmware-config"] {
         process::run(process::cargo().args(["check", "--quiet", "--no-default-features", "-p", core]))?;
     }
+    microcontroller()?;
     process::run(process::cargo().args(["build", "--workspace", "--all-targets"]))?;
     let nextest = process::exists("cargo-nextest", "--version");
     let mut tests = process::cargo();
@@ -33,6 +37,8 @@ pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
             tests.arg("--include-ignored");
         }
     }
+    // A snapshot that differs fails, and leaves nothing behind in the tree.
+    tests.env("INSTA_UPDATE", "no");
     if let Some(library) = library {
         tests.env("LOCUS_ONNXRUNTIME", library);
     }
@@ -59,6 +65,25 @@ pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
             process::run(process::cargo().args(["deny", "check", "bans", "licenses", "sources"]))?;
         } else {
             println!("skipped: cargo-deny is not installed");
+        }
+    }
+    Ok(())
+}
+
+/// Builds what a terminal runs for the microcontroller it runs on, where the target's core library can be had.
+fn microcontroller() -> Result<()> {
+    let mut rustup = Command::new("rustup");
+    rustup.current_dir(process::root()).args(["target", "add", MICROCONTROLLER]);
+    match rustup.output() {
+        Err(error) => println!("skipped: microcontroller: no rustup to add {MICROCONTROLLER} with ({error})"),
+        Ok(output) if !output.status.success() => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let reason = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no reason given");
+            println!("skipped: microcontroller: rustup cannot add {MICROCONTROLLER}: {}", reason.trim());
+        }
+        Ok(_) => {
+            let package = ["build", "--quiet", "--no-default-features", "-p", "locus-firmware-config"];
+            process::run(process::cargo().args(package).args(["--target", MICROCONTROLLER]))?;
         }
     }
     Ok(())

@@ -52,6 +52,8 @@ enum Command {
 enum ConfigCommand {
     /// Shows every value, defaults included
     Print,
+    /// Shows the device profile, with what it inherits
+    Profile,
     /// Says whether the daemon would take it
     Check,
 }
@@ -70,6 +72,9 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     let config = Config::open(&arguments.config)?;
     match arguments.command {
         Some(Command::Config(ConfigCommand::Print)) => print!("{}", toml::to_string(&config)?),
+        Some(Command::Config(ConfigCommand::Profile)) => {
+            print!("{}", toml::to_string_pretty(&config.device_profile()?)?);
+        }
         Some(Command::Config(ConfigCommand::Check)) => {
             daemon::check(&config)?;
             println!("{}: good", arguments.config.display());

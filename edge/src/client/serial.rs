@@ -1,11 +1,16 @@
-//! A terminal on a serial line.
+//! A terminal on a serial line: the microcontroller's, with a port and a clock.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use locus_firmware_config::{
     message::{Outcome, Request},
-    wire::{Decoder, FrameType, MAX_MESSAGE, Reassembler},
+    terminal::{Event, Patience, RequestRef, Terminal},
+    wire::{MAX_FRAME, MAX_MESSAGE},
 };
+use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout_at,
@@ -13,17 +18,14 @@ use tokio::{
 use tokio_serial::SerialStream;
 
 use super::ClientError;
-use crate::{
-    keys::random,
-    transport::serial::{frames, open},
-};
+use crate::{keys::random, transport::serial::open};
 
 /// An open line; its session number is random, so that a restart is never taken for a repeat.
 #[derive(Debug)]
 pub struct SerialTerminal {
     port: SerialStream,
-    session: u32,
-    seq: u16,
+    terminal: Terminal<Vec<u8>, Vec<u8>>,
+    opened: Instant,
 }
 
 impl SerialTerminal {
@@ -35,68 +37,72 @@ impl SerialTerminal {
         let failed = |reason: String| ClientError::Connect { to: path.display().to_string(), reason };
         let session = random::<4>().map_err(|error| failed(error.to_string()))?;
         let port = open(path, baud).map_err(|error| failed(error.to_string()))?;
-        Ok(Self { port, session: u32::from_le_bytes(*session), seq: 0 })
+        let (request, answer) = (vec![0; MAX_MESSAGE], vec![0; MAX_MESSAGE]);
+        let terminal = Terminal::new(u32::from_le_bytes(*session), request, answer);
+        Ok(Self { port, terminal, opened: Instant::now() })
     }
 
-    /// Asks and waits.
+    /// Asks, again where the line lost something, and waits. That the box is busy is an outcome here: who asks knows
+    /// better whether to wait.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn ask(&mut self, request: &Request, timeout: Duration) -> Result<Outcome, ClientError> {
-        let broken = |reason: String| ClientError::Broken(reason);
-        let message = postcard::to_stdvec(request).map_err(|error| broken(error.to_string()))?;
-        let seq = self.next();
-        let bytes = frames(FrameType::Request, self.session, seq, &message)
-            .map_err(|error| broken(error.to_string()))?;
-        self.exchange(&bytes, seq, timeout).await
+        let give_up_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        let patience = Patience { give_up_ms, ..Patience::default() };
+        let begun = self.terminal.ask(&RequestRef::from(request), patience, self.now_ms());
+        begun.map_err(|error| ClientError::Broken(error.to_string()))?;
+        let outcome = self.exchange(timeout).await;
+        self.terminal.forget();
+        outcome
     }
 
-    fn next(&mut self) -> u16 {
-        self.seq = self.seq.wrapping_add(1);
-        self.seq
-    }
-
-    async fn exchange(&mut self, bytes: &[u8], seq: u16, timeout: Duration) -> Result<Outcome, ClientError> {
-        let broken = |error: std::io::Error| ClientError::Broken(error.to_string());
+    async fn exchange(&mut self, timeout: Duration) -> Result<Outcome, ClientError> {
+        let gone = |error: std::io::Error| ClientError::Broken(error.to_string());
         let until = tokio::time::Instant::now() + timeout;
-        timeout_at(until, self.port.write_all(bytes))
-            .await
-            .map_err(|_| ClientError::Timeout(timeout))?
-            .map_err(broken)?;
-        let (mut decoder, mut buffer, mut input) = (Decoder::new(), vec![0; MAX_MESSAGE], [0; 4_096]);
-        let mut reassembler = Reassembler::new(&mut buffer);
+        let (mut frame, mut input) = ([0; MAX_FRAME], [0; 4_096]);
         loop {
-            let read = timeout_at(until, self.port.read(&mut input)).await;
-            let n = read.map_err(|_| ClientError::Timeout(timeout))?.map_err(broken)?;
-            if n == 0 {
-                return Err(ClientError::Broken("the line is gone".into()));
+            while let Some(bytes) = self.terminal.transmit(self.now_ms(), &mut frame) {
+                let written = timeout_at(until, self.port.write_all(bytes)).await;
+                written.map_err(|_| ClientError::Timeout(timeout))?.map_err(gone)?;
             }
-            let (mut outcome, session) = (None, self.session);
-            decoder.push(&input[..n], |frame| {
-                let Ok(frame) = frame else { return };
-                if frame.session != session || frame.seq != seq {
-                    return;
-                }
-                if frame.kind == FrameType::Nack {
-                    outcome = Some(Err(ClientError::Broken("the box did not get the whole request".into())));
-                } else if matches!(frame.kind, FrameType::Answer | FrameType::Fault)
-                    && let Ok(Some(message)) = reassembler.push(&frame)
-                {
-                    outcome = Some(read_outcome(frame.kind, message));
-                }
-            });
-            if let Some(outcome) = outcome {
-                return outcome;
+            let now_ms = self.now_ms();
+            if let Some(event) = self.terminal.poll(now_ms) {
+                return outcome_of(event, timeout);
+            }
+            let wake_ms = self.terminal.wake_ms().unwrap_or(now_ms);
+            let wake = tokio::time::Instant::now() + Duration::from_millis(wake_ms.saturating_sub(now_ms));
+            match timeout_at(wake, self.port.read(&mut input)).await {
+                Err(_) => {}
+                Ok(Ok(0)) => return Err(ClientError::Broken("the line is gone".into())),
+                Ok(Ok(n)) => self.terminal.receive(&input[..n], self.now_ms()),
+                Ok(Err(error)) => return Err(gone(error)),
             }
         }
     }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
-fn read_outcome(kind: FrameType, message: &[u8]) -> Result<Outcome, ClientError> {
-    let wrong =
-        |error: postcard::Error| ClientError::NoOutcome { got: message.len(), reason: error.to_string() };
-    if kind == FrameType::Answer {
-        return postcard::from_bytes(message).map(|answer| Outcome::Answer(Box::new(answer))).map_err(wrong);
+fn outcome_of(event: Event<'_>, timeout: Duration) -> Result<Outcome, ClientError> {
+    match event {
+        Event::Answer { bytes, .. } => read(bytes).map(|answer| Outcome::Answer(Box::new(answer))),
+        Event::Fault { bytes, .. } | Event::Busy { bytes, .. } => read(bytes).map(Outcome::Fault),
+        Event::TimedOut => Err(ClientError::Timeout(timeout)),
+        Event::Unreadable { bytes } => {
+            Err(unread(bytes.len(), "it is neither answer nor fault of this version"))
+        }
+        Event::NoRoom { got } => Err(unread(got, "it is longer than any message")),
+        _ => Err(unread(0, "it is of a kind that this terminal does not know")),
     }
-    postcard::from_bytes(message).map(Outcome::Fault).map_err(wrong)
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ClientError> {
+    postcard::from_bytes(bytes).map_err(|error| unread(bytes.len(), &error.to_string()))
+}
+
+fn unread(got: usize, reason: &str) -> ClientError {
+    ClientError::NoOutcome { got, reason: reason.to_owned() }
 }

@@ -77,7 +77,7 @@ fn variation(change: impl FnOnce(&mut Manifest)) -> Scorer {
 
 fn scored_by(bundle: &Bundle) -> Scorer {
     let options = LoadOptions { order: vec![EngineKind::Fake], ..LoadOptions::default() };
-    Scorer::open(bundle, &DeviceProfile::named("x86-cpu").unwrap(), &options).unwrap()
+    Scorer::open(bundle, &DeviceProfile::named("cpu-x86").unwrap(), &options).unwrap()
 }
 
 /// What a box is made of, where it matters.

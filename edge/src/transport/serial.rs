@@ -110,7 +110,7 @@ struct Line<'a> {
     terminal: &'a str,
     replies: mpsc::Sender<Vec<u8>>,
     tasks: Arc<Semaphore>,
-    reassembler: Reassembler<'a>,
+    reassembler: Reassembler<&'a mut Vec<u8>>,
 }
 
 impl Line<'_> {

@@ -52,6 +52,61 @@ pub fn library_path(option: Option<&Path>) -> Result<PathBuf, Unavailable> {
     })
 }
 
+/// The first library of a profile's list that is there and that only this user and root can change; `None` where the
+/// variable names one: it counts more.
+pub(crate) fn of_profile(candidates: &[PathBuf]) -> Option<PathBuf> {
+    let named = std::env::var_os(LIBRARY_VARIABLE).is_some();
+    candidates.iter().find(|path| !named && path.is_file() && ours(path)).cloned()
+}
+
+/// Libraries that the GPU providers need, by the beginnings of their names, each after those that it needs itself.
+const GPU_LIBRARIES: [&str; 10] = [
+    "libcudart.so.",
+    "libnvrtc.so.",
+    "libcublasLt.so.",
+    "libcublas.so.",
+    "libcurand.so.",
+    "libcufft.so.",
+    "libcudnn.so.",
+    "libnvinfer.so.",
+    "libnvinfer_plugin.so.",
+    "libnvonnxparser.so.",
+];
+
+/// The files of `folders` that the GPU providers need, in the order to load them. A provider looks for them by name
+/// only; one that is loaded is found wherever it came from.
+fn gpu_libraries(folders: &[PathBuf]) -> Vec<PathBuf> {
+    let safe: Vec<&PathBuf> = folders.iter().filter(|folder| ours(folder)).collect();
+    let files = |folder: &PathBuf| -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = match fs::read_dir(folder) {
+            Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
+            Err(_) => Vec::new(),
+        };
+        files.sort();
+        files
+    };
+    let all: Vec<Vec<PathBuf>> = safe.into_iter().map(files).collect();
+    let first_of = |beginning: &&str| {
+        let is_it = |path: &&PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            // `libcudart.so.12`, the name that others ask for, sorts before `libcudart.so.12.6.68`.
+            name.starts_with(*beginning) && path.is_file() && ours(path)
+        };
+        all.iter().flatten().find(is_it).cloned()
+    };
+    GPU_LIBRARIES.iter().filter_map(first_of).collect()
+}
+
+/// Loads what the GPU providers need from a profile's folders. What cannot be loaded is left to the system: the
+/// provider says what it misses when it starts.
+pub(super) fn preload(folders: &[PathBuf]) {
+    for path in gpu_libraries(folders) {
+        if let Err(error) = ort::util::preload_dylib(&path) {
+            tracing::warn!(path = %path.display(), %error, "a library of the profile's folders cannot be loaded");
+        }
+    }
+}
+
 /// The library of the highest version in a project's folder. Loading a library runs its code, and the folders above
 /// the working folder may be anybody's: every folder on the way, and the file, must be this user's or root's.
 fn newest_below(project: &Path) -> Option<PathBuf> {
@@ -188,6 +243,39 @@ mod tests {
         assert!(newest_below(project.path()).is_some());
         fs::set_permissions(&target, fs::Permissions::from_mode(0o646)).unwrap();
         assert!(newest_below(project.path()).is_none(), "behind a link of our own");
+    }
+
+    #[test]
+    fn a_profile_s_first_library_that_is_there_is_taken() {
+        let project = project(&["1.24.4"]);
+        let there = project.path().join(PROJECT_FOLDER).join("1.24.4/libonnxruntime.so.1.24.4");
+        let found =
+            of_profile(&["/nonexistent/libonnxruntime.so".into(), there.clone(), "/etc/passwd".into()]);
+        let named = std::env::var_os(LIBRARY_VARIABLE).is_some();
+        assert_eq!(found, (!named).then_some(there));
+        assert_eq!(of_profile(&[]), None);
+    }
+
+    #[test]
+    fn gpu_libraries_are_found_in_the_order_that_they_need_each_other() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for name in
+            ["libcublas.so.12", "libcudart.so.12.6.68", "libcudart.so.12", "libcublasLt.so.12", "libm.so.6"]
+        {
+            fs::write(one.path().join(name), b"x").unwrap();
+        }
+        for name in ["libnvinfer.so.10", "libcudart.so.11"] {
+            fs::write(other.path().join(name), b"x").unwrap();
+        }
+        let folders = [one.path().to_owned(), other.path().to_owned(), "/nonexistent".into()];
+        let expected = [
+            one.path().join("libcudart.so.12"),
+            one.path().join("libcublasLt.so.12"),
+            one.path().join("libcublas.so.12"),
+            other.path().join("libnvinfer.so.10"),
+        ];
+        assert_eq!(gpu_libraries(&folders), expected);
+        preload(&folders);
     }
 
     #[test]

@@ -79,7 +79,13 @@ impl Engine for OrtEngine {
         let unavailable = |source| SessionError::Unavailable { engine: kind, source };
         let library = library::load(options.onnxruntime.as_deref()).map_err(unavailable)?;
         providers::check(kind, &library).map_err(unavailable)?;
-        let chosen = self.choose(&library, graphs, options).map_err(unavailable)?;
+        let mut chosen = self.choose(&library, graphs, options).map_err(unavailable)?;
+        if kind != EngineKind::OrtCpu {
+            library::preload(&self.settings.library_folders);
+        }
+        if kind == EngineKind::OrtTensorrt && chosen.note.is_none() {
+            chosen.note = providers::without_dla(&self.settings, &chosen);
+        }
         let threads = if options.intra_threads == 0 { self.settings.threads } else { options.intra_threads };
         let providers = providers::build(kind, &self.settings, graphs, &chosen, &library, options)
             .map_err(|detail| SessionError::Load { engine: kind, detail })?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ort::ep::{CPU, CUDA, ExecutionProvider, ExecutionProviderDispatch, TensorRT};
+use ort::ep::{ArenaExtendStrategy, CPU, CUDA, ExecutionProvider, ExecutionProviderDispatch, TensorRT};
 use sha2::{Digest, Sha256};
 
 use super::library::Library;
@@ -11,6 +11,9 @@ use crate::graphs::{FEATURES_INPUT, Graphs};
 use crate::precision::Chosen;
 use crate::session::{EngineKind, LoadOptions, Unavailable};
 use crate::settings::EngineSettings;
+
+/// The last TensorRT that is told by flags which precisions it may use.
+const LAST_WITH_FLAGS: u32 = 10;
 
 /// Whether the library was compiled with the provider. Whether it starts is known only when a session is built.
 pub(super) fn check(kind: EngineKind, library: &Library) -> Result<(), Unavailable> {
@@ -44,8 +47,10 @@ pub(super) fn build(
 ) -> Result<Vec<ExecutionProviderDispatch>, String> {
     Ok(match kind {
         EngineKind::OrtTensorrt => {
-            let cache =
-                options.cache_dir.as_deref().map(|root| cache_folder(root, kind, graphs, chosen, library));
+            let cache = options
+                .cache_dir
+                .as_deref()
+                .map(|root| cache_folder(root, kind, settings, graphs, chosen, library));
             let cache = cache.map(prepare_folder).transpose()?;
             vec![
                 tensorrt(settings, graphs, chosen, cache.as_deref()).build().error_on_failure(),
@@ -53,12 +58,34 @@ pub(super) fn build(
             ]
         }
         EngineKind::OrtCuda => vec![cuda(settings).build().error_on_failure()],
-        _ => vec![CPU::default().with_arena_allocator(true).build().error_on_failure()],
+        _ => vec![cpu().build().error_on_failure()],
     })
 }
 
+fn cpu() -> CPU {
+    CPU::default().with_arena_allocator(true)
+}
+
 fn cuda(settings: &EngineSettings) -> CUDA {
-    CUDA::default().with_device_id(settings.device_id)
+    let provider = CUDA::default().with_device_id(settings.device_id);
+    match settings.memory_bytes {
+        // Extended by what is needed: doubling would reach the limit with half of it unused.
+        Some(bytes) => {
+            provider.with_memory_limit(bytes).with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
+        }
+        None => provider,
+    }
+}
+
+/// The accelerator that is used. It computes in INT8 or FP16 only, and TensorRT leaves it out without a word else.
+fn dla_core(settings: &EngineSettings, chosen: &Chosen) -> Option<u32> {
+    settings.dla_core.filter(|_| chosen.precision.is_int8())
+}
+
+/// Why the profile's accelerator is not used.
+pub(super) fn without_dla(settings: &EngineSettings, chosen: &Chosen) -> Option<String> {
+    let unused = settings.dla_core.filter(|_| dla_core(settings, chosen).is_none())?;
+    Some(format!("the DLA {unused} does not compute in {}, so the GPU does", chosen.precision))
 }
 
 fn tensorrt(settings: &EngineSettings, graphs: &Graphs, chosen: &Chosen, cache: Option<&Path>) -> TensorRT {
@@ -66,11 +93,17 @@ fn tensorrt(settings: &EngineSettings, graphs: &Graphs, chosen: &Chosen, cache: 
     let longest = graphs.buckets.last().copied().unwrap_or(1);
     let mut provider = TensorRT::default()
         .with_device_id(settings.device_id)
-        // Up to TensorRT 10 a graph with Q/DQ is refused, or run in floats, without it.
-        .with_int8(chosen.precision.is_int8())
         .with_profile_min_shapes(shapes(graphs, 1, shortest))
         .with_profile_opt_shapes(shapes(graphs, 1, longest))
         .with_profile_max_shapes(shapes(graphs, graphs.max_batch, longest));
+    // Up to TensorRT 10 a graph with Q/DQ is refused, or run in floats, without it; TensorRT 11 has no such flags, what
+    // is in the graph counts. FP16 is never allowed by flag: it would be another model than the one that was proved.
+    if settings.tensorrt_major.is_none_or(|major| major <= LAST_WITH_FLAGS) {
+        provider = provider.with_int8(chosen.precision.is_int8());
+    }
+    if let Some(core) = dla_core(settings, chosen) {
+        provider = provider.with_dla(true).with_dla_core(core);
+    }
     if let Some(bytes) = settings.workspace_bytes {
         provider = provider.with_max_workspace_size(bytes);
     }
@@ -97,12 +130,13 @@ fn shapes(graphs: &Graphs, rows: u32, tokens: u32) -> String {
 fn cache_folder(
     root: &Path,
     kind: EngineKind,
+    settings: &EngineSettings,
     graphs: &Graphs,
     chosen: &Chosen,
     library: &Library,
 ) -> PathBuf {
     let key = format!(
-        "{}\n{kind}\n{}\n{}\n{:?}\n{}\n{}\n{}",
+        "{}\n{kind}\n{}\n{}\n{:?}\n{}\n{}\n{}\n{:?}\n{:?}",
         graphs.digest,
         chosen.precision,
         hex::encode(Sha256::digest(&chosen.onnx)),
@@ -110,6 +144,8 @@ fn cache_folder(
         graphs.max_batch,
         library.version,
         library.build,
+        dla_core(settings, chosen),
+        settings.workspace_bytes,
     );
     let mut name = hex::encode(Sha256::digest(key.as_bytes()));
     name.truncate(32);
@@ -125,7 +161,12 @@ fn prepare_folder(folder: PathBuf) -> Result<PathBuf, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
+    use locus_firmware_config::profile::DeviceProfile;
+
     use super::*;
+    use crate::session::ActivePrecision::{self, Fp32, Int8S8};
 
     #[test]
     fn shapes_name_every_input() {
@@ -136,15 +177,54 @@ mod tests {
         assert!(text.ends_with(",features:8x5"));
     }
 
+    /// What ONNX Runtime is given for a profile and a graph of this precision, engine by engine.
+    fn given(profile: &DeviceProfile, precision: ActivePrecision) -> String {
+        let settings = EngineSettings::from_profile(profile).unwrap();
+        let buckets = settings.buckets_of(&[32, 64, 128, 1024]).unwrap();
+        let graphs = Graphs::from_onnx(None, None, &buckets, settings.max_batch.min(64), 1, 5);
+        let chosen = Chosen { onnx: [].into(), precision, note: None };
+        let mut text = format!("threads: {}\n", settings.threads);
+        for kind in &settings.order {
+            match kind {
+                EngineKind::OrtTensorrt => {
+                    writeln!(text, "{kind}: {:#?}", tensorrt(&settings, &graphs, &chosen, None))
+                }
+                EngineKind::OrtCuda => writeln!(text, "{kind}: {:#?}", cuda(&settings)),
+                EngineKind::OrtCpu => writeln!(text, "{kind}: {:#?}", cpu()),
+                other => writeln!(text, "{other}"),
+            }
+            .unwrap();
+        }
+        text
+    }
+
     #[test]
-    fn tensorrt_is_told_when_a_graph_is_int8() {
-        use crate::session::ActivePrecision::{Fp32, Int8S8};
-        let graphs = Graphs::from_onnx(None, None, &[32], 8, 1, 5);
-        let options = |precision| {
-            let chosen = Chosen { onnx: [].into(), precision, note: None };
-            format!("{:?}", tensorrt(&EngineSettings::default(), &graphs, &chosen, None))
+    fn every_shipped_profile_causes_these_options() {
+        for name in DeviceProfile::shipped() {
+            insta::assert_snapshot!(name, given(&DeviceProfile::named(name).unwrap(), Int8S8));
+        }
+    }
+
+    #[test]
+    fn an_accelerator_is_used_for_int8_only() {
+        let text = "inherit = \"jetson-agx-orin\"\ndla_core = 1\n";
+        let profile = DeviceProfile::parse("mine", text).unwrap();
+        insta::assert_snapshot!("jetson-agx-orin-dla", given(&profile, Int8S8));
+        let fp32 = given(&profile, Fp32);
+        let settings = EngineSettings::from_profile(&profile).unwrap();
+        let note = |precision| without_dla(&settings, &Chosen { onnx: [].into(), precision, note: None });
+        assert_eq!((note(Fp32).is_some(), note(Int8S8)), (true, None));
+        assert!(!fp32.contains("dla") && fp32.contains(r#""trt_int8_enable": "false""#), "{fp32}");
+    }
+
+    #[test]
+    fn tensorrt_11_gets_no_precision_flags_and_none_ever_gets_fp16() {
+        let of = |major: u32| {
+            let text = format!("inherit = \"jetson-thor\"\ntensorrt_major = {major}\n");
+            given(&DeviceProfile::parse("mine", &text).unwrap(), Int8S8)
         };
-        assert!(options(Int8S8).contains(r#""trt_int8_enable": "true""#), "{}", options(Int8S8));
-        assert!(options(Fp32).contains(r#""trt_int8_enable": "false""#));
+        assert!(of(10).contains(r#""trt_int8_enable": "true""#), "{}", of(10));
+        assert!(!of(11).contains("trt_int8_enable"), "{}", of(11));
+        assert!(!of(8).contains("fp16") && !of(11).contains("fp16"));
     }
 }

@@ -46,7 +46,7 @@ pub struct EngineArgs {
     #[arg(long, default_value = "auto")]
     pub precision: String,
     /// Device profile that names engines and threads
-    #[arg(long, default_value = "x86-cpu")]
+    #[arg(long, default_value = "cpu-x86")]
     pub profile: String,
     /// The ONNX Runtime library [default: LOCUS_ONNXRUNTIME, else the project's .locus folder]
     #[arg(long)]
@@ -60,7 +60,7 @@ pub struct EngineArgs {
 impl EngineArgs {
     /// What the command line gives by default, with this ONNX Runtime where one is named.
     pub(super) fn with_library(onnxruntime: Option<PathBuf>) -> Self {
-        Self { precision: "auto".into(), profile: "x86-cpu".into(), onnxruntime, max_batch: None }
+        Self { precision: "auto".into(), profile: "cpu-x86".into(), onnxruntime, max_batch: None }
     }
 }
 

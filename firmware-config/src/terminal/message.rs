@@ -1,0 +1,219 @@
+//! Request, answer and fault, borrowed: the same bytes as those of the module `message`, without an allocation.
+
+use core::fmt;
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{SeqAccess, Visitor},
+};
+
+use crate::words::{Band, FaultCode, Lane, Timing};
+
+/// Texts of a list that are kept.
+pub const MAX_TEXTS: usize = 16;
+
+/// What to ask. Exactly one form: `sequence` with `mutation`, or `variant`.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct RequestRef<'a> {
+    /// The asker's name for this request; a repeat with the same id is the same request.
+    pub id: Option<&'a str>,
+    /// Wild-type bases.
+    pub sequence: Option<&'a str>,
+    /// Change in `sequence`, such as `A123T`.
+    pub mutation: Option<&'a str>,
+    /// Change on the reference pack, such as `chr17-43045705-T-A`.
+    pub variant: Option<&'a str>,
+    /// Whom it is about: a pseudonym that only the journal keeps, encrypted.
+    pub subject: Option<&'a str>,
+    /// Model that must answer.
+    pub model: Option<&'a str>,
+    /// Genome assembly that the variant is on.
+    pub assembly: Option<&'a str>,
+    /// Gene, for the record.
+    pub gene: Option<&'a str>,
+    /// Transcript to read.
+    pub transcript_id: Option<&'a str>,
+    /// Which queue.
+    pub lane: Option<Lane>,
+    /// Time after which no answer is wanted.
+    pub deadline_ms: Option<u32>,
+    /// Whether an explanation is wanted.
+    pub explain: Option<bool>,
+    /// Transcript in the coordinates of `sequence`.
+    pub transcript: Option<TranscriptRef<'a>>,
+}
+
+/// Names of what is asked: what it holds is a patient's.
+impl fmt::Debug for RequestRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestRef")
+            .field("sequence", &self.sequence.map(str::len))
+            .field("variant", &self.variant.map(str::len))
+            .field("lane", &self.lane)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A transcript in the coordinates of the sent sequence, 1-based inclusive; parts may lie beyond it.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct TranscriptRef<'a> {
+    /// `+` or `-`.
+    pub strand: &'a str,
+    /// First and last base of each exon.
+    pub exons: &'a [(i64, i64)],
+    /// First base, last base and phase of each coding part.
+    pub cds: &'a [(i64, i64, u8)],
+}
+
+impl fmt::Debug for TranscriptRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TranscriptRef")
+            .field("exons", &self.exons.len())
+            .field("cds", &self.cds.len())
+            .finish()
+    }
+}
+
+/// What the box answers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AnswerRef<'a> {
+    /// The request's id.
+    #[serde(borrow)]
+    pub id: Option<&'a str>,
+    /// Name of the box.
+    pub r#box: &'a str,
+    /// What was asked about, as it was asked.
+    pub mutation: Option<&'a str>,
+    /// 1 pathogenic, 0 benign, `None` = neither is said.
+    pub predicted_label: Option<u8>,
+    /// The label in words.
+    pub predicted_description: &'a str,
+    /// Calibrated probability under `prior`.
+    pub pathogenic_probability: Option<f64>,
+    /// One less that.
+    pub benign_probability: Option<f64>,
+    /// Share of pathogenic that the probability assumes.
+    pub prior: Option<f64>,
+    /// Where the probability lies.
+    pub band: Band,
+    /// Whether the box declined to say.
+    pub abstained: bool,
+    /// `transcript` or `sequence_only`.
+    pub input_mode: &'a str,
+    /// Sequence Ontology terms.
+    pub consequence: Option<&'a str>,
+    /// Transcript that was read.
+    pub transcript_id: Option<&'a str>,
+    /// Model that answered.
+    pub model: ModelRef<'a>,
+    /// What ran it.
+    pub engine: EngineRef<'a>,
+    /// Time of each stage.
+    pub timing_us: Timing,
+    /// Proof that the answer is kept.
+    pub receipt: Option<ReceiptRef<'a>>,
+    /// What the reader should know.
+    pub warnings: Texts<'a>,
+    /// What an answer is for.
+    pub intended_use: &'a str,
+}
+
+/// A model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelRef<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// Version.
+    pub version: &'a str,
+    /// Digest of its bundle.
+    pub digest: &'a str,
+}
+
+/// An engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineRef<'a> {
+    /// Engine and provider that serve.
+    pub provider: &'a str,
+    /// Precision really in use.
+    pub precision: &'a str,
+}
+
+/// Proof that a record is in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptRef<'a> {
+    /// Journal id.
+    pub journal: &'a str,
+    /// Index of the record.
+    pub index: u64,
+    /// Hash of the record.
+    pub leaf: &'a str,
+    /// Head of the chain.
+    pub root: &'a str,
+}
+
+/// No answer, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultRef<'a> {
+    /// The request's id, where it could be read.
+    #[serde(borrow)]
+    pub id: Option<&'a str>,
+    /// Which fault.
+    pub code: FaultCode,
+    /// What was got, what was expected, what to do.
+    pub message: &'a str,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
+    /// When.
+    pub retry_after_ms: Option<u32>,
+}
+
+/// A list of texts: the first [`MAX_TEXTS`] of them, and how many there are. A longer list is read all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Texts<'a> {
+    kept: [&'a str; MAX_TEXTS],
+    total: usize,
+}
+
+impl<'a> Texts<'a> {
+    /// The texts that are kept.
+    pub fn kept(&self) -> &[&'a str] {
+        &self.kept[..self.total.min(MAX_TEXTS)]
+    }
+
+    /// How many more there were.
+    pub const fn more(&self) -> usize {
+        self.total.saturating_sub(MAX_TEXTS)
+    }
+}
+
+impl Serialize for Texts<'_> {
+    /// The texts that are kept.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.kept().serialize(serializer)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Texts<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Texts<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of texts")
+            }
+
+            fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Self::Value, S::Error> {
+                let mut texts = Texts::default();
+                while let Some(text) = list.next_element()? {
+                    if let Some(place) = texts.kept.get_mut(texts.total) {
+                        *place = text;
+                    }
+                    texts.total += 1;
+                }
+                Ok(texts)
+            }
+        }
+        deserializer.deserialize_seq(Reader)
+    }
+}
