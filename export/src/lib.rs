@@ -11,7 +11,7 @@ mod read_back;
 mod weights;
 
 pub use bundle::{BundleBuilder, sign, split};
-pub use config::{HeadKind, ModelConfig};
+pub use config::{HeadKind, ModelConfig, WidePath};
 pub use error::ExportError;
 pub use keys::{generate, read_private};
 pub use lower::{build_fp32, build_int8, to_bytes};
