@@ -64,7 +64,11 @@ impl GraphWeights {
             let rows = path.gram_rows().and_then(|rows| rows.last().copied()).unwrap_or(0);
             fits(&[rows, c.labels.len()]) && fits(&[c.type_vocab_size, c.vocab_size])
         });
-        if !counted || !wide || !tables.iter().all(|&rows| fits(&[rows, h])) || !fits(&[n, h, h]) || !fits(&[n, f, h])
+        if !counted
+            || !wide
+            || !tables.iter().all(|&rows| fits(&[rows, h]))
+            || !fits(&[n, h, h])
+            || !fits(&[n, f, h])
         {
             return Err(ExportError::Config {
                 field: "vocab_size, hidden_size, num_hidden_layers, counted, wide, …",

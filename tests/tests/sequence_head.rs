@@ -98,7 +98,9 @@ fn set_grams(params: &Params) {
         let values: Vec<f32> = values.into_iter().enumerate().map(|(i, v)| change(i, v)).collect();
         params.set(name, &candle_core::Tensor::from_vec(values, old.shape(), old.device()).unwrap()).unwrap();
     };
-    set("head.linear.kinds", &|id, _| if id < 5 { 0.0 } else { (id % (2 * KINDS)) as f32 % (KINDS + 1) as f32 });
+    set("head.linear.kinds", &|id, _| {
+        if id < 5 { 0.0 } else { (id % (2 * KINDS)) as f32 % (KINDS + 1) as f32 }
+    });
     for length in 1..=3 {
         let known = |row: usize| (0..length).all(|n| row / (KINDS + 1).pow(n) % (KINDS + 1) > 0);
         let weight = |i: usize, v| if known(i / 3) { v } else { 0.0 };

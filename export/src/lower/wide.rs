@@ -70,13 +70,15 @@ impl Lowering<'_> {
             let same = d.node("Equal", &[&along, &across], &format!("{name}.same"), vec![]);
             let to_float = vec![int("to", DataType::Float as i64)];
             let same = d.node("Cast", &[&same], &format!("{name}.same.float"), to_float);
-            let count = d.node("ReduceSum", &[&same, &two], &format!("{name}.count"), vec![int("keepdims", 0)]);
+            let count =
+                d.node("ReduceSum", &[&same, &two], &format!("{name}.count"), vec![int("keepdims", 0)]);
             let unit = d.floats("mask.one", &[], &[1.0]);
             let more = d.node("Add", &[&count, &unit], &format!("{name}.more"), vec![]);
             let log = d.node("Log", &[&more], &format!("{name}.log"), vec![]);
             // Each of the equal runs brings its part of what all of them bring.
             let part = d.node("Div", &[&log, &count], &format!("{name}.part"), vec![]);
-            let found = d.node("Gather", &[&weights, &runs], &format!("{name}.weights"), vec![int("axis", 0)]);
+            let found =
+                d.node("Gather", &[&weights, &runs], &format!("{name}.weights"), vec![int("axis", 0)]);
             parts.push(self.pool(&part, &found, &format!("{name}.logits")));
         }
         Ok(parts)

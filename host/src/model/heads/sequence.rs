@@ -71,7 +71,11 @@ impl<'a> SequenceHead<'a> {
     /// Rows that the configuration cannot take.
     pub fn forward(&self, rows: &Rows, context: &Context<'_>) -> Result<Tensor> {
         let deep = self.deep(rows, context)?;
-        if self.config.wide.is_none() { Ok(deep) } else { deep + wide::logits(self.config, self.params, rows)? }
+        if self.config.wide.is_none() {
+            Ok(deep)
+        } else {
+            deep + wide::logits(self.config, self.params, rows)?
+        }
     }
 
     /// Logits [rows, labels] without what the linear model adds to them.

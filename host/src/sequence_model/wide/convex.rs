@@ -21,7 +21,12 @@ pub(super) struct Linear {
 impl Linear {
     /// Minimises the mean loss over `rows` (cross-entropy of classes, half the square of values) and half the `penalty`
     /// times the squared weights; biases have no penalty.
-    pub(super) fn fit(rows: &[&Sparse], truth: &Truth, (features, outputs): (usize, usize), penalty: f64) -> Self {
+    pub(super) fn fit(
+        rows: &[&Sparse],
+        truth: &Truth,
+        (features, outputs): (usize, usize),
+        penalty: f64,
+    ) -> Self {
         let zeros = vec![0.0; (features + 1) * outputs];
         let mut now = Self { outputs, values: zeros.clone() };
         let mut ahead = now.clone();

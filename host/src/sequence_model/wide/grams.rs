@@ -54,7 +54,8 @@ impl Features for Grams {
     }
 
     fn of(&self, row: &EncodedSequence) -> Sparse {
-        let kind = |&id: &i64| usize::try_from(id).ok().and_then(|id| self.kinds.get(id).copied()).unwrap_or(0);
+        let kind =
+            |&id: &i64| usize::try_from(id).ok().and_then(|id| self.kinds.get(id).copied()).unwrap_or(0);
         let kinds: Vec<usize> = row.ids.iter().map(kind).collect();
         let runs = counted(&kinds, self.n, self.base).into_iter().enumerate();
         runs.flat_map(|(shorter, runs)| {

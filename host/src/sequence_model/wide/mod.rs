@@ -95,7 +95,11 @@ impl WidePlan {
                 let tokens = wild_type.chars().count() + 2;
                 if tokens > max_tokens {
                     let expected = format!("at most the {max_tokens} of the longest of tokens.buckets");
-                    return wrong("", format!("a wild type of {tokens} tokens, [CLS] and [SEP] included"), expected);
+                    return wrong(
+                        "",
+                        format!("a wild type of {tokens} tokens, [CLS] and [SEP] included"),
+                        expected,
+                    );
                 }
             }
         }

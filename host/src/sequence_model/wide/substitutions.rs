@@ -117,7 +117,13 @@ impl Substitutions {
     }
 
     /// Table rows of some features, which begin at `first`: what a model says of them.
-    fn folded<const N: usize>(&self, rows: &[[f64; N]], first: usize, model: &Linear, labels: usize) -> Vec<f32> {
+    fn folded<const N: usize>(
+        &self,
+        rows: &[[f64; N]],
+        first: usize,
+        model: &Linear,
+        labels: usize,
+    ) -> Vec<f32> {
         let say = |row: &[f64; N], label: usize| -> f64 {
             let term = |(i, x): (usize, &f64)| {
                 let at = first + i;

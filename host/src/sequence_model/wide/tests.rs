@@ -1,5 +1,5 @@
-use locus_genome::tokenizer::{AminoAcidTokenizer, SmilesTokenizer};
 use locus_genome::Tokenizer;
+use locus_genome::tokenizer::{AminoAcidTokenizer, SmilesTokenizer};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -26,7 +26,13 @@ fn config(tokenizer: &Tokenizer, tracks: usize, labels: usize, plan: &WidePlan) 
 }
 
 fn record(i: usize, target: Target) -> SequenceRecord {
-    SequenceRecord { name: i.to_string(), target, group: Some((i % 20).to_string()), changed: None, split: Split::Train }
+    SequenceRecord {
+        name: i.to_string(),
+        target,
+        group: Some((i % 20).to_string()),
+        changed: None,
+        split: Split::Train,
+    }
 }
 
 /// Chains of carbon, nitrogen and oxygen; those of the second class have oxygen after nitrogen.
@@ -68,7 +74,12 @@ fn amino_letters() -> impl Iterator<Item = u8> {
     locus_genome::amino::RESIDUES[..20].iter().copied()
 }
 
-fn fitted(plan: &WidePlan, set: &SequenceSet, encoder: &SequenceEncoder, tracks: usize) -> (ModelConfig, Params, Wide) {
+fn fitted(
+    plan: &WidePlan,
+    set: &SequenceSet,
+    encoder: &SequenceEncoder,
+    tracks: usize,
+) -> (ModelConfig, Params, Wide) {
     let config = config(encoder.tokenizer(), tracks, set.classes.len().max(1), plan);
     let params = Params::new(&config, 1).unwrap();
     let all: Vec<usize> = (0..set.records.len()).collect();
@@ -149,7 +160,10 @@ fn held_out_logits_are_of_models_that_did_not_see_the_group() {
 #[test]
 fn paths_that_the_data_has_no_sense_of_are_refused_with_what_was_expected() {
     let plan = |keys: &str| -> SetPlan {
-        toml::from_str(&format!("root = \".\"\nfiles = [{{ path = \"a.csv\" }}]\ntarget = {{ field = \"y\" }}\n{keys}")).unwrap()
+        toml::from_str(&format!(
+            "root = \".\"\nfiles = [{{ path = \"a.csv\" }}]\ntarget = {{ field = \"y\" }}\n{keys}"
+        ))
+        .unwrap()
     };
     let smiles = plan("alphabet = \"smiles\"");
     let protein = plan(&format!("alphabet = \"amino_acid\"\nwild_type = \"{WILD}\""));
