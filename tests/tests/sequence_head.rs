@@ -102,7 +102,8 @@ fn set_grams(params: &Params) {
         if id < 5 { 0.0 } else { (id % (2 * KINDS)) as f32 % (KINDS + 1) as f32 }
     });
     for length in 1..=3 {
-        let known = |row: usize| (0..length).all(|n| row / (KINDS + 1).pow(n) % (KINDS + 1) > 0);
+        let kind = |row: usize, n| row / (KINDS + 1).pow(n);
+        let known = |row: usize| (0..length).all(|n| !kind(row, n).is_multiple_of(KINDS + 1));
         let weight = |i: usize, v| if known(i / 3) { v } else { 0.0 };
         set(&format!("head.linear.grams.{length}"), &weight);
     }
