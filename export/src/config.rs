@@ -17,6 +17,38 @@ pub enum HeadKind {
     Sequence,
 }
 
+/// Most tokens of an n-gram of [`WidePath::Grams`].
+const LONGEST_GRAM: usize = 3;
+
+/// What a sequence head adds to its logits: a linear model of its own, fitted before training.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "of", rename_all = "snake_case", deny_unknown_fields)]
+pub enum WidePath {
+    /// Counts of the runs of 1 to `n` tokens, among which are these many `kinds` of token.
+    Grams {
+        /// Most tokens of a run.
+        n: usize,
+        /// Kinds of token that are known; 0 stands for every other.
+        kinds: usize,
+    },
+    /// The letters of a wild type that were replaced, by what and where.
+    Substitutions,
+}
+
+impl WidePath {
+    /// Rows of the tables of runs of 1, 2, … tokens, the kind 0 included; none of substitutions. `None` for lengths that
+    /// no head has, or tables without bound.
+    pub fn gram_rows(&self) -> Option<Vec<usize>> {
+        match *self {
+            Self::Substitutions => Some(Vec::new()),
+            Self::Grams { n, kinds } if (1..=LONGEST_GRAM).contains(&n) && (1..=255).contains(&kinds) => {
+                Some((1..=n as u32).map(|length| (kinds + 1).pow(length)).collect())
+            }
+            Self::Grams { .. } => None,
+        }
+    }
+}
+
 /// Sizes and switches of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,6 +92,9 @@ pub struct ModelConfig {
     /// encoder; 0 for none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub counted: usize,
+    /// Of a sequence head: what is added to its logits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wide: Option<WidePath>,
     /// Outputs of the head.
     pub labels: Vec<String>,
     /// Annotation features of the head.

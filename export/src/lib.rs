@@ -12,7 +12,7 @@ mod smooth;
 mod weights;
 
 pub use bundle::{BundleBuilder, sign, split};
-pub use config::{HeadKind, ModelConfig};
+pub use config::{HeadKind, ModelConfig, WidePath};
 pub use error::ExportError;
 pub use keys::{generate, read_private};
 pub use lower::{Layer, build_fp32, build_int8, build_int8_fp16, layers, to_bytes};

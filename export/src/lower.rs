@@ -2,6 +2,7 @@
 
 mod pair;
 mod sequence;
+mod wide;
 
 use std::cell::RefCell;
 

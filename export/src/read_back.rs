@@ -60,10 +60,18 @@ impl GraphWeights {
             [c.vocab_size, c.max_position_embeddings, c.type_vocab_size, c.n_features, c.labels.len()];
         let counted =
             fits(&[c.frames, h]) && fits(&[c.frames, c.counted]) && fits(&[c.vocab_size, c.counted]);
-        if !counted || !tables.iter().all(|&rows| fits(&[rows, h])) || !fits(&[n, h, h]) || !fits(&[n, f, h])
+        let wide = c.wide.as_ref().is_none_or(|path| {
+            let rows = path.gram_rows().and_then(|rows| rows.last().copied()).unwrap_or(0);
+            fits(&[rows, c.labels.len()]) && fits(&[c.type_vocab_size, c.vocab_size])
+        });
+        if !counted
+            || !wide
+            || !tables.iter().all(|&rows| fits(&[rows, h]))
+            || !fits(&[n, h, h])
+            || !fits(&[n, f, h])
         {
             return Err(ExportError::Config {
-                field: "vocab_size, hidden_size, num_hidden_layers, counted, …",
+                field: "vocab_size, hidden_size, num_hidden_layers, counted, wide, …",
                 got: format!("{}, {h}, {n}", c.vocab_size),
                 expected: "the sizes of the graph beside it",
             });
@@ -122,7 +130,7 @@ impl WeightSource for GraphWeights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{HeadKind, build_fp32, to_bytes};
+    use crate::{HeadKind, WidePath, build_fp32, to_bytes};
 
     /// Every number another one.
     struct Unique;
@@ -148,6 +156,24 @@ mod tests {
             assert!(to_bytes(&build_fp32(&config, &weights).unwrap()) == bytes, "{head:?}");
             assert!(weights.into_tensors().len() > 20);
         }
+    }
+
+    #[test]
+    fn a_linear_model_beside_the_head_is_read_back_and_its_tables_are_bounded() {
+        let plain = ModelConfig { n_features: 0, ..config(HeadKind::Sequence) };
+        let grams = |kinds| Some(WidePath::Grams { n: 3, kinds });
+        for wide in [grams(4), Some(WidePath::Substitutions)] {
+            let config = ModelConfig { wide, ..plain.clone() };
+            let bytes = to_bytes(&build_fp32(&config, &Unique).unwrap());
+            let weights = GraphWeights::parse(&config, &bytes).unwrap();
+            assert!(to_bytes(&build_fp32(&config, &weights).unwrap()) == bytes, "{config:?}");
+            for other in [grams(5), grams(255), grams(256), Some(WidePath::Grams { n: 9, kinds: 1 })] {
+                assert!(GraphWeights::parse(&ModelConfig { wide: other, ..config.clone() }, &bytes).is_err());
+            }
+        }
+        let bytes = to_bytes(&build_fp32(&plain, &Unique).unwrap());
+        let config = ModelConfig { wide: Some(WidePath::Substitutions), ..plain };
+        assert!(GraphWeights::parse(&config, &bytes).is_err());
     }
 
     #[test]

@@ -27,6 +27,7 @@ fn main() -> anyhow::Result<()> {
         head: Default::default(),
         frames: 1,
         counted: 0,
+        wide: None,
         labels: vec!["pathogenic".into()],
         n_features: 400,
         track_codes: vec![],

@@ -287,6 +287,7 @@ impl ModelPlan {
             head: HeadKind::Pretraining,
             frames: 1,
             counted: 0,
+            wide: None,
             labels: Vec::new(),
             n_features: 0,
             track_codes: track.map(str::to_owned).to_vec(),

@@ -113,6 +113,7 @@ fn config() -> ModelConfig {
         head: Default::default(),
         frames: 1,
         counted: 0,
+        wide: None,
         labels: vec!["pathogenic".into()],
         n_features: 10,
         track_codes: Vec::new(),

@@ -22,11 +22,24 @@ const FP32: f64 = 1e-4;
 const INT8: f64 = 0.03;
 const BUCKETS: [u32; 2] = [32, 64];
 
-/// 3 reading frames with a wide path; none (1); or marks, of which there are 20 (20).
+/// Kinds of token of the n-grams, beside none.
+const KINDS: usize = 6;
+/// Stands for no reading frames and a linear model of n-grams.
+const GRAMS: usize = 2;
+
+/// 3 reading frames with a wide path of counts; none (1), and n-grams ([`GRAMS`]); or marks, of which there are 20, with
+/// substitutions (20).
 fn config(frames: usize) -> ModelConfig {
+    let wide = match frames {
+        GRAMS => serde_json::json!({ "of": "grams", "n": 3, "kinds": KINDS }),
+        20 => serde_json::json!({ "of": "substitutions" }),
+        _ => serde_json::Value::Null,
+    };
+    let (frames, marks) = if frames == GRAMS { (1, 1) } else { (frames, frames) };
     serde_json::from_value(serde_json::json!({
+        "wide": wide,
         "counted": if frames == 3 { 7 } else { 0 },
-        "model_type": "bert", "vocab_size": 69, "type_vocab_size": if frames == 3 { 4 } else { frames }, "hidden_size": 32,
+        "model_type": "bert", "vocab_size": 69, "type_vocab_size": if frames == 3 { 4 } else { marks }, "hidden_size": 32,
         "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "hidden_act": "gelu",
         "max_position_embeddings": 64, "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1,
         "attention_probs_dropout_prob": 0.0, "initializer_range": 0.2, "norm_position": "pre",
@@ -46,7 +59,7 @@ impl Owned {
         (ids[0], ids[tokens - 1]) = (2, 3);
         let code = |i| match frames {
             _ if i == 0 || i == tokens - 1 => 0,
-            1 => 0,
+            1 | GRAMS => 0,
             3 => 1 + (i - 1) % 3,
             _ => {
                 if i == tokens / 2 {
@@ -77,6 +90,25 @@ impl Observer for Ranges {
     }
 }
 
+/// Gives every token a kind, most of them none, and runs with none no weight.
+fn set_grams(params: &Params) {
+    let set = |name: &str, change: &dyn Fn(usize, f32) -> f32| {
+        let old = params.get(name).unwrap();
+        let values = old.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let values: Vec<f32> = values.into_iter().enumerate().map(|(i, v)| change(i, v)).collect();
+        params.set(name, &candle_core::Tensor::from_vec(values, old.shape(), old.device()).unwrap()).unwrap();
+    };
+    set("head.linear.kinds", &|id, _| {
+        if id < 5 { 0.0 } else { (id % (2 * KINDS)) as f32 % (KINDS + 1) as f32 }
+    });
+    for length in 1..=3 {
+        let kind = |row: usize, n| row / (KINDS + 1).pow(n);
+        let known = |row: usize| (0..length).all(|n| !kind(row, n).is_multiple_of(KINDS + 1));
+        let weight = |i: usize, v| if known(i / 3) { v } else { 0.0 };
+        set(&format!("head.linear.grams.{length}"), &weight);
+    }
+}
+
 fn logits(config: &ModelConfig, params: &Params, rows: &Rows, context: &Context<'_>) -> Vec<f32> {
     let logits = SequenceHead::new(config, params).forward(rows, context).unwrap();
     logits.flatten_all().unwrap().to_vec1().unwrap()
@@ -86,6 +118,9 @@ fn logits(config: &ModelConfig, params: &Params, rows: &Rows, context: &Context<
 fn case(frames: usize, seed: u64, count: usize) -> (Vec<Owned>, Vec<f32>, Graphs) {
     let config = config(frames);
     let params = Params::new(&config, seed).unwrap();
+    if frames == GRAMS {
+        set_grams(&params);
+    }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let rows: Vec<Owned> = (0..count)
         .map(|i| {
@@ -129,7 +164,7 @@ fn onnx_runtime_equals_candle() {
     if ort::library_path(None).map_err(|why| println!("skipped: {why}")).is_err() {
         return;
     }
-    for frames in [1, 3, 20] {
+    for frames in [1, GRAMS, 3, 20] {
         let (d, _) = difference(frames, 1, EngineKind::OrtCpu, Precision::Fp32);
         assert!(d <= FP32, "{frames} frames: {d}");
         let (d, spread) = difference(frames, 2, EngineKind::OrtCpu, Precision::Int8);
@@ -139,9 +174,27 @@ fn onnx_runtime_equals_candle() {
 
 #[test]
 fn tract_equals_candle() {
-    for frames in [1, 3, 20] {
+    for frames in [1, GRAMS, 3, 20] {
         let (d, _) = difference(frames, 3, EngineKind::Tract, Precision::Fp32);
         assert!(d <= FP32, "{frames} frames: {d}");
+    }
+}
+
+#[test]
+fn a_linear_model_of_n_grams_or_substitutions_is_read_and_padding_is_none_of_it() {
+    for frames in [GRAMS, 20] {
+        let config = config(frames);
+        let params = Params::new(&config, 9).unwrap();
+        if frames == GRAMS {
+            set_grams(&params);
+        }
+        let row = Owned::random(&mut ChaCha8Rng::seed_from_u64(9), 30, frames);
+        let run = |tokens| logits(&config, &params, &row.rows(tokens), &Context::eval());
+        let plain = run(30);
+        assert!(max_abs_error(&plain, &run(64)) < 1e-5, "{frames}");
+        let deep = SequenceHead::new(&config, &params).deep(&row.rows(30), &Context::eval()).unwrap();
+        let deep: Vec<f32> = deep.flatten_all().unwrap().to_vec1().unwrap();
+        assert!(max_abs_error(&plain, &deep) > 1e-2, "{frames}: the linear model says nothing");
     }
 }
 

@@ -38,6 +38,7 @@ fn config(dropout: f64) -> ModelConfig {
         head: Default::default(),
         frames: 1,
         counted: 0,
+        wide: None,
         labels: vec!["pathogenic".into()],
         n_features: FEATURES,
         track_codes: Vec::new(),

@@ -63,6 +63,7 @@ impl StepArguments {
             head: Default::default(),
             frames: 1,
             counted: 0,
+            wide: None,
             labels: vec!["pathogenic".into()],
             n_features: 1,
             track_codes: vec![],

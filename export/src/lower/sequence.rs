@@ -59,7 +59,10 @@ impl Lowering<'_> {
         let x = self.gelu(&x, "head.inner.gelu");
         let x = self.draft.over_tokens("ReduceMax", &x, "head.best");
         // The last product is tiny and sets the logits: it stays float in every graph.
-        self.linear(&x, &["head.out".to_owned()], WIDTH, c.labels.len(), "", "head.logits")
+        let deep = self.linear(&x, &["head.out".to_owned()], WIDTH, c.labels.len(), "", "head.logits")?;
+        let Some(path) = &c.wide else { return Ok(deep) };
+        let wide = self.wide_path(path, &shares)?;
+        Ok(self.draft.node("Add", &[&deep, &wide], "head.logits.both", vec![]))
     }
 
     /// The wide path's share [batch, frames, width] of the head's hidden layer. Its features have scales of their own,

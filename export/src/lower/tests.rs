@@ -38,6 +38,7 @@ pub(crate) fn config(norm_position: &str) -> ModelConfig {
         head: Default::default(),
         frames: 1,
         counted: 0,
+        wide: None,
         labels: vec!["pathogenic".into()],
         n_features: 5,
         track_codes: vec![],

@@ -16,6 +16,8 @@ use crate::{
 
 use self::{residues::Residues, stairs::Stairs};
 
+pub use self::residues::{COMPOSITION, composition, hydropathy_and_volume};
+
 /// Residues on each side of the changed one.
 const NEIGHBOURS: i64 = 8;
 const RESIDUES: usize = amino::RESIDUES.len();

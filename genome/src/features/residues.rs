@@ -32,6 +32,29 @@ const PER_STRETCH: usize = 3 + GROUPS.len();
 /// Volume of a middling residue, and a typical distance from it, in cubic ångström.
 const VOLUME: (f32, f32) = (140.0, 60.0);
 
+/// Numbers of [`composition`]: mean hydropathy, mean volume, and the shares of eight groups of residues.
+pub const COMPOSITION: usize = PER_STRETCH - 1;
+
+/// Hydropathy and volume of a residue by its index in [`amino::RESIDUES`], to the scale of the features.
+pub fn hydropathy_and_volume(residue: usize) -> [f32; 2] {
+    [amino::hydropathy(residue) / 4.5, (amino::volume(residue) - VOLUME.0) / VOLUME.1]
+}
+
+/// What a stretch of residues, by index, is made of; zeros of none.
+pub fn composition(residues: &[usize]) -> [f32; COMPOSITION] {
+    let mut out = [0.0; COMPOSITION];
+    let n = residues.len().max(1) as f32;
+    for &i in residues {
+        let [hydropathy, volume] = hydropathy_and_volume(i);
+        out[0] += hydropathy / n;
+        out[1] += volume / n;
+        for (share, (_, group)) in out[2..].iter_mut().zip(GROUPS) {
+            *share += f32::from(u8::from(group.contains(&amino::RESIDUES[i]))) / n;
+        }
+    }
+    out
+}
+
 /// Numbers that [`Residues::describe`] writes.
 pub(super) const COUNT: usize = 16 * PER_NEIGHBOUR + STRETCHES.len() * PER_STRETCH;
 
@@ -76,25 +99,16 @@ impl Residues {
 
     /// Writes the [`COUNT`] numbers into a row of zeros.
     pub(super) fn describe(&self, row: &mut [f32]) {
-        let scaled = |i: usize| (amino::hydropathy(i) / 4.5, (amino::volume(i) - VOLUME.0) / VOLUME.1);
         let (each, stretches) = row.split_at_mut(16 * PER_NEIGHBOUR);
         for (pair, offset) in each.chunks_exact_mut(PER_NEIGHBOUR).zip(neighbours()) {
             if let Some(i) = self.at(offset) {
-                (pair[0], pair[1]) = scaled(i);
+                pair.copy_from_slice(&hydropathy_and_volume(i));
             }
         }
         for (out, reach) in stretches.chunks_exact_mut(PER_STRETCH).zip(STRETCHES) {
             let known: Vec<usize> = (-reach..=reach).filter_map(|o| self.at(o)).collect();
-            let n = known.len().max(1) as f32;
             out[0] = known.len() as f32 / (2 * reach) as f32;
-            for &i in &known {
-                let (hydropathy, volume) = scaled(i);
-                out[1] += hydropathy / n;
-                out[2] += volume / n;
-                for (share, (_, group)) in out[3..].iter_mut().zip(GROUPS) {
-                    *share += f32::from(u8::from(group.contains(&amino::RESIDUES[i]))) / n;
-                }
-            }
+            out[1..].copy_from_slice(&composition(&known));
         }
     }
 }

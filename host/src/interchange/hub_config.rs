@@ -138,6 +138,7 @@ impl HubConfig {
             head: Default::default(),
             frames: 1,
             counted: 0,
+            wide: None,
             labels: vec!["pathogenic".into()],
             n_features: locus_genome::feature_names().len(),
             track_codes: track.map(str::to_owned).to_vec(),

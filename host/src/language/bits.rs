@@ -281,6 +281,7 @@ mod tests {
             head: crate::model::HeadKind::Pretraining,
             frames: 1,
             counted: 0,
+            wide: None,
             labels: Vec::new(),
             n_features: 0,
             track_codes: Vec::new(),

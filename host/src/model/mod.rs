@@ -10,9 +10,9 @@ mod heads;
 mod layer;
 mod params;
 
-pub use config::{HeadKind, ModelConfig};
+pub use config::{HeadKind, ModelConfig, WidePath};
 pub use encoder::{Context, Encoder, Observer, Rows};
 pub use heads::{MlmHead, ORDERS, PairBatch, PairHead, SegmentHead, SegmentQuestion, SequenceHead};
-pub(crate) use heads::{SCALE, SHIFT, TABLE};
+pub(crate) use heads::{SCALE, SHIFT, TABLE, wide};
 pub use params::Params;
 pub(crate) use params::{load_tensors, save_tensors};

@@ -15,7 +15,7 @@ use crate::{
     Error, Result,
     model::{HeadKind, ModelConfig},
     sequence::{BalancePlan, SequenceAugmentation, SetPlan, plan::TargetKind},
-    sequence_model::counted,
+    sequence_model::{WidePlan, counted},
     train::TrainPlan,
 };
 
@@ -78,6 +78,9 @@ pub struct TokenPlan {
     /// beside the encoder.
     #[serde(default)]
     pub counted: bool,
+    /// A linear model that is added to the logits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wide: Option<WidePlan>,
     /// Padded lengths of a row, [CLS] and [SEP] included, ascending.
     pub buckets: Vec<usize>,
 }
@@ -197,6 +200,7 @@ impl SequenceRecipe {
             head: HeadKind::Sequence,
             frames,
             counted,
+            wide: self.tokens.wide.as_ref().map(WidePlan::path),
             labels,
             track_codes,
             ..self.model.config(vocab_size, self.max_tokens())
@@ -284,6 +288,9 @@ impl SequenceRecipe {
         f.balance.check(!regression)?;
         if regression && t.counted {
             return wrong("tokens.counted", "true".into(), "false where targets are values");
+        }
+        if let Some(plan) = &t.wide {
+            plan.check(&self.data, self.max_tokens())?;
         }
         f.train.check("finetune.train")?;
         if let Some(p) = &self.pretrain {

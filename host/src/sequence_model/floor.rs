@@ -86,11 +86,11 @@ impl NGrams {
 }
 
 /// Token ids without [CLS] and [SEP].
-fn inner(row: &EncodedSequence) -> &[i64] {
+pub(super) fn inner(row: &EncodedSequence) -> &[i64] {
     row.ids.get(1..row.ids.len().saturating_sub(1)).unwrap_or(&[])
 }
 
-fn softmax(scores: &[f64]) -> Vec<f64> {
+pub(super) fn softmax(scores: &[f64]) -> Vec<f64> {
     let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let raised: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
     let total: f64 = raised.iter().sum();

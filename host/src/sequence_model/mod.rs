@@ -10,6 +10,7 @@ mod infer;
 mod objective;
 mod refit;
 mod truth;
+mod wide;
 
 pub use answer::fit;
 pub use batches::{Epoch, pack};
@@ -20,3 +21,4 @@ pub(crate) use objective::scale;
 pub use objective::{Labelled, Masked};
 pub use refit::{Refit, pooled};
 pub use truth::{Truth, predicted};
+pub use wide::{Wide, WidePlan};

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use candle_core::Result as ModelResult;
+use candle_core::{Result as ModelResult, Tensor, bail};
 use locus_firmware_config::manifest::SequenceCalibration;
 use locus_genome::{EncodedSequence, SequenceEncoder};
 use rand::SeedableRng;
@@ -103,6 +103,8 @@ pub struct Labelled<'a> {
     /// Mean and deviation of the training targets, where they are values.
     scale: (f64, f64),
     validation: (Vec<EncodedSequence>, Truth),
+    /// Logits that are added to those of the encoder, by record.
+    beside: Option<&'a BTreeMap<usize, Vec<f32>>>,
 }
 
 /// Rows of a step and which records they are.
@@ -132,7 +134,26 @@ impl<'a> Labelled<'a> {
         let scale = scale(&Truth::of(set, &train));
         let draw =
             Draw::new((set, encoder), train, (batch, config.max_position_embeddings), balance, augment, seed);
-        Ok(Self { draw, config, loss, scale, validation })
+        Ok(Self { draw, config, loss, scale, validation, beside: None })
+    }
+
+    /// Trains the encoder beside these logits of each record instead of what the wide path says: one that was fitted on
+    /// the record knows its target, and would leave the encoder nothing to learn.
+    #[must_use]
+    pub fn beside(self, logits: Option<&'a BTreeMap<usize, Vec<f32>>>) -> Self {
+        Self { beside: logits, ..self }
+    }
+
+    fn logits(&self, params: &Params, batch: &Shown, context: &Context<'_>) -> ModelResult<Tensor> {
+        let head = SequenceHead::new(self.config, params);
+        let Some(beside) = self.beside else { return head.forward(&batch.rows, context) };
+        let deep = head.deep(&batch.rows, context)?;
+        let mut all = Vec::with_capacity(deep.elem_count());
+        for record in &batch.records {
+            let Some(logits) = beside.get(record) else { bail!("got no logits beside record {record}") };
+            all.extend_from_slice(logits);
+        }
+        &deep + Tensor::from_vec(all, deep.shape(), deep.device())?
     }
 
     /// Steps of an epoch; 0 where there are fewer records than a batch.
@@ -159,7 +180,7 @@ impl Objective for Labelled<'_> {
     }
 
     fn loss(&self, params: &Params, batch: &Shown, context: &Context<'_>) -> ModelResult<Loss> {
-        let logits = SequenceHead::new(self.config, params).forward(&batch.rows, context)?;
+        let logits = self.logits(params, batch, context)?;
         let targets = || batch.records.iter().map(|&i| self.draw.set.records[i].target);
         let mut weight = batch.records.len() as f64;
         let mean = if self.draw.set.classes.is_empty() {

@@ -9,7 +9,7 @@ use crate::{
     model::{ModelConfig, Params},
     nn::ClassLoss,
     sequence::{Balance, SequenceSet, Target, balance::class_weights},
-    sequence_model::{Labelled, Refit, counted},
+    sequence_model::{Labelled, Refit, Wide, counted},
     train::{Metric, Objective, TrainPlan, Trained, Trainer},
 };
 
@@ -40,6 +40,10 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
     };
     let loss = ClassLoss { smoothing: plan.smoothing, focal: plan.focal, weights };
     let batch = plan.train.batch.min(train.len());
+    let wide = match &stage.recipe.tokens.wide {
+        None => None,
+        Some(plan) => Some(Wide::fit(plan, &config, (&set, &stage.recipe.encoder()?), &train, seed)?),
+    };
     let objective = Labelled::new(
         &config,
         (&set, stage.recipe.encoder()?),
@@ -48,7 +52,8 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
         (plan.balance.method, loss.clone()),
         plan.augment.clone(),
         seed,
-    )?;
+    )?
+    .beside(wide.as_ref().map(Wide::held_out));
     let steps_per_epoch = objective.steps_per_epoch();
     let trainer = Trainer {
         stage: "finetune",
@@ -70,6 +75,9 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
             let rows = stage.encode(&set, &train)?;
             let classes: Vec<usize> = train.iter().map(class).map(usize::from).collect();
             counted::count(&params, &config, &stage.recipe.tokenizer()?, &rows, &classes)?;
+        }
+        if let Some(wide) = &wide {
+            wide.set(&params)?;
         }
         Ok(params)
     };

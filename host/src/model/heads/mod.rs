@@ -4,6 +4,7 @@ pub(super) mod mlm;
 pub(super) mod pair;
 pub(super) mod segments;
 pub(super) mod sequence;
+pub(crate) mod wide;
 
 pub use mlm::MlmHead;
 pub use pair::{PairBatch, PairHead};

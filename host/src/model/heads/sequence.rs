@@ -7,6 +7,7 @@ use crate::{
     model::{
         ModelConfig, Params,
         encoder::{Context, Encoder, Linear, Rows},
+        heads::wide,
         params::Shapes,
     },
     nn::{bias_add, bias_gelu, dropout},
@@ -38,6 +39,7 @@ pub(in crate::model) fn shapes(config: &ModelConfig, shapes: &mut Shapes) {
         shapes.add(SHIFT, &[features]);
         shapes.linear("head.wide", WIDTH, features);
     }
+    wide::shapes(config, shapes);
 }
 
 /// Sequence head: reads the mean over the tokens of each reading frame, the largest value of each channel, [CLS],
@@ -49,6 +51,9 @@ pub(in crate::model) fn shapes(config: &ModelConfig, shapes: &mut Shapes) {
 /// Beside the encoder may stand a wide path (Cheng et al. 2016): what was counted of each token before training, log-odds
 /// of the classes above all (Wang & Manning 2012), pooled by frame and read by a layer of its own that is added to the
 /// dense one's product.
+///
+/// And a linear model of n-grams or of substitutions may be added to the logits, fitted before training and left as it is:
+/// [`WidePath`](crate::model::WidePath).
 pub struct SequenceHead<'a> {
     config: &'a ModelConfig,
     params: &'a Params,
@@ -65,6 +70,19 @@ impl<'a> SequenceHead<'a> {
     /// # Errors
     /// Rows that the configuration cannot take.
     pub fn forward(&self, rows: &Rows, context: &Context<'_>) -> Result<Tensor> {
+        let deep = self.deep(rows, context)?;
+        if self.config.wide.is_none() {
+            Ok(deep)
+        } else {
+            deep + wide::logits(self.config, self.params, rows)?
+        }
+    }
+
+    /// Logits [rows, labels] without what the linear model adds to them.
+    ///
+    /// # Errors
+    /// As [`SequenceHead::forward`].
+    pub fn deep(&self, rows: &Rows, context: &Context<'_>) -> Result<Tensor> {
         let (n, tokens, h, frames) =
             (rows.rows, rows.tokens, self.config.hidden_size, self.config.frames.max(1));
         if rows.mask.len() != n * tokens || rows.track.len() != n * tokens {
