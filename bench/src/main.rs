@@ -2,6 +2,7 @@
 
 mod figures;
 mod pretraining;
+mod quantisation;
 mod sample;
 mod sequences;
 mod training;
@@ -90,6 +91,11 @@ enum Command {
     },
     /// Quality of the sequence models' recipes, each trained with several seeds, beside their floors
     Sequences(sequences::SequencesArguments),
+    /// INT8 beside FP32: what it costs, how large and how fast it is, beside ONNX Runtime's own quantiser
+    Quantisation(quantisation::QuantisationArguments),
+    /// A child of `quantisation`
+    #[command(hide = true)]
+    ExportStep(quantisation::export_step::ExportArguments),
     /// A child of `training`
     #[command(hide = true)]
     TrainingStep(training::StepArguments),
@@ -106,6 +112,8 @@ fn main() -> anyhow::Result<()> {
         }
         Command::VariantEffect { run, test, out } => variants::shipped(&run, test, &out),
         Command::Sequences(arguments) => arguments.run(),
+        Command::Quantisation(arguments) => arguments.run(),
+        Command::ExportStep(arguments) => arguments.run(),
         Command::TrainingStep(arguments) => arguments.run(),
     }
 }

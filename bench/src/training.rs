@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use locus_tests::{python, root};
 use serde::Deserialize;
 
-pub(crate) use self::step::StepArguments;
+pub(crate) use self::step::{StepArguments, peak_bytes};
 use crate::figures::{Figure, Machine, Results};
 
 /// The peer, as it was compared with.

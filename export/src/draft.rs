@@ -19,6 +19,8 @@ const HALF: (i64, i64) = (19, 9);
 pub(crate) struct Draft {
     /// Whether numbers that are no codes are in half precision.
     half: bool,
+    /// Whether activations are rounded to codes in single precision all the same.
+    rounds_in_single: bool,
     nodes: Vec<NodeProto>,
     constants: Vec<TensorProto>,
     /// The first constant that half precision cannot hold.
@@ -48,6 +50,11 @@ impl Draft {
         Self { half: true, ..Self::default() }
     }
 
+    /// The same, whose activations are rounded to codes in single precision.
+    pub(crate) fn rounding_in_single(self) -> Self {
+        Self { rounds_in_single: true, ..self }
+    }
+
     /// What a number is that is no code.
     const fn number(&self) -> DataType {
         if self.half { DataType::Float16 } else { DataType::Float }
@@ -71,6 +78,22 @@ impl Draft {
         } else {
             self.node("Identity", &[x], output, vec![]);
         }
+    }
+
+    /// An activation through signed codes of one scale and back.
+    pub(crate) fn rounded(&mut self, x: &str, name: &str, scale: f32) -> String {
+        let single = self.half && self.rounds_in_single;
+        let (mut x, s) = (x.to_owned(), format!("{name}.scale"));
+        let s = if single {
+            x = self.node("Cast", &[&x], &format!("{name}.single"), vec![int("to", DataType::Float as i64)]);
+            self.constant(&s, DataType::Float, &[], scale.to_le_bytes().to_vec())
+        } else {
+            self.floats(&s, &[], &[scale])
+        };
+        let z = self.codes(&format!("{name}.zero_point"), &[], &[0]);
+        let q = self.node("QuantizeLinear", &[&x, &s, &z], &format!("{name}.quantised"), vec![]);
+        let x = self.node("DequantizeLinear", &[&q, &s, &z], &format!("{name}.dequantised"), vec![]);
+        if single { self.cast(&x, &format!("{name}.half")) } else { x }
     }
 
     /// Equal parts along the last axis.

@@ -15,7 +15,9 @@ pub use bundle::{BundleBuilder, sign, split};
 pub use config::{HeadKind, ModelConfig, WidePath};
 pub use error::ExportError;
 pub use keys::{generate, read_private};
-pub use lower::{Layer, build_fp32, build_int8, build_int8_fp16, layers, to_bytes};
+pub use lower::{
+    Layer, build_fp32, build_int8, build_int8_fp16, build_int8_fp16_rounding_in_fp32, layers, to_bytes,
+};
 pub use read_back::GraphWeights;
 pub use smooth::smoothed;
 pub use weights::{SafetensorsWeights, WeightSource};
