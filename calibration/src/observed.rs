@@ -28,8 +28,9 @@ impl Observed {
             let channels = if other { self.channels.len() } else { channels };
             return Err(QuantError::Shape { values: values.len(), channels });
         }
-        self.min_max.observe(values)?;
+        // First what takes nothing of a batch that it refuses.
         self.histogram.observe(values)?;
+        self.min_max.observe(values)?;
         self.channels.resize(channels, 0.0);
         for row in values.chunks_exact(channels) {
             self.channels.iter_mut().zip(row).for_each(|(most, v)| *most = most.max(v.abs()));

@@ -159,7 +159,7 @@ fn inspect_lists_the_parts_and_verify_needs_the_right_key() {
     let key = path("publisher.key");
     let (code, _, error) =
         run("locus", &["bundle", "sign", "--key", &key, &path("damaged.locus"), &path("never.locus")]);
-    assert!(code == 1 && error.contains("int8.onnx has SHA-256"), "{error}");
+    assert!(code == 1 && error.contains("int8-fp16.onnx has SHA-256"), "{error}");
     assert!(!rig.path("never.locus").exists());
     let other_features = variation(|m| m.graph.features[0] = "phylop".into()).unwrap();
     fs::write(rig.path("features.locus"), other_features).unwrap();

@@ -79,7 +79,7 @@ fn what_is_not_signed_whole_new_enough_and_right_on_this_device_does_not_serve()
     for (name, at, reason) in [
         ("manifest", 700, "does not fit this manifest; the bundle was altered"),
         ("part", good.len() / 2, "part fp32.onnx has SHA-256"),
-        ("end", good.len() - 5_000, "part int8.onnx has SHA-256"),
+        ("end", good.len() - 5_000, "part int8-fp16.onnx has SHA-256"),
     ] {
         let mut bytes = good.clone();
         bytes[at] ^= 1;

@@ -268,7 +268,7 @@ mod tests {
             ("dataset.bin", "prepare"),
             ("pretrained/config.json", "pretrain"),
             ("best/model.safetensors", "finetune"),
-            ("ranges.json", "calibrate"),
+            ("calibration.json", "calibrate"),
             ("fp32.onnx", "export"),
         ] {
             let folder = tempfile::tempdir().unwrap();
