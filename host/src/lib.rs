@@ -5,6 +5,7 @@ pub mod calibrate;
 pub mod commands;
 pub mod data;
 pub mod device;
+pub mod distill;
 mod error;
 pub mod evaluate;
 pub mod explain;

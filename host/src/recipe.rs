@@ -19,6 +19,7 @@ use crate::{
     Error, Result,
     calibrate::Method,
     data::{Augmentation, masking::Masking},
+    distill::DistillPlan,
     error::io_at,
     language::Objectives,
     model::{HeadKind, ModelConfig},
@@ -162,6 +163,9 @@ pub struct FinetunePlan {
     pub augment: Augmentation,
     /// Validations per epoch.
     pub validations: u64,
+    /// Models that are learnt from beside the labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distill: Option<DistillPlan>,
     /// How parameters are moved; a row is a pair.
     pub train: TrainPlan,
 }

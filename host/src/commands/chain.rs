@@ -108,6 +108,9 @@ impl ChainRecipe for Recipe {
                 all.insert(role.into(), files::sha256(&path)?);
             }
         }
+        if let (Link::Finetune, Some(distill)) = (link, &r.finetune.distill) {
+            all.extend(distill.digests()?);
+        }
         if let (Link::Pretrain, Some(from)) = (link, &r.pretrain.from) {
             all.insert("from".into(), files::sha256(&from.join(super::pretrain::MODEL))?);
         }

@@ -13,6 +13,7 @@ use super::{Link, Stage, write_model};
 use crate::{
     Error, Result,
     data::{Augmentation, BatchPlan, Dataset, Pair, Split, View, augment::training_batch},
+    distill::Teachers,
     infer, metrics,
     model::{Context, ModelConfig, PairBatch, Params},
     train::{Loss, Metric, Objective, Trainer, pair_loss},
@@ -81,6 +82,7 @@ struct LabelledPairs<'a> {
     augment: Augmentation,
     seed: u64,
     steps_per_epoch: u64,
+    teachers: Option<Teachers>,
     /// The epoch that was asked for last.
     epoch: Mutex<Option<(u64, Arc<BatchPlan>)>>,
     validation: Validation,
@@ -119,7 +121,9 @@ impl Objective for LabelledPairs<'_> {
     }
 
     fn loss(&self, params: &Params, batch: &Labelled, context: &Context<'_>) -> ModelResult<Loss> {
-        let mean = pair_loss(self.config, params, &batch.pairs, &batch.labels, context)?;
+        let targets = self.teachers.as_ref().map(|t| t.targets(&batch.pairs, &batch.labels)).transpose()?;
+        let targets = targets.as_deref().unwrap_or(&batch.labels);
+        let mean = pair_loss(self.config, params, &batch.pairs, targets, context)?;
         let tokens = (batch.pairs.rows.rows * batch.pairs.rows.tokens) as u64;
         Ok(Loss::new(mean, batch.labels.len() as f64, tokens))
     }
@@ -166,6 +170,7 @@ pub fn run(stage: &Stage) -> Result<()> {
         augment: plan.augment,
         seed: stage.recipe.seed,
         steps_per_epoch,
+        teachers: plan.distill.as_ref().map(|plan| Teachers::open(plan, &config)).transpose()?,
         epoch: Mutex::default(),
         validation: Validation::new(&dataset, &tokenizer)?,
     };

@@ -227,3 +227,101 @@ impl Search<'_> {
         Ok(costs)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        data::{Pair, pack},
+        model::{Context, PairHead, Params},
+    };
+
+    fn config() -> ModelConfig {
+        let recipe = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/smoke.toml");
+        crate::Recipe::read(&recipe).unwrap().model_config(69, 3)
+    }
+
+    fn checkpoint(config: &ModelConfig) -> Vec<u8> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("model.safetensors");
+        Params::new(config, 1).unwrap().write(&file).unwrap();
+        std::fs::read(file).unwrap()
+    }
+
+    fn observe(config: &ModelConfig, checkpoint: &[u8]) -> Result<Seen> {
+        let params = Params::parse(checkpoint, config)?;
+        let pair = |shift: u16| Pair {
+            ref_ids: vec![2, 9, 20, 3],
+            alt_ids: vec![2, 11 + shift, 20, 3],
+            track: vec![0, 6, 6, 0],
+            ..Pair::default()
+        };
+        let mut seen = Seen::default();
+        let batch = pack(&[pair(0), pair(1)], config.n_features, &[8]);
+        PairHead::new(config, &params).forward(&batch, &Context::observe(&mut seen))?;
+        Ok(seen)
+    }
+
+    /// Logits that are off by 1 for each layer of a name that is quantised.
+    fn off_by(graph: &Graph, names: &[&str]) -> Vec<f32> {
+        let Graph::Int8(bytes) = graph else { return vec![10.0; 4] };
+        let quantised = |name: &&&str| {
+            let node = format!("{name}.weight.dequantised");
+            bytes.windows(node.len()).any(|w| w == node.as_bytes())
+        };
+        vec![10.0 + names.iter().filter(quantised).count() as f32; 4]
+    }
+
+    fn searched(plan: &QuantisePlan, sensitive: &[&str], budget: Budget) -> Quantised {
+        let config = config();
+        let checkpoint = checkpoint(&config);
+        let search = Search { config: &config, checkpoint: &checkpoint, plan, budget, samples: 2 };
+        let mut logits = |graph: Graph| Ok((off_by(&graph, sensitive), 1.0));
+        let cost = |a: &[f32], b: &[f32]| Cost { loss: f64::from((a[0] - b[0]).abs()), flips: 0.0 };
+        search.run(|bytes| observe(&config, bytes), &mut Judge { logits: &mut logits, cost: &cost }).unwrap()
+    }
+
+    const NONE: Budget = Budget { loss: 0.5, flips: 0.0 };
+
+    #[test]
+    fn the_sensitive_layers_alone_stay_in_float() {
+        let found =
+            searched(&QuantisePlan::default(), &["layer.1.ffn.output", "layer.0.attention.qkv"], NONE);
+        let float: Vec<&str> = found.table.float.iter().map(String::as_str).collect();
+        assert_eq!(float, ["layer.0.attention.qkv", "layer.1.ffn.output"]);
+        let losses: Vec<f64> = found.report.steps.iter().map(|s| s.cost.loss).collect();
+        assert_eq!(losses, [2.0, 1.0, 0.0]);
+        assert!(found.report.layers[1].sqnr_db < found.report.layers[2].sqnr_db);
+        assert!(found.report.steps[2].bytes > found.report.steps[0].bytes);
+    }
+
+    #[test]
+    fn a_contract_that_holds_leaves_everything_in_int8() {
+        let found = searched(&QuantisePlan::default(), &["head.inner"], Budget { loss: 1.0, flips: 0.0 });
+        assert!(found.table.float.is_empty() && found.report.steps.len() == 1);
+    }
+
+    #[test]
+    fn migrated_scales_are_tried_and_named() {
+        let plan = QuantisePlan {
+            methods: vec![Method::MinMax, Method::MeanSquare],
+            migrations: vec![0.5],
+            ..QuantisePlan::default()
+        };
+        let found = searched(&plan, &[], NONE);
+        assert_eq!(found.report.candidates.len(), 4);
+        // Of equals the first one is taken: the simplest.
+        assert_eq!((found.table.method.as_str(), found.table.migration), ("min-max", 0.0));
+        assert!(found.table.channels.is_empty());
+        let moved = found.report.candidates.iter().filter(|c| c.migration == 0.5).count();
+        assert_eq!(moved, 2);
+    }
+
+    #[test]
+    fn the_page_draws_every_activation() {
+        let found = searched(&QuantisePlan::default(), &["head.inner"], NONE);
+        let html = crate::quantise::page("smoke", &found).unwrap().html();
+        assert_eq!(html.matches("<svg").count(), found.table.ranges.len());
+        assert!(html.contains("head.inner"));
+    }
+}

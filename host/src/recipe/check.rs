@@ -37,6 +37,12 @@ impl Recipe {
                 return wrong(key, value.to_string(), "a share from 0 to 1");
             }
         }
+        if let Some(d) = &f.distill
+            && (d.teachers.is_empty() || !(d.share > 0.0 && d.share <= 1.0))
+        {
+            let got = format!("{} teachers, share {}", d.teachers.len(), d.share);
+            return wrong("finetune.distill", got, "one teacher or more, and a share over 0, to 1");
+        }
         if !(0.0..1.0).contains(&f.augment.feature_dropout) {
             let got = f.augment.feature_dropout.to_string();
             return wrong("finetune.augment.feature_dropout", got, "a share from 0 to under 1");

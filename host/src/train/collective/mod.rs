@@ -13,7 +13,7 @@ use super::Ranks;
 use crate::Result;
 
 /// Exchange between ranks. Every rank makes the same calls in the same order.
-pub trait Collective: Send {
+pub trait Collective {
     /// Number of this rank.
     fn rank(&self) -> usize;
 
