@@ -4,8 +4,6 @@ import json
 import sys
 
 import numpy as np
-import onnx
-import onnx.numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -47,26 +45,3 @@ quantize_static(
     weight_type=QuantType.QInt8,
     extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"], "MatMulConstBOnly": True},
 )
-
-# Written anew with what a graph computes with, and nothing that only describes it: Locus refuses what it does not know.
-graph = onnx.load(quantised).graph
-
-
-def node(old):
-    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in old.attribute}
-    return onnx.helper.make_node(old.op_type, list(old.input), list(old.output), old.name, **attributes)
-
-
-def value(old):
-    shape = [d.dim_param or d.dim_value for d in old.type.tensor_type.shape.dim]
-    return onnx.helper.make_tensor_value_info(old.name, old.type.tensor_type.elem_type, shape)
-
-
-anew = onnx.helper.make_graph(
-    [node(n) for n in graph.node],
-    "quantize_static",
-    [value(i) for i in graph.input],
-    [value(o) for o in graph.output],
-    [onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(i), i.name) for i in graph.initializer],
-)
-onnx.save(onnx.helper.make_model(anew, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), quantised)

@@ -14,12 +14,15 @@ use anyhow::{Context, Result, ensure};
 use locus_engine::{
     EngineKind, Graphs, Inputs, LoadOptions, Logits, Precision, Row, Session, logits_of, open_graphs,
 };
+use locus_export::to_bytes;
 use locus_firmware_config::profile::DeviceProfile;
 use locus_host::{
     evaluate::{Read, Reads},
     metrics::auroc,
 };
+use locus_onnx::ModelProto;
 use locus_tests::{program, python, root};
+use prost::Message as _;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -378,7 +381,9 @@ fn peer(
     command.arg(root().join("bench/peers/quantize_static.py")).arg(parts.join("fp32.onnx"));
     let output = command.arg(rows).arg(&theirs).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let other = Graphs { int8: Some(fs::read(&theirs)?.into()), digest: "theirs".into(), ..own.clone() };
+    // Written by our encoder: the engine refuses what Locus does not write, such as notes beside a graph.
+    let theirs_anew = to_bytes(&ModelProto::decode(&fs::read(&theirs)?[..])?);
+    let other = Graphs { int8: Some(theirs_anew.into()), digest: "theirs".into(), ..own.clone() };
     let (_, held) = inputs("val", usize::MAX, folder)?;
     let rows: Vec<Row<'_>> = held.iter().map(Shown::row).collect();
     let logits = |session: &mut dyn Session| Ok::<_, anyhow::Error>(logits_of(session, &rows)?.concat());

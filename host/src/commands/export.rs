@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use locus_calibration::{CalibrationTable, Cost};
+use locus_calibration::{Budget, CalibrationTable, Cost};
 use locus_engine::{
     EngineKind, EngineSettings, Graphs, LoadOptions, Precision, Row, Session, engine_for, logits_of,
     open_graphs,
@@ -258,8 +258,9 @@ pub fn run(stage: &Stage) -> Result<()> {
         },
     )?;
     let mut half = half_session(stage, &drawn, |int8| graphs(&stage.recipe, &config, None, Some(int8)))?;
-    let from_int8 = largest(&q, &engine_logits(&mut *half, &pairs, n)?);
-    parity.insert(HALF.into(), near_int8(from_int8)?);
+    let h = engine_logits(&mut *half, &pairs, n)?;
+    let budget = Budget { loss: plan.int8_budget, flips: stage.recipe.quantise.flips_budget };
+    parity.insert(HALF.into(), near_int8(largest(&q, &h), &held.cost(&f, &h), &budget)?);
     let golden_pairs: Vec<Pair> = train
         .iter()
         .step_by((train.len() / plan.golden).max(1))
@@ -344,8 +345,13 @@ pub(super) fn contract(
     }
 }
 
-/// INT8 with the rest in half precision may be so far from INT8 with the rest in single precision, in logits.
-pub(super) fn near_int8(difference: f64) -> Result<f64> {
+/// The distance of INT8 with the rest in half precision from INT8 with the rest in single precision, in logits, where it
+/// is small, and where what it costs against float32 is within the same budget: a box with TensorRT answers with it.
+pub(super) fn near_int8(difference: f64, cost: &Cost, budget: &Budget) -> Result<f64> {
+    if let Some(reason) = budget.exceeded(cost) {
+        let expected = "the contract of int8.onnx kept".into();
+        return Err(broken("int8-fp16.onnx against fp32.onnx", reason, expected));
+    }
     if difference.is_nan() || difference > FP16_TOLERANCE {
         let expected = format!("at most {FP16_TOLERANCE}");
         return Err(broken("int8-fp16.onnx against int8.onnx", difference.to_string(), expected));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use locus_calibration::{Cost, flips, max_abs_error};
+use locus_calibration::{Budget, Cost, flips, max_abs_error};
 use locus_engine::{Graphs, Inputs, Row, Session, logits_of};
 use locus_firmware_config::manifest::{GoldenSequence, SequenceCalibration};
 use locus_genome::EncodedSequence;
@@ -124,7 +124,9 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
         },
     )?;
     let mut half = half_session(stage, &drawn, |int8| graphs(stage, &config, None, Some(int8)))?;
-    let from_int8 = max_abs_error(&q.concat(), &engine_logits(&mut *half, &rows)?.concat());
+    let h = engine_logits(&mut *half, &rows)?.concat();
+    let budget = Budget { loss: plan.int8_budget, flips: stage.recipe.quantise.flips_budget };
+    let from_int8 = near_int8(max_abs_error(&q.concat(), &h), &held.cost(&f.concat(), &h), &budget)?;
     let golden_rows = stage.encode(&set, &spread(plan.golden))?;
     let (gf, gq) = (engine_logits(&mut *float, &golden_rows)?, engine_logits(&mut *whole, &golden_rows)?);
     let int8_difference = max_abs_error(&gf.concat(), &gq.concat());
@@ -146,10 +148,7 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
         drawn.int8.len()
     );
     let exported = Exported {
-        parity: BTreeMap::from([
-            ("sequence".to_owned(), difference),
-            (HALF.to_owned(), near_int8(from_int8)?),
-        ]),
+        parity: BTreeMap::from([("sequence".to_owned(), difference), (HALF.to_owned(), from_int8)]),
         provider: float.spec().provider.clone(),
         contract,
         golden,
