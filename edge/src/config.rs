@@ -90,8 +90,11 @@ pub struct Config {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Models {
-    /// Ed25519 public keys (SPKI PEM), at least one.
+    /// Ed25519 public keys (SPKI PEM), the signature of any of which is enough.
+    #[serde(default)]
     pub trusted_keys: Vec<PathBuf>,
+    /// Instead of them the first trust document: roles, thresholds, expiry. The box keeps it and moves forward from there.
+    pub trust: Option<PathBuf>,
 }
 
 /// How models run here; what is absent is the profile's.
@@ -334,6 +337,7 @@ impl Config {
 
     fn resolve(&mut self, folder: &Path) {
         let optional = [
+            &mut self.models.trust,
             &mut self.engine.onnxruntime,
             &mut self.mqtt.password_file,
             &mut self.http.certificate,
@@ -372,10 +376,10 @@ impl Config {
                 NAME,
             ),
             (
-                !self.models.trusted_keys.is_empty(),
+                self.models.trusted_keys.is_empty() == self.models.trust.is_some(),
                 "models.trusted_keys",
-                "[]".into(),
-                "at least one public key",
+                if self.models.trust.is_some() { "keys beside models.trust".into() } else { "[]".into() },
+                "at least one public key, or models.trust instead",
             ),
             (
                 !self.journal.recipients.is_empty(),

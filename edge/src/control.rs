@@ -40,6 +40,8 @@ pub enum Order {
     Flash(PathBuf),
     /// Go back to the previous model.
     Rollback,
+    /// Take the next trust document.
+    Trust(PathBuf),
     /// Say how it is.
     Health,
 }
@@ -123,6 +125,12 @@ fn obey(order: Order, flasher: &Mutex<Flasher>, health: &Arc<Health>) -> Reply {
         Order::Flash(path) => {
             let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
             changed(flasher.flash(&path, Some(&health.pipeline)))
+        }
+        Order::Trust(path) => {
+            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
+            flasher
+                .update_trust(&path)
+                .map_or_else(|error| Reply::Error(error.to_string()), |report| value(&report))
         }
         Order::Rollback => {
             let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,10 +12,14 @@ use locus_firmware_config::profile::DeviceProfile;
 use serde::Serialize;
 
 use crate::{
+    audit::{About, Audit, Stage, What},
+    clock::{Clock, SystemClock},
     config::{Config, ConfigError},
+    keys::{KeyError, load_or_create_device_key},
     pipeline::Pipeline,
     slots::{self, BoxError, FileSlotStore, Flashed, Proving, SlotError, SlotRecord, SlotStore},
     state::StateDir,
+    trust::{Expiry, TrustStore, TrustStoreError, expiry},
     vfs::OsVfs,
 };
 
@@ -26,6 +30,12 @@ pub enum FlashError {
     /// Slots.
     #[error(transparent)]
     Slot(#[from] SlotError),
+    /// The trust document.
+    #[error(transparent)]
+    Trust(#[from] TrustStoreError),
+    /// The box's own key.
+    #[error(transparent)]
+    Device(#[from] KeyError),
     /// Configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -47,6 +57,9 @@ pub enum FlashError {
 pub struct Flasher {
     store: FileSlotStore,
     trust: Trust,
+    document: Option<TrustStore>,
+    audit: Audit,
+    clock: Arc<dyn Clock>,
     profile: DeviceProfile,
     options: LoadOptions,
     dir: PathBuf,
@@ -62,6 +75,19 @@ pub struct FlashReport {
     pub golden: Option<GoldenReport>,
     /// Engine and provider that will serve.
     pub provider: Option<String>,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// What came of a new trust document.
+#[derive(Debug, Serialize)]
+pub struct TrustReport {
+    /// Version that counts now.
+    pub version: u64,
+    /// Last day on which bundles are taken under it.
+    pub expires: String,
+    /// Models in the slots that it no longer trusts, with the reason: the next start does not serve them.
+    pub untrusted: Vec<String>,
 }
 
 struct Prover<'a> {
@@ -131,7 +157,7 @@ pub(crate) fn damaged_notices(copies: &[PathBuf]) -> Vec<String> {
     copies.iter().map(notice).collect()
 }
 
-fn trust_of(config: &Config) -> Result<Trust, FlashError> {
+fn keys_of(config: &Config) -> Result<Trust, FlashError> {
     let read = |path: &PathBuf| {
         let wrong = |detail: String| FlashError::Key { path: path.clone(), detail };
         let pem = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
@@ -157,9 +183,16 @@ fn options_of(config: &Config, state: &StateDir) -> Result<LoadOptions, FlashErr
 /// # Errors
 /// As [`Flasher::open`], which takes the slots as well.
 pub fn check(config: &Config) -> Result<(), FlashError> {
-    trust_of(config)?;
+    let state = StateDir::new(&config.state);
+    match &config.models.trust {
+        None => drop(keys_of(config)?),
+        Some(first) => match TrustStore::peek(&OsVfs, &state.trust())? {
+            Some(_) => {}
+            None => drop(TrustStore::first(&OsVfs, first)?),
+        },
+    }
     config.device_profile()?;
-    options_of(config, &StateDir::new(&config.state)).map(drop)
+    options_of(config, &state).map(drop)
 }
 
 impl Flasher {
@@ -169,13 +202,21 @@ impl Flasher {
     /// [`FlashError`].
     pub fn open(config: &Config) -> Result<Self, FlashError> {
         let state = StateDir::new(&config.state);
-        Ok(Self {
-            trust: trust_of(config)?,
-            profile: config.device_profile()?,
-            options: options_of(config, &state)?,
-            store: FileSlotStore::open(Arc::new(OsVfs), &state.slots())?,
-            dir: state.slots(),
-        })
+        let vfs = Arc::new(OsVfs);
+        let (profile, options) = (config.device_profile()?, options_of(config, &state)?);
+        let keys = if config.models.trust.is_none() { Some(keys_of(config)?) } else { None };
+        // Its lock is that of everything below.
+        let store = FileSlotStore::open(vfs.clone(), &state.slots())?;
+        let first = config.models.trust.as_deref();
+        let document = first.map(|first| TrustStore::open(vfs.clone(), &state.trust(), first)).transpose()?;
+        let key = load_or_create_device_key(&OsVfs, &state.device_key())?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let audit = Audit::open(vfs, Arc::clone(&clock), &state.audit(), key).map_err(SlotError::from)?;
+        let trust = match (&document, keys) {
+            (Some(document), _) => Trust::Policy(Arc::clone(document.policy())),
+            (None, keys) => keys.unwrap_or(Trust::Keys(Vec::new())),
+        };
+        Ok(Self { store, trust, document, audit, clock, profile, options, dir: state.slots() })
     }
 
     /// Verifies, proves and activates a bundle; where a pipeline runs, it changes over without losing a request.
@@ -183,7 +224,15 @@ impl Flasher {
     /// # Errors
     /// [`SlotError`]; the old model serves on.
     pub fn flash(&mut self, path: &Path, pipeline: Option<&Pipeline>) -> Result<FlashReport, SlotError> {
-        self.proved(pipeline, |store, trust, prover| slots::flash(store, path, trust, prover))
+        let subject = Some(path.display().to_string());
+        self.audited(What::Flash, subject, |flasher| {
+            let warnings = flasher.holds()?;
+            let bytes = slots::read(path, &flasher.trust)?;
+            let mut report = flasher
+                .proved(pipeline, |store, trust, prover| slots::flash_bytes(store, &bytes, trust, prover))?;
+            report.warnings = warnings;
+            Ok(report)
+        })
     }
 
     /// Goes back to the previous model.
@@ -191,7 +240,90 @@ impl Flasher {
     /// # Errors
     /// [`SlotError`]; the active model serves on.
     pub fn roll_back(&mut self, pipeline: Option<&Pipeline>) -> Result<FlashReport, SlotError> {
-        self.proved(pipeline, |store, trust, prover| slots::roll_back(store, trust, prover))
+        self.audited(What::Rollback, None, |flasher| {
+            flasher.proved(pipeline, |store, trust, prover| slots::roll_back(store, trust, prover))
+        })
+    }
+
+    /// Takes the next trust document.
+    ///
+    /// # Errors
+    /// [`SlotError`]; the present one counts on.
+    pub fn update_trust(&mut self, path: &Path) -> Result<TrustReport, SlotError> {
+        let subject = Some(path.display().to_string());
+        self.noted(What::Trust, subject, |flasher| {
+            let document = flasher.document.as_mut().ok_or(TrustStoreError::NoDocument)?;
+            let updated = TrustStore::bytes(&OsVfs, path).and_then(|bytes| document.update(path, &bytes));
+            let policy = Arc::clone(document.policy());
+            flasher.trust = Trust::Policy(Arc::clone(&policy));
+            updated?;
+            let record = flasher.store.state()?;
+            let untrusted = [&record.active, &record.previous].into_iter().flatten().filter_map(|digest| {
+                let reason = slots::trusted(&flasher.store, digest, &flasher.trust).err()?;
+                Some(format!("{digest}: {reason}"))
+            });
+            let report = TrustReport {
+                version: policy.document().version,
+                expires: policy.document().expires.clone(),
+                untrusted: untrusted.collect(),
+            };
+            let about = About {
+                digest: Some(hex::encode(policy.document().digest())),
+                reason: Some(format!("version {}", report.version)),
+                ..About::default()
+            };
+            Ok((report, about))
+        })
+    }
+
+    /// Whether anything may be flashed by the trust document, and what the operator should know of it.
+    fn holds(&self) -> Result<Vec<String>, SlotError> {
+        let Some(document) = &self.document else { return Ok(Vec::new()) };
+        match expiry(document.policy().document(), self.clock.unix_ms(), self.audit.known_ms()) {
+            Expiry::Holds => Ok(Vec::new()),
+            Expiry::Expired { expires, today } => Err(SlotError::Expired { expires, today }),
+            Expiry::Unknown(why) => Ok(vec![why]),
+        }
+    }
+
+    /// As [`Flasher::noted`], for what changes the model.
+    fn audited(
+        &mut self,
+        what: What,
+        subject: Option<String>,
+        act: impl FnOnce(&mut Self) -> Result<FlashReport, SlotError>,
+    ) -> Result<FlashReport, SlotError> {
+        self.noted(what, subject, |flasher| {
+            let report = act(flasher)?;
+            let Flashed { name, version, digest, unchanged, .. } = &report.flashed;
+            let served = if *unchanged { " served already" } else { "" };
+            let reason =
+                [vec![format!("{name} {version}{served}")], report.warnings.clone()].concat().join("; ");
+            let about = About { digest: Some(digest.clone()), reason: Some(reason), ..About::default() };
+            Ok((report, about))
+        })
+    }
+
+    /// Writes an attempt down before and after it. What cannot be written down is not attempted.
+    fn noted<T>(
+        &mut self,
+        what: What,
+        subject: Option<String>,
+        act: impl FnOnce(&mut Self) -> Result<(T, About), SlotError>,
+    ) -> Result<T, SlotError> {
+        self.audit.note(what, Stage::Begun, About { subject: subject.clone(), ..About::default() })?;
+        let result = act(self);
+        let (stage, about) = match &result {
+            Ok((_, about)) => (Stage::Done, About { subject, ..about.clone() }),
+            Err(error) => {
+                (Stage::Refused, About { subject, reason: Some(error.to_string()), ..About::default() })
+            }
+        };
+        if let Err(error) = self.audit.note(what, stage, about) {
+            // It was begun, and the next start says that it was cut.
+            tracing::error!(%error, "the end of an attempt is not in the audit trail");
+        }
+        result.map(|(value, _)| value)
     }
 
     fn proved(
@@ -207,7 +339,7 @@ impl Flasher {
             provider: None,
         };
         let flashed = change(&mut self.store, &self.trust, &mut prover)?;
-        Ok(FlashReport { flashed, golden: prover.golden, provider: prover.provider })
+        Ok(FlashReport { flashed, golden: prover.golden, provider: prover.provider, warnings: Vec::new() })
     }
 
     /// Starts serving what the slots hold; what the operator should know of it.
@@ -223,6 +355,7 @@ impl Flasher {
             Ok(())
         })?;
         let mut notices = damaged_notices(&damaged);
+        notices.extend(self.document_notices()?);
         notices.extend(boot.reverted.map(|digest| format!("a restart ended the trial of {digest}")));
         notices.extend(boot.fallback.map(|reason| {
             let serves = boot.bundle.map_or_else(
@@ -233,6 +366,25 @@ impl Flasher {
         }));
         for notice in &notices {
             tracing::error!("{notice}");
+            let about = About { reason: Some(notice.clone()), ..About::default() };
+            if let Err(error) = self.audit.note(What::Start, Stage::Noted, about) {
+                tracing::error!(%error, "a notice is not in the audit trail");
+            }
+        }
+        Ok(notices)
+    }
+
+    /// What the operator should know of the trust document.
+    fn document_notices(&self) -> Result<Vec<String>, SlotError> {
+        let Some(document) = &self.document else { return Ok(Vec::new()) };
+        let damaged = TrustStore::damaged_copies(&OsVfs, document.folder())?;
+        let mut notices: Vec<String> = damaged
+            .iter()
+            .map(|path| format!("{} is damaged, the other copy of the trust document counts", path.display()))
+            .collect();
+        match self.holds() {
+            Ok(unknown) => notices.extend(unknown),
+            Err(error) => notices.push(error.to_string()),
         }
         Ok(notices)
     }

@@ -9,6 +9,7 @@ mod keys;
 mod lower;
 mod read_back;
 mod smooth;
+mod trust;
 mod weights;
 
 pub use bundle::{BundleBuilder, sign, split};
@@ -18,4 +19,5 @@ pub use keys::{generate, read_private};
 pub use lower::{Layer, build_fp32, build_int8, build_int8_fp16, layers, to_bytes};
 pub use read_back::GraphWeights;
 pub use smooth::smoothed;
+pub use trust::{sign_trust, unsigned_trust};
 pub use weights::{SafetensorsWeights, WeightSource};

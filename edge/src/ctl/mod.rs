@@ -1,8 +1,10 @@
 //! What `locusctl` does, one file a command.
 
 pub mod ask;
+pub mod audit;
 pub mod cable;
 pub mod encode;
 pub mod init;
 pub mod journal;
 pub mod slots;
+pub mod trust;

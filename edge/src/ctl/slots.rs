@@ -32,7 +32,7 @@ pub struct SlotsArgs {
     pub json: bool,
 }
 
-fn told(config: &Config, what: &Order) -> Result<Option<Value>> {
+pub(super) fn told(config: &Config, what: &Order) -> Result<Option<Value>> {
     order(&StateDir::new(&config.state), what).map_err(|reason| anyhow!(reason))
 }
 
@@ -61,6 +61,9 @@ fn print_report(report: &Value, running: bool, json: bool) {
         }
     }
     println!("previous {}, floor {}", text("previous"), report["floor"]);
+    for warning in report["warnings"].as_array().into_iter().flatten() {
+        eprintln!("locusctl: {}", warning.as_str().unwrap_or_default());
+    }
 }
 
 /// Flashes a bundle.

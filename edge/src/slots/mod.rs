@@ -12,7 +12,7 @@ use serde::Serialize;
 
 pub use error::{BoxError, SlotError};
 pub use file::FileSlotStore;
-pub use flow::{boot, flash, flash_bytes, roll_back};
+pub use flow::{boot, flash_bytes, read, roll_back, trusted};
 #[cfg(test)]
 pub use mem::MemSlotStore;
 

@@ -150,6 +150,11 @@ impl TrustedKey {
         Ok(Self { id: key_id(key.as_bytes()), key })
     }
 
+    /// The 32 bytes of the key.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.key.as_bytes()
+    }
+
     /// The first 16 hexadecimal digits of the SHA-256 of the 32 key bytes.
     pub fn id(&self) -> &str {
         &self.id
