@@ -95,6 +95,15 @@ pub struct Models {
     pub trusted_keys: Vec<PathBuf>,
     /// Instead of them the first trust document: roles, thresholds, expiry. The box keeps it and moves forward from there.
     pub trust: Option<PathBuf>,
+    /// Answers that a flashed model gives on trial before it is confirmed by itself; 0 confirms it once it has passed its
+    /// self-test in the thread that serves.
+    #[serde(default)]
+    pub confirm_after: u32,
+    /// Whether a trial waits for `locusctl confirm` instead.
+    #[serde(default)]
+    pub confirm_by_hand: bool,
+    /// A folder in which new bundles are flashed by themselves, such as that of a stick.
+    pub watch: Option<PathBuf>,
 }
 
 /// How models run here; what is absent is the profile's.
@@ -338,6 +347,7 @@ impl Config {
     fn resolve(&mut self, folder: &Path) {
         let optional = [
             &mut self.models.trust,
+            &mut self.models.watch,
             &mut self.engine.onnxruntime,
             &mut self.mqtt.password_file,
             &mut self.http.certificate,

@@ -17,7 +17,7 @@ use crate::{
     config::{Config, ConfigError},
     keys::{KeyError, load_or_create_device_key},
     pipeline::Pipeline,
-    slots::{self, BoxError, FileSlotStore, Flashed, Proving, SlotError, SlotRecord, SlotStore},
+    slots::{self, BoxError, FileSlotStore, Flashed, Proving, SlotError, SlotRecord, SlotStore, Trial},
     state::StateDir,
     trust::{Expiry, TrustStore, TrustStoreError, expiry},
     vfs::OsVfs,
@@ -63,6 +63,9 @@ pub struct Flasher {
     profile: DeviceProfile,
     options: LoadOptions,
     dir: PathBuf,
+    trial: Option<Trial>,
+    confirm_after: u32,
+    confirm_by_hand: bool,
 }
 
 /// What came of a flash, with its proof.
@@ -93,6 +96,7 @@ pub struct TrustReport {
 struct Prover<'a> {
     flasher: (&'a DeviceProfile, &'a LoadOptions),
     pipeline: Option<&'a Pipeline>,
+    at_once: bool,
     ready: Option<Scorer>,
     golden: Option<GoldenReport>,
     provider: Option<String>,
@@ -132,6 +136,11 @@ impl Proving for Prover<'_> {
         if let Some(pipeline) = self.pipeline {
             pipeline.go_back();
         }
+    }
+
+    fn confirms_at_once(&self) -> bool {
+        // Without a daemon nobody asks it anything.
+        self.at_once || self.pipeline.is_none()
     }
 
     fn confirm(&mut self) {
@@ -216,7 +225,19 @@ impl Flasher {
             (Some(document), _) => Trust::Policy(Arc::clone(document.policy())),
             (None, keys) => keys.unwrap_or(Trust::Keys(Vec::new())),
         };
-        Ok(Self { store, trust, document, audit, clock, profile, options, dir: state.slots() })
+        Ok(Self {
+            store,
+            trust,
+            document,
+            audit,
+            clock,
+            profile,
+            options,
+            dir: state.slots(),
+            trial: None,
+            confirm_after: config.models.confirm_after,
+            confirm_by_hand: config.models.confirm_by_hand,
+        })
     }
 
     /// Verifies, proves and activates a bundle; where a pipeline runs, it changes over without losing a request.
@@ -326,19 +347,70 @@ impl Flasher {
         result.map(|(value, _)| value)
     }
 
+    /// Ends the trial well: raises the floor.
+    ///
+    /// # Errors
+    /// [`SlotError::NoTrial`] where this process tries none: a trial does not outlive it.
+    pub fn confirm(&mut self, pipeline: Option<&Pipeline>) -> Result<FlashReport, SlotError> {
+        self.audited(What::Confirm, None, |flasher| {
+            let trial = flasher.trial.take().ok_or(SlotError::NoTrial)?;
+            flasher.proved(pipeline, |store, trust, prover| slots::confirm(store, &trial, trust, prover))
+        })
+    }
+
+    /// Ends the trial badly: the model before serves again. Gives the digest of what was tried.
+    ///
+    /// # Errors
+    /// [`SlotError`].
+    pub fn revert(&mut self, pipeline: Option<&Pipeline>, why: &str) -> Result<String, SlotError> {
+        self.noted(What::Revert, None, |flasher| {
+            flasher.trial = None;
+            let device = (&flasher.profile, &flasher.options);
+            let mut prover = Prover {
+                flasher: device,
+                pipeline,
+                at_once: false,
+                ready: None,
+                golden: None,
+                provider: None,
+            };
+            let digest = slots::end_trial(&mut flasher.store, &mut prover)?;
+            let about =
+                About { digest: Some(digest.clone()), reason: Some(why.to_owned()), ..About::default() };
+            Ok((digest, about))
+        })
+    }
+
+    /// Ends a trial by itself, once the model has answered often enough, or has failed. Gives what the operator should
+    /// know.
+    pub fn settle(&mut self, pipeline: &Pipeline) -> Option<String> {
+        let (good, failed) = pipeline.tried().filter(|_| self.trial.is_some())?;
+        if failed > 0 {
+            let why = format!("the model on trial gave no usable number {failed} times, and {good} answers");
+            let ended = self.revert(Some(pipeline), &why);
+            return Some(
+                ended
+                    .map_or_else(|error| error.to_string(), |digest| format!("{why}: {digest} was reverted")),
+            );
+        }
+        if self.confirm_by_hand || good < u64::from(self.confirm_after) {
+            return None;
+        }
+        self.confirm(Some(pipeline)).err().map(|error| format!("the trial was not confirmed: {error}"))
+    }
+
     fn proved(
         &mut self,
         pipeline: Option<&Pipeline>,
         change: impl FnOnce(&mut FileSlotStore, &Trust, &mut Prover<'_>) -> Result<Flashed, SlotError>,
     ) -> Result<FlashReport, SlotError> {
-        let mut prover = Prover {
-            flasher: (&self.profile, &self.options),
-            pipeline,
-            ready: None,
-            golden: None,
-            provider: None,
-        };
+        let at_once = self.confirm_after == 0 && !self.confirm_by_hand;
+        let flasher = (&self.profile, &self.options);
+        let mut prover = Prover { flasher, pipeline, at_once, ready: None, golden: None, provider: None };
         let flashed = change(&mut self.store, &self.trust, &mut prover)?;
+        self.trial = flashed
+            .on_trial
+            .then(|| Trial { digest: flashed.digest.clone(), previous: flashed.previous.clone() });
         Ok(FlashReport { flashed, golden: prover.golden, provider: prover.provider, warnings: Vec::new() })
     }
 

@@ -18,3 +18,4 @@ pub mod state;
 pub mod transport;
 pub mod trust;
 pub mod vfs;
+pub mod watch;

@@ -123,7 +123,11 @@ impl Audit {
         let torn = match &now {
             None => 0,
             Some(bytes) => {
-                let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                let mut whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                // Blocks of a line may have reached the disk without the others: its end, and not its middle.
+                if let Some(line) = last_line(&bytes[..whole]).filter(|line| !audit.wrote(line)) {
+                    whole -= line.len() + 1;
+                }
                 audit.bytes = whole as u64;
                 bytes.len() - whole
             }
@@ -136,7 +140,8 @@ impl Audit {
             file.truncate(audit.bytes).and_then(|()| file.sync()).map_err(io_at("cut", &path))?;
         }
         audit.file = file;
-        let mut last = last_line(now.as_deref().unwrap_or_default());
+        let kept = now.as_deref().unwrap_or_default();
+        let mut last = last_line(&kept[..audit.bytes as usize]);
         let before_path = dir.join(BEFORE);
         let before = if last.is_none() { read(&*audit.vfs, &before_path)? } else { None };
         last = last.or_else(|| last_line(before.as_deref().unwrap_or_default()));
@@ -159,6 +164,11 @@ impl Audit {
             audit.note(what, Stage::Cut, About { subject, digest, reason })?;
         }
         Ok(audit)
+    }
+
+    /// Whether a line is one of this box.
+    fn wrote(&self, line: &[u8]) -> bool {
+        serde_json::from_slice(line).is_ok_and(|line| signed(&line, &self.key.verifying_key()))
     }
 
     /// Adds an entry, durable on return.
@@ -232,6 +242,12 @@ impl Audit {
     }
 }
 
+fn signed(line: &Line, device: &VerifyingKey) -> bool {
+    let mut raw = [0; 64];
+    hex::decode_to_slice(&line.signature, &mut raw).is_ok()
+        && device.verify_strict(&message(&line.entry), &Signature::from_bytes(&raw)).is_ok()
+}
+
 fn last_line(bytes: &[u8]) -> Option<&[u8]> {
     let whole = &bytes[..bytes.iter().rposition(|byte| *byte == b'\n')?];
     Some(whole.rsplit(|byte| *byte == b'\n').next().unwrap_or(whole))
@@ -257,16 +273,14 @@ pub fn verify(vfs: &dyn Vfs, dir: &Path, device: &VerifyingKey) -> Result<Verifi
         let Some(bytes) = read(vfs, &dir.join(name))? else { continue };
         for (n, line) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
             let at = |what: &str| format!("{name}, line {}: {what}", n + 1);
-            let Ok(Line { entry, signature }) = serde_json::from_slice(line) else {
+            let Ok(read) = serde_json::from_slice::<Line>(line) else {
                 verified.findings.push(at("no entry"));
                 continue;
             };
-            let mut raw = [0; 64];
-            let good = hex::decode_to_slice(&signature, &mut raw).is_ok()
-                && device.verify_strict(&message(&entry), &Signature::from_bytes(&raw)).is_ok();
-            if !good {
+            if !signed(&read, device) {
                 verified.findings.push(at("its signature is not this box's"));
             }
+            let entry = read.entry;
             let first = (entry.index == 0).then(|| (0, "0".repeat(64)));
             let (index, previous) =
                 expected.or(first).unwrap_or_else(|| (entry.index, entry.previous.clone()));

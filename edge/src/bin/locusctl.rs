@@ -30,6 +30,10 @@ enum Command {
     Slots(slots::SlotsArgs),
     /// Goes back to the previous model
     Rollback(slots::SlotsArgs),
+    /// Ends the trial well: the flashed model stays
+    Confirm(slots::SlotsArgs),
+    /// Ends the trial badly: the model before serves again
+    Revert(slots::SlotsArgs),
     /// Shows or replaces the document that says whose models this box takes
     #[command(subcommand)]
     Trust(trust::TrustCommand),
@@ -67,6 +71,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Flash(args) => slots::flash(&config()?, args),
         Command::Slots(args) => slots::show(&config()?, args),
         Command::Rollback(args) => slots::roll_back(&config()?, args),
+        Command::Confirm(args) => slots::end_trial(&config()?, args, true),
+        Command::Revert(args) => slots::end_trial(&config()?, args, false),
         Command::Trust(command) => trust::run(&config()?, command),
         Command::Audit(args) => audit::run(&config()?, args),
         Command::Status => slots::status(&config()?),

@@ -4,6 +4,7 @@ pub mod ask;
 pub mod audit;
 pub mod cable;
 pub mod encode;
+mod fetch;
 pub mod init;
 pub mod journal;
 pub mod slots;

@@ -61,12 +61,64 @@ pub fn flash_bytes(
         }
         return Err(SlotError::Trial { reason });
     }
+    if !proving.confirms_at_once() {
+        return Ok(Flashed { on_trial: true, ..flashed(&bundle, unchanged, previous, record.floor) });
+    }
     let counter = bundle.manifest().security_counter;
     if let Err(error) = store.confirm(counter, previous.as_deref()) {
         return Err(agree(store, digest, proving, error));
     }
     proving.confirm();
     Ok(flashed(&bundle, unchanged, previous, record.floor.max(counter)))
+}
+
+/// A trial that goes on after the flash that began it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// Digest of what is tried.
+    pub digest: String,
+    /// Digest of what to go back to.
+    pub previous: Option<String>,
+}
+
+/// Ends a trial well: what is tried becomes the active one, and the floor is raised.
+///
+/// # Errors
+/// [`SlotError`]; then the model before serves, but for [`SlotError::Unsettled`].
+pub fn confirm(
+    store: &mut dyn SlotStore,
+    trial: &Trial,
+    trust: &Trust,
+    proving: &mut dyn Proving,
+) -> Result<Flashed, SlotError> {
+    let record = store.state()?;
+    if record.trial.as_deref() != Some(trial.digest.as_str()) {
+        return Err(SlotError::NoTrial);
+    }
+    let bundle = match stored(store, &trial.digest, trust, record.floor) {
+        Ok(bundle) => bundle,
+        Err(error) => {
+            end_trial(store, proving)?;
+            return Err(error);
+        }
+    };
+    let counter = bundle.manifest().security_counter;
+    if let Err(error) = store.confirm(counter, trial.previous.as_deref()) {
+        return Err(agree(store, &trial.digest, proving, error));
+    }
+    proving.confirm();
+    Ok(flashed(&bundle, false, trial.previous.clone(), record.floor.max(counter)))
+}
+
+/// Ends a trial badly: the model before serves again. Gives the digest of what was tried.
+///
+/// # Errors
+/// [`SlotError::NoTrial`], or the end cannot be recorded: the next start records it.
+pub fn end_trial(store: &mut dyn SlotStore, proving: &mut dyn Proving) -> Result<String, SlotError> {
+    let digest = store.state()?.trial.ok_or(SlotError::NoTrial)?;
+    proving.revert();
+    store.revert()?;
+    Ok(digest)
 }
 
 /// What serves now, or could: a bundle that is damaged, or that does not run here, is nothing to go back to.
@@ -166,6 +218,7 @@ fn flashed(bundle: &Bundle, unchanged: bool, previous: Option<String>, floor: u6
         name: manifest.name.clone(),
         version: manifest.version.to_string(),
         unchanged,
+        on_trial: false,
         previous,
         floor,
     }

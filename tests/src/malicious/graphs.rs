@@ -145,7 +145,7 @@ pub(super) fn kinds(shipped: &Draft) -> Vec<Kind> {
             rewritten(shipped, |onnx| [onnx, &[0xca, 1, 1, 0]].concat()),
         ),
         graph("an input missing", "no engine can serve this model here", |g| drop(g.input.pop())),
-        graph("an input that nobody feeds", "no engine can serve this model here", |g| {
+        graph("a graph with an input more", "no engine can serve this model here", |g| {
             let mut more = g.input[0].clone();
             more.name = "evil".into();
             g.input.push(more);
