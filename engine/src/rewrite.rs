@@ -50,6 +50,12 @@ pub enum RewriteError {
         /// Its domain and name.
         operator: String,
     },
+    /// A graph of floats that computes on quantised numbers: tract would read its scales wrongly.
+    #[error("the graph of floats has {operator} operators, expected none; make the bundle again")]
+    Quantised {
+        /// The first of them.
+        operator: String,
+    },
     /// A constant that is none.
     #[error("the ONNX model's constant {tensor} {what}; do not use this bundle")]
     Constant {

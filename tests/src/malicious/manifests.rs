@@ -71,7 +71,7 @@ pub(super) fn kinds(small: &Draft) -> Vec<Kind> {
             (FLOOR - 1).into(),
         ),
         kind("a name with a path", bad, "/name", "../../etc".into()),
-        kind("an empty name", bad, "/name", "".into()),
+        kind("a model without a name", bad, "/name", "".into()),
         kind("a version that is none", bad, "/version", "latest".into()),
         kind("a newer box wanted", "needs version 99.0.0", "/min_edge_version", "99.0.0".into()),
         kind("another task", bad, "/task", "remote_control".into()),
