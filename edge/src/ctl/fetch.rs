@@ -90,6 +90,8 @@ fn download(address: &str, ca: Option<&Path>, state: &Path) -> Result<Fetched> {
     let mut answer = agent.get(address).call().with_context(|| format!("cannot get {address}"))?;
     let folder = state.join("run");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    // The daemon, which is told of it, may stand in another folder.
+    let folder = folder.canonicalize().with_context(|| format!("cannot find {}", folder.display()))?;
     let fetched =
         Fetched { path: folder.join(format!("fetched-{}.locus", std::process::id())), temporary: true };
     let _ = fs::remove_file(&fetched.path);
