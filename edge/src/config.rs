@@ -90,8 +90,20 @@ pub struct Config {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Models {
-    /// Ed25519 public keys (SPKI PEM), at least one.
+    /// Ed25519 public keys (SPKI PEM), the signature of any of which is enough.
+    #[serde(default)]
     pub trusted_keys: Vec<PathBuf>,
+    /// Instead of them the first trust document: roles, thresholds, expiry. The box keeps it and moves forward from there.
+    pub trust: Option<PathBuf>,
+    /// Answers that a flashed model gives on trial before it is confirmed by itself; 0 confirms it once it has passed its
+    /// self-test in the thread that serves.
+    #[serde(default)]
+    pub confirm_after: u32,
+    /// Whether a trial waits for `locusctl confirm` instead.
+    #[serde(default)]
+    pub confirm_by_hand: bool,
+    /// A folder in which new bundles are flashed by themselves, such as that of a stick.
+    pub watch: Option<PathBuf>,
 }
 
 /// How models run here; what is absent is the profile's.
@@ -334,6 +346,8 @@ impl Config {
 
     fn resolve(&mut self, folder: &Path) {
         let optional = [
+            &mut self.models.trust,
+            &mut self.models.watch,
             &mut self.engine.onnxruntime,
             &mut self.mqtt.password_file,
             &mut self.http.certificate,
@@ -372,10 +386,10 @@ impl Config {
                 NAME,
             ),
             (
-                !self.models.trusted_keys.is_empty(),
+                self.models.trusted_keys.is_empty() == self.models.trust.is_some(),
                 "models.trusted_keys",
-                "[]".into(),
-                "at least one public key",
+                if self.models.trust.is_some() { "keys beside models.trust".into() } else { "[]".into() },
+                "at least one public key, or models.trust instead",
             ),
             (
                 !self.journal.recipients.is_empty(),

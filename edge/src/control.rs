@@ -21,6 +21,7 @@ use crate::{
     flashing::{FlashReport, Flasher},
     health::Health,
     state::StateDir,
+    watch,
 };
 
 /// Longest order, in bytes.
@@ -29,6 +30,8 @@ const MAX_ORDER_BYTES: u64 = 16 << 10;
 const ORDER: Duration = Duration::from_secs(10);
 /// Pause after a connection that could not be taken, such as for want of files.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often a trial is looked at.
+const SETTLE: Duration = Duration::from_millis(100);
 /// Longest time of a flash: engines are built on the device.
 const PATIENCE: Duration = Duration::from_secs(1_800);
 
@@ -40,6 +43,12 @@ pub enum Order {
     Flash(PathBuf),
     /// Go back to the previous model.
     Rollback,
+    /// End the trial well.
+    Confirm,
+    /// End the trial badly.
+    Revert,
+    /// Take the next trust document.
+    Trust(PathBuf),
     /// Say how it is.
     Health,
 }
@@ -59,6 +68,7 @@ pub fn listen(
     state: &StateDir,
     flasher: Flasher,
     health: Arc<Health>,
+    watched: Option<PathBuf>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let path = state.control_socket();
@@ -67,6 +77,10 @@ pub fn listen(
     // Whoever may write to it may change the model.
     std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
     let flasher = Arc::new(Mutex::new(flasher));
+    tokio::spawn(settle(Arc::clone(&flasher), Arc::clone(&health), stop.clone()));
+    if let Some(folder) = watched {
+        tokio::spawn(watch::run(folder, Arc::clone(&flasher), Arc::clone(&health), stop.clone()));
+    }
     tokio::spawn(async move {
         loop {
             let accepted = tokio::select! {
@@ -87,6 +101,28 @@ pub fn listen(
         let _ = std::fs::remove_file(&path);
     });
     Ok(())
+}
+
+/// Ends trials by themselves. The count of answers is looked at, never waited for by an answer.
+async fn settle(flasher: Arc<Mutex<Flasher>>, health: Arc<Health>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SETTLE) => {}
+        }
+        if health.pipeline.tried().is_none() {
+            continue;
+        }
+        let (flasher, health) = (Arc::clone(&flasher), Arc::clone(&health));
+        let settled = tokio::task::spawn_blocking(move || {
+            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(notice) = flasher.settle(&health.pipeline) {
+                tracing::error!("{notice}");
+                health.notice(vec![notice]);
+            }
+        });
+        let _ = settled.await;
+    }
 }
 
 async fn serve(stream: tokio::net::UnixStream, flasher: Arc<Mutex<Flasher>>, health: Arc<Health>) {
@@ -123,6 +159,21 @@ fn obey(order: Order, flasher: &Mutex<Flasher>, health: &Arc<Health>) -> Reply {
         Order::Flash(path) => {
             let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
             changed(flasher.flash(&path, Some(&health.pipeline)))
+        }
+        Order::Confirm => {
+            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
+            changed(flasher.confirm(Some(&health.pipeline)))
+        }
+        Order::Revert => {
+            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
+            let reverted = flasher.revert(Some(&health.pipeline), "by order");
+            reverted.map_or_else(|error| Reply::Error(error.to_string()), |digest| value(&digest))
+        }
+        Order::Trust(path) => {
+            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
+            flasher
+                .update_trust(&path)
+                .map_or_else(|error| Reply::Error(error.to_string()), |report| value(&report))
         }
         Order::Rollback => {
             let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);

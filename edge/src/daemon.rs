@@ -256,7 +256,8 @@ impl Running {
         }
         let endpoints = self.endpoints(config);
         endpoints.write(state).map_err(io("writing run/endpoints.json"))?;
-        control::listen(state, flasher, health, self.stop.clone()).map_err(io("control socket"))?;
+        control::listen(state, flasher, health, config.models.watch.clone(), self.stop.clone())
+            .map_err(io("control socket"))?;
         Ok(endpoints)
     }
 

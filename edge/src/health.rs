@@ -53,6 +53,8 @@ pub struct Report {
     pub uptime_s: u64,
     /// What serves.
     pub model: Option<ModelInfo>,
+    /// Answers that it has given on trial; null where it is confirmed.
+    pub trial_answers: Option<u64>,
     /// What runs it.
     pub engine: Option<EngineReport>,
     /// What is kept.
@@ -141,6 +143,7 @@ impl Health {
             r#box: self.box_name.clone(),
             uptime_s: self.started.elapsed().as_secs(),
             model: active.as_ref().map(|model| model.info.clone()),
+            trial_answers: self.pipeline.tried().map(|(good, _)| good),
             engine: active.as_ref().map(|model| EngineReport {
                 provider: model.provider.clone(),
                 runtime: model.runtime.clone(),

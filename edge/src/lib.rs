@@ -1,5 +1,6 @@
 //! What runs on the box: slots, pipeline, transports and the encrypted journal.
 
+pub mod audit;
 pub mod client;
 pub mod clock;
 pub mod config;
@@ -15,4 +16,6 @@ pub mod pipeline;
 pub mod slots;
 pub mod state;
 pub mod transport;
+pub mod trust;
 pub mod vfs;
+pub mod watch;

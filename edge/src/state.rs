@@ -37,6 +37,16 @@ impl StateDir {
         self.root.join("slots")
     }
 
+    /// The trust document, where the configuration names one.
+    pub fn trust(&self) -> PathBuf {
+        self.root.join("trust")
+    }
+
+    /// Every attempt to change what the box runs or trusts.
+    pub fn audit(&self) -> PathBuf {
+        self.root.join("audit")
+    }
+
     /// Encrypted results.
     pub fn journal(&self) -> PathBuf {
         self.root.join("journal")

@@ -6,7 +6,7 @@ use locus_firmware_config::manifest::{Task, TensorSpec};
 use sha2::{Digest, Sha256};
 
 use crate::session::{ActivePrecision, EngineKind, SessionError, SessionSpec};
-use crate::{Bundle, Error};
+use crate::{Bundle, BundleError, Error, RewriteError, inspect};
 
 /// Name of the float32 input `[rows, n_features]`.
 pub const FEATURES_INPUT: &str = "features";
@@ -103,9 +103,20 @@ impl Graphs {
     /// The graphs of a verified bundle.
     ///
     /// # Errors
-    /// None today; later formats may hold graphs that this engine cannot name.
+    /// [`BundleError::Graph`] where a graph is not self-contained, or asks for more than it brings.
     pub fn from_bundle(bundle: &Bundle) -> Result<Self, Error> {
         let manifest = bundle.manifest();
+        for part in manifest.parts.iter().filter(|part| part.name.ends_with(".onnx")) {
+            let onnx = bundle.part(&part.name).unwrap_or_default();
+            let refused = |source| BundleError::Graph { name: part.name.clone(), source };
+            inspect::self_contained(&onnx).and_then(|()| inspect::bounded(&onnx)).map_err(refused)?;
+            if part.name == "fp32.onnx"
+                && let Some(operator) =
+                    inspect::quantised_operators(&onnx).map_err(refused)?.into_iter().next()
+            {
+                return Err(refused(RewriteError::Quantised { operator }).into());
+            }
+        }
         let mut buckets = manifest.graph.buckets.clone();
         buckets.sort_unstable();
         buckets.dedup();

@@ -5,6 +5,111 @@ use prost::Message;
 
 use crate::rewrite::{RewriteError, decode};
 
+/// Operators of the graphs that Locus writes, and of those that make no more out of what they read than its size. Others
+/// could fill the memory from a few bytes (`ConstantOfShape`, `Expand`, `Tile`, `Range`), run for ever (`Loop`) or read files.
+const OPERATORS: [&str; 44] = [
+    "Abs",
+    "Add",
+    "And",
+    "Cast",
+    "Clip",
+    "Concat",
+    "Constant",
+    "DequantizeLinear",
+    "Div",
+    "Equal",
+    "Erf",
+    "Exp",
+    "Gather",
+    "Gemm",
+    "Greater",
+    "Identity",
+    "LayerNormalization",
+    "Less",
+    "Log",
+    "MatMul",
+    "Max",
+    "Min",
+    "Mul",
+    "Neg",
+    "Not",
+    "Pow",
+    "QuantizeLinear",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceSum",
+    "Reshape",
+    "Shape",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "Split",
+    "Sqrt",
+    "Squeeze",
+    "Sub",
+    "Tanh",
+    "Transpose",
+    "Unsqueeze",
+    "Where",
+];
+/// Most numbers in one constant.
+const MAX_NUMBERS: i64 = 1 << 28;
+
+/// Refuses a graph that would take more memory or time than its size allows for, or whose constants are no numbers.
+///
+/// # Errors
+/// [`RewriteError::Operator`], [`RewriteError::Constant`], [`RewriteError::Decode`] or [`RewriteError::NoGraph`].
+pub(crate) fn bounded(onnx: &[u8]) -> Result<(), RewriteError> {
+    let model = decode(onnx)?;
+    let graph = model.graph.as_ref().ok_or(RewriteError::NoGraph)?;
+    let short = |text: &str| text.chars().take(64).collect::<String>();
+    for node in &graph.node {
+        if !OPERATORS.contains(&node.op_type.as_str()) || !matches!(node.domain.as_str(), "" | "ai.onnx") {
+            let operator = short(&format!("{}{}", node.domain, node.op_type));
+            return Err(RewriteError::Operator { operator });
+        }
+    }
+    let constants =
+        graph.node.iter().flat_map(|node| &node.attribute).filter_map(|attribute| attribute.t.as_ref());
+    for tensor in graph.initializer.iter().chain(constants) {
+        if let Some(what) = constant_problem(tensor) {
+            return Err(RewriteError::Constant { tensor: short(&tensor.name), what });
+        }
+    }
+    Ok(())
+}
+
+/// What is wrong with a constant: a shape that its bytes do not fill, or floats that are none.
+fn constant_problem(tensor: &TensorProto) -> Option<&'static str> {
+    let times =
+        |numbers: i64, dim: &i64| numbers.checked_mul(*dim).filter(|n| *dim >= 0 && *n <= MAX_NUMBERS);
+    let Some(numbers) = tensor.dims.iter().try_fold(1, times) else { return Some("has an impossible shape") };
+    let width = match tensor.data_type {
+        2 | 3 | 9 => 1,
+        4 | 5 | 10 => 2,
+        1 | 6 | 12 => 4,
+        7 | 11 | 13 => 8,
+        _ => return Some("has a type that no graph of Locus has"),
+    };
+    let raw = &tensor.raw_data;
+    let lists = [tensor.float_data.len(), tensor.int32_data.len(), tensor.int64_data.len()];
+    let listed: i64 = lists.iter().map(|len| *len as i64).sum();
+    let filled =
+        if raw.is_empty() { listed == numbers } else { listed == 0 && raw.len() as i64 == numbers * width };
+    if !filled {
+        return Some("has another shape than its numbers");
+    }
+    let finite = match tensor.data_type {
+        1 => raw.chunks_exact(4).all(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite()),
+        // Half precision: all exponent bits set are an infinity or no number.
+        10 => raw.chunks_exact(2).all(|b| u16::from_le_bytes([b[0], b[1]]) & 0x7c00 != 0x7c00),
+        _ => true,
+    };
+    (!finite || tensor.float_data.iter().any(|value| !value.is_finite()))
+        .then_some("holds numbers that are not finite")
+}
+
 /// Operators of a model that compute on quantised numbers, each name once, sorted.
 ///
 /// # Errors
@@ -104,6 +209,35 @@ mod tests {
             let error = self_contained(&finish(draft)).unwrap_err();
             assert!(matches!(&error, RewriteError::External { tensor } if tensor == "w"), "{error}");
         }
+    }
+
+    #[test]
+    fn graphs_that_ask_for_more_than_they_bring_are_refused() {
+        for quantised in [false, true] {
+            bounded(&testing::pair_model(3, quantised)).unwrap();
+        }
+        let refused = |change: fn(&mut Draft)| {
+            let mut draft = Draft::default();
+            draft.floats("w", &[2], &[1.0, 2.0]);
+            change(&mut draft);
+            bounded(&finish(draft)).unwrap_err().to_string()
+        };
+        for operator in ["ConstantOfShape", "Expand", "Tile", "Range", "Loop", "Scan", "If", "RandomNormal"] {
+            let mut draft = Draft::default();
+            draft.node(operator, &["x"], "y");
+            let error = bounded(&finish(draft)).unwrap_err();
+            assert!(matches!(&error, RewriteError::Operator { operator: got } if got == operator), "{error}");
+        }
+        let foreign = refused(|d| d.node("Add", &["x", "w"], "y").domain = "com.evil".into());
+        assert!(foreign.contains("com.evilAdd"), "{foreign}");
+        assert!(
+            refused(|d| d.graph.initializer[0].dims = vec![1 << 40, 1 << 40]).contains("impossible shape")
+        );
+        assert!(refused(|d| d.graph.initializer[0].dims = vec![-2, -1]).contains("impossible shape"));
+        assert!(refused(|d| d.graph.initializer[0].dims = vec![3]).contains("another shape"));
+        assert!(refused(|d| d.graph.initializer[0].data_type = 8).contains("type"));
+        assert!(refused(|d| d.floats("v", &[1], &[f32::NAN])).contains("not finite"));
+        assert!(refused(|d| d.constant("h", 10, &[1], vec![0, 0x7c])).contains("not finite"));
     }
 
     /// One field of a message: its number, wire type 2, and content of under 128 bytes.

@@ -23,7 +23,7 @@ mod testing;
 mod tract;
 
 pub use batch::{BatchError, Row, TokenBatch};
-pub use bundle::{Bundle, BundleError, Limits, Trust, TrustError, TrustedKey};
+pub use bundle::{Bundle, BundleError, Limits, Policy, Trust, TrustError, TrustedKey};
 pub use fake::{FAKE_PROVIDER, FakeEngine};
 pub use graphs::{
     FEATURES_INPUT, Graphs, Inputs, LABELS, LOGITS_OUTPUT, SEQUENCE_INPUTS, TOKEN_INPUTS, tensors,

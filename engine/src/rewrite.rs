@@ -42,6 +42,28 @@ pub enum RewriteError {
         /// Name of the tensor.
         tensor: String,
     },
+    /// An operator that no graph of Locus has.
+    #[error(
+        "the ONNX model has the operator {operator}, which no graph of Locus has; do not use this bundle"
+    )]
+    Operator {
+        /// Its domain and name.
+        operator: String,
+    },
+    /// A graph of floats that computes on quantised numbers: tract would read its scales wrongly.
+    #[error("the graph of floats has {operator} operators, expected none; make the bundle again")]
+    Quantised {
+        /// The first of them.
+        operator: String,
+    },
+    /// A constant that is none.
+    #[error("the ONNX model's constant {tensor} {what}; do not use this bundle")]
+    Constant {
+        /// Its name.
+        tensor: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// No graph in the model.
     #[error("the ONNX model has no graph")]
     NoGraph,

@@ -54,6 +54,9 @@ pub enum ExportError {
     /// A manifest that contradicts itself.
     #[error(transparent)]
     Manifest(#[from] locus_firmware_config::manifest::ManifestError),
+    /// A trust document that contradicts itself.
+    #[error(transparent)]
+    Trust(#[from] locus_firmware_config::trust::TrustFileError),
     /// A bundle that nobody should sign.
     #[error("the bundle is outside its accuracy contract: {reason}")]
     Contract {
@@ -67,9 +70,7 @@ pub enum ExportError {
         reason: &'static str,
     },
     /// One signature more than a box reads.
-    #[error(
-        "the bundle has {MAX_SIGNATURES} signatures, expected fewer to add one; sign the bundle as it was made"
-    )]
+    #[error("the file has {MAX_SIGNATURES} signatures, expected fewer to add one; sign it as it was made")]
     TooManySignatures,
     /// A key file that is none.
     #[error("{path}: got no {expected} in PEM; make one with `locus keygen`")]

@@ -9,6 +9,7 @@ mod keys;
 mod lower;
 mod read_back;
 mod smooth;
+mod trust;
 mod weights;
 
 pub use bundle::{BundleBuilder, sign, split};
@@ -20,4 +21,5 @@ pub use lower::{
 };
 pub use read_back::GraphWeights;
 pub use smooth::smoothed;
+pub use trust::{sign_trust, unsigned_trust};
 pub use weights::{SafetensorsWeights, WeightSource};

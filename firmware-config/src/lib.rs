@@ -2,7 +2,7 @@
 //!
 //! [`wire`], the frames of a serial line, [`terminal`], which asks a box over one, and [`words`] are `no_std` without
 //! `alloc`, so that a microcontroller can use them. The feature `std` adds the rest: messages that own what they
-//! hold, device profiles, the bundle manifest and the slot record.
+//! hold, device profiles, the bundle manifest, the trust document and the slot record.
 #![cfg_attr(not(feature = "std"), no_std)]
 
 pub mod terminal;
@@ -17,3 +17,5 @@ pub mod message;
 pub mod profile;
 #[cfg(feature = "std")]
 pub mod slot;
+#[cfg(feature = "std")]
+pub mod trust;

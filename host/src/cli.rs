@@ -65,6 +65,9 @@ pub(crate) enum Command {
     /// Make, sign and look at bundles
     #[command(subcommand)]
     Bundle(Bundle),
+    /// Say which keys may sign models, and how many have to
+    #[command(subcommand)]
+    Trust(Trust),
     /// Make an Ed25519 key pair: OUT.key and OUT.pub
     Keygen {
         /// Path without ending
@@ -140,11 +143,35 @@ pub(crate) enum Bundle {
     },
     /// Check everything that a box checks before it runs the model
     Verify {
-        /// Trusted public keys
-        #[arg(long, required = true)]
+        /// Trusted public keys, one of which has to sign
+        #[arg(long, required_unless_present = "trust", conflicts_with = "trust")]
         key: Vec<PathBuf>,
+        /// A trust document, which says how many of which keys have to sign
+        #[arg(long)]
+        trust: Option<PathBuf>,
         /// The bundle
         bundle: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Trust {
+    /// Write a trust document, the first or the next one
+    Create(commands::trust::CreateArgs),
+    /// Add the signature of a root key
+    Sign {
+        /// Private key
+        #[arg(long)]
+        key: PathBuf,
+        /// Trust document to sign
+        input: PathBuf,
+        /// Signed trust document to write
+        out: PathBuf,
+    },
+    /// Print a trust document and who signed it
+    Show {
+        /// The trust document
+        file: PathBuf,
     },
 }
 

@@ -18,7 +18,7 @@ use locus_host::{
     train::Ranks,
 };
 
-use cli::{Bundle, Cli, Command, Explain, Interchange, On, Proof, Training};
+use cli::{Bundle, Cli, Command, Explain, Interchange, On, Proof, Training, Trust};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -84,7 +84,12 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Bundle(Bundle::Sign { key, input, out }) => commands::bundle::sign(&key, &input, &out)?,
         Command::Bundle(Bundle::Inspect { json, bundle }) => commands::bundle::inspect(&bundle, json)?,
-        Command::Bundle(Bundle::Verify { key, bundle }) => commands::bundle::verify(&bundle, &key)?,
+        Command::Bundle(Bundle::Verify { key, trust, bundle }) => {
+            commands::bundle::verify(&bundle, &key, trust.as_deref())?;
+        }
+        Command::Trust(Trust::Create(args)) => commands::trust::create(&args)?,
+        Command::Trust(Trust::Sign { key, input, out }) => commands::trust::sign(&key, &input, &out)?,
+        Command::Trust(Trust::Show { file }) => commands::trust::show(&file)?,
         Command::Keygen { out } => drop(locus_export::generate(&out).map_err(locus_host::Error::from)?),
         Command::Evaluate(args) if args.recipe.is_some() => drop(sequence::evaluate::run(&args)?),
         Command::Evaluate(args) => drop(commands::evaluate::run(&args)?),

@@ -1,6 +1,7 @@
 //! What the end-to-end suites share: where the data and the binaries are, and a whole box to try them on.
 
 mod demo;
+pub mod malicious;
 mod models;
 mod mosquitto;
 mod python;

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use locus_edge::{
     config::Config,
-    ctl::{ask, cable, encode, init, journal, slots},
+    ctl::{ask, audit, cable, encode, init, journal, slots, trust},
 };
 
 #[derive(Parser)]
@@ -30,6 +30,15 @@ enum Command {
     Slots(slots::SlotsArgs),
     /// Goes back to the previous model
     Rollback(slots::SlotsArgs),
+    /// Ends the trial well: the flashed model stays
+    Confirm(slots::SlotsArgs),
+    /// Ends the trial badly: the model before serves again
+    Revert(slots::SlotsArgs),
+    /// Shows or replaces the document that says whose models this box takes
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
+    /// Shows every attempt to change what this box runs or trusts
+    Audit(audit::AuditArgs),
     /// Shows how the running daemon is
     Status,
     /// Asks the box as a terminal does
@@ -62,6 +71,10 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Flash(args) => slots::flash(&config()?, args),
         Command::Slots(args) => slots::show(&config()?, args),
         Command::Rollback(args) => slots::roll_back(&config()?, args),
+        Command::Confirm(args) => slots::end_trial(&config()?, args, true),
+        Command::Revert(args) => slots::end_trial(&config()?, args, false),
+        Command::Trust(command) => trust::run(&config()?, command),
+        Command::Audit(args) => audit::run(&config()?, args),
         Command::Status => slots::status(&config()?),
         Command::Ask(args) => ask::run(&config()?, args),
         Command::Encode(args) => encode::run(&config()?, args),

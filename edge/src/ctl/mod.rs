@@ -1,8 +1,11 @@
 //! What `locusctl` does, one file a command.
 
 pub mod ask;
+pub mod audit;
 pub mod cable;
 pub mod encode;
+mod fetch;
 pub mod init;
 pub mod journal;
 pub mod slots;
+pub mod trust;

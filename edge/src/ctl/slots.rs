@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 
+use super::fetch;
 use crate::{
     config::Config,
     control::{Order, order},
@@ -17,8 +18,11 @@ use crate::{
 /// What to flash.
 #[derive(Clone, Debug, clap::Args)]
 pub struct FlashArgs {
-    /// A signed bundle
+    /// A signed bundle, a folder with one, or an https address
     pub bundle: PathBuf,
+    /// Certificates (PEM) that an https address is checked by [default: the system's]
+    #[arg(long)]
+    pub ca: Option<PathBuf>,
     /// Prints JSON
     #[arg(long)]
     pub json: bool,
@@ -32,7 +36,7 @@ pub struct SlotsArgs {
     pub json: bool,
 }
 
-fn told(config: &Config, what: &Order) -> Result<Option<Value>> {
+pub(super) fn told(config: &Config, what: &Order) -> Result<Option<Value>> {
     order(&StateDir::new(&config.state), what).map_err(|reason| anyhow!(reason))
 }
 
@@ -44,6 +48,7 @@ fn print_report(report: &Value, running: bool, json: bool) {
     let text = |key: &str| report[key].as_str().unwrap_or("-").to_owned();
     let serves = match running {
         true if report["unchanged"] == json!(true) => "serves already",
+        true if report["on_trial"] == json!(true) => "serves on trial",
         true => "serves now",
         false => "is active and serves once locusd runs",
     };
@@ -61,6 +66,9 @@ fn print_report(report: &Value, running: bool, json: bool) {
         }
     }
     println!("previous {}, floor {}", text("previous"), report["floor"]);
+    for warning in report["warnings"].as_array().into_iter().flatten() {
+        eprintln!("locusctl: {}", warning.as_str().unwrap_or_default());
+    }
 }
 
 /// Flashes a bundle.
@@ -68,8 +76,8 @@ fn print_report(report: &Value, running: bool, json: bool) {
 /// # Errors
 /// Why it is refused; the old model serves on.
 pub fn flash(config: &Config, args: &FlashArgs) -> Result<ExitCode> {
-    let path =
-        args.bundle.canonicalize().with_context(|| format!("cannot find {}", args.bundle.display()))?;
+    let fetched = fetch::bundle(&args.bundle, args.ca.as_deref(), &config.state)?;
+    let path = fetched.path().to_owned();
     let (report, running) = match told(config, &Order::Flash(path.clone()))? {
         Some(report) => (report, true),
         None => (serde_json::to_value(Flasher::open(config)?.flash(&path, None)?)?, false),
@@ -88,6 +96,31 @@ pub fn roll_back(config: &Config, args: &SlotsArgs) -> Result<ExitCode> {
         None => (serde_json::to_value(Flasher::open(config)?.roll_back(None)?)?, false),
     };
     print_report(&report, running, args.json);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends the trial of the running daemon, well or badly.
+///
+/// # Errors
+/// No daemon, or no trial.
+pub fn end_trial(config: &Config, args: &SlotsArgs, well: bool) -> Result<ExitCode> {
+    let what = if well { Order::Confirm } else { Order::Revert };
+    let told = told(config, &what)?;
+    if well {
+        let report = told.context("no daemon runs, and no trial outlives one")?;
+        print_report(&report, true, args.json);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let digest = match told {
+        Some(digest) => digest,
+        None => json!(Flasher::open(config)?.revert(None, "by order")?),
+    };
+    match args.json {
+        true => println!("{}", json!({"reverted": digest})),
+        false => {
+            println!("the trial of {} has ended; the model before serves", digest.as_str().unwrap_or("-"))
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

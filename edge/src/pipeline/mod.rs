@@ -99,6 +99,7 @@ impl Pipeline {
             stopping: AtomicBool::new(false),
             failed: OnceLock::new(),
             on_fatal,
+            tried: shared::Tried::default(),
             unit_us: AtomicU64::new(2_000),
             limits,
         });
@@ -308,6 +309,13 @@ impl Pipeline {
         if self.control.send(Control::Back { done }).is_ok() {
             let _ = result.recv();
         }
+    }
+
+    /// Answers that the model on trial gave and failed to give; `None` where none is on trial.
+    pub fn tried(&self) -> Option<(u64, u64)> {
+        let tried = &self.shared.tried;
+        let counts = (tried.good.load(Ordering::Acquire), tried.failed.load(Ordering::Acquire));
+        tried.running.load(Ordering::Acquire).then_some(counts)
     }
 
     /// Ends the trial: the model before it leaves memory.

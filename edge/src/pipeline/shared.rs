@@ -103,6 +103,14 @@ impl Job {
     }
 }
 
+/// Counts what a model on trial does.
+#[derive(Debug, Default)]
+pub(super) struct Tried {
+    pub(super) running: AtomicBool,
+    pub(super) good: AtomicU64,
+    pub(super) failed: AtomicU64,
+}
+
 pub(super) type Fatal = Box<dyn Fn(String) + Send + Sync>;
 
 /// What every part of the pipeline sees.
@@ -119,6 +127,8 @@ pub(super) struct Shared {
     /// Why the box answers no more.
     pub(super) failed: OnceLock<FaultCode>,
     pub(super) on_fatal: Fatal,
+    /// What the model on trial has done since it serves.
+    pub(super) tried: Tried,
     /// Moving mean of what one request costs, in microseconds.
     pub(super) unit_us: AtomicU64,
 }

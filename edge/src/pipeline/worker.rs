@@ -110,6 +110,10 @@ impl Worker {
                     let before = self.serve_with(Some(scorer));
                     // A trial that follows a trial keeps what was confirmed last.
                     self.trial.get_or_insert(before);
+                    let tried = &self.shared.tried;
+                    tried.good.store(0, Ordering::Release);
+                    tried.failed.store(0, Ordering::Release);
+                    tried.running.store(true, Ordering::Release);
                 }
                 let _ = done.send(proved);
             }
@@ -118,9 +122,13 @@ impl Worker {
                 if let Some(before) = self.trial.take() {
                     self.serve_with(before.map(|before| before.scorer));
                 }
+                self.shared.tried.running.store(false, Ordering::Release);
                 let _ = done.send(());
             }
-            Control::Confirm => self.trial = None,
+            Control::Confirm => {
+                self.trial = None;
+                self.shared.tried.running.store(false, Ordering::Release);
+            }
             Control::Stop => {}
         }
     }
@@ -178,6 +186,11 @@ impl Worker {
             return;
         }
         let scores = each_score(scorer, &encoded);
+        if self.trial.is_some() {
+            let good = scores.iter().filter(|score| score.is_ok()).count() as u64;
+            self.shared.tried.failed.fetch_add(scores.len() as u64 - good, Ordering::AcqRel);
+            self.shared.tried.good.fetch_add(good, Ordering::AcqRel);
+        }
         self.dirty = true;
         let infer = started.elapsed();
         metrics::histogram!("locus_batch_rows").record(ready.len() as f64);

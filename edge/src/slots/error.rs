@@ -35,6 +35,28 @@ pub enum SlotError {
         /// The folder.
         dir: PathBuf,
     },
+    /// The audit trail cannot be kept, so nothing is attempted.
+    #[error("nothing was changed: {0}")]
+    Audit(#[from] crate::audit::AuditError),
+    /// The trust document.
+    #[error(transparent)]
+    Trust(#[from] crate::trust::TrustStoreError),
+    /// The trust document no longer holds.
+    #[error(
+        "the trust document expired on {expires}, today is {today}: nothing is flashed under it; `locusctl trust update` takes the next one"
+    )]
+    Expired {
+        /// Its last day.
+        expires: String,
+        /// Today, by the box's clock.
+        today: String,
+    },
+    /// The bundle breaks the promise that it makes itself.
+    #[error("the bundle is outside its own accuracy contract: {reason}; ask for one that keeps it")]
+    Contract {
+        /// What is exceeded.
+        reason: String,
+    },
     /// The bundle is refused.
     #[error(transparent)]
     Bundle(#[from] BundleError),

@@ -7,30 +7,25 @@ use locus_engine::{Bundle, Limits, Trust};
 use super::{Boot, BoxError, Flashed, Proving, SlotError, SlotRecord, SlotStore};
 use crate::vfs::{OsVfs, Vfs};
 
-/// Verifies, stores, proves, tries and confirms a bundle file. After any failure what serves is what the record
+/// The bytes of a bundle file whose head is good: no more of it is read than its signed manifest says.
+///
+/// # Errors
+/// [`SlotError`] with what was refused.
+pub fn read(path: &Path, trust: &Trust) -> Result<Vec<u8>, SlotError> {
+    Bundle::announced(path, trust, &Limits::default())?;
+    // Read once: what is verified is what is stored, whatever happens to the file meanwhile.
+    OsVfs.read(path, Limits::default().bundle_bytes).map_err(|source| SlotError::Io {
+        operation: "read",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Verifies, stores, proves, tries and confirms a bundle. After any failure what serves is what the record
 /// names: the old model, but for [`SlotError::Unsettled`].
 ///
 /// # Errors
 /// [`SlotError`] with what was refused.
-pub fn flash(
-    store: &mut dyn SlotStore,
-    path: &Path,
-    trust: &Trust,
-    proving: &mut dyn Proving,
-) -> Result<Flashed, SlotError> {
-    // Read once: what is verified is what is stored, whatever happens to the file meanwhile.
-    let bytes = OsVfs.read(path, Limits::default().bundle_bytes).map_err(|source| SlotError::Io {
-        operation: "read",
-        path: path.to_owned(),
-        source,
-    })?;
-    flash_bytes(store, &bytes, trust, proving)
-}
-
-/// As [`flash`], with the bytes of the bundle.
-///
-/// # Errors
-/// As [`flash`].
 pub fn flash_bytes(
     store: &mut dyn SlotStore,
     bytes: &[u8],
@@ -39,6 +34,10 @@ pub fn flash_bytes(
 ) -> Result<Flashed, SlotError> {
     let mut record = store.state()?;
     let offered = verified(bytes, trust, record.floor)?;
+    let quantised = offered.manifest().parts.iter().any(|part| part.name.starts_with("int8"));
+    if let Some(reason) = offered.manifest().contract.exceeded().filter(|_| quantised) {
+        return Err(SlotError::Contract { reason });
+    }
     if record.trial.is_some() {
         // A trial that never ended, because the process that ran it did.
         store.revert()?;
@@ -62,12 +61,64 @@ pub fn flash_bytes(
         }
         return Err(SlotError::Trial { reason });
     }
+    if !proving.confirms_at_once() {
+        return Ok(Flashed { on_trial: true, ..flashed(&bundle, unchanged, previous, record.floor) });
+    }
     let counter = bundle.manifest().security_counter;
     if let Err(error) = store.confirm(counter, previous.as_deref()) {
         return Err(agree(store, digest, proving, error));
     }
     proving.confirm();
     Ok(flashed(&bundle, unchanged, previous, record.floor.max(counter)))
+}
+
+/// A trial that goes on after the flash that began it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// Digest of what is tried.
+    pub digest: String,
+    /// Digest of what to go back to.
+    pub previous: Option<String>,
+}
+
+/// Ends a trial well: what is tried becomes the active one, and the floor is raised.
+///
+/// # Errors
+/// [`SlotError`]; then the model before serves, but for [`SlotError::Unsettled`].
+pub fn confirm(
+    store: &mut dyn SlotStore,
+    trial: &Trial,
+    trust: &Trust,
+    proving: &mut dyn Proving,
+) -> Result<Flashed, SlotError> {
+    let record = store.state()?;
+    if record.trial.as_deref() != Some(trial.digest.as_str()) {
+        return Err(SlotError::NoTrial);
+    }
+    let bundle = match stored(store, &trial.digest, trust, record.floor) {
+        Ok(bundle) => bundle,
+        Err(error) => {
+            end_trial(store, proving)?;
+            return Err(error);
+        }
+    };
+    let counter = bundle.manifest().security_counter;
+    if let Err(error) = store.confirm(counter, trial.previous.as_deref()) {
+        return Err(agree(store, &trial.digest, proving, error));
+    }
+    proving.confirm();
+    Ok(flashed(&bundle, false, trial.previous.clone(), record.floor.max(counter)))
+}
+
+/// Ends a trial badly: the model before serves again. Gives the digest of what was tried.
+///
+/// # Errors
+/// [`SlotError::NoTrial`], or the end cannot be recorded: the next start records it.
+pub fn end_trial(store: &mut dyn SlotStore, proving: &mut dyn Proving) -> Result<String, SlotError> {
+    let digest = store.state()?.trial.ok_or(SlotError::NoTrial)?;
+    proving.revert();
+    store.revert()?;
+    Ok(digest)
 }
 
 /// What serves now, or could: a bundle that is damaged, or that does not run here, is nothing to go back to.
@@ -167,6 +218,7 @@ fn flashed(bundle: &Bundle, unchanged: bool, previous: Option<String>, floor: u6
         name: manifest.name.clone(),
         version: manifest.version.to_string(),
         unchanged,
+        on_trial: false,
         previous,
         floor,
     }
@@ -180,6 +232,14 @@ fn verified(bytes: &[u8], trust: &Trust, floor: u64) -> Result<Bundle, SlotError
     }
     let got = bundle.manifest().security_counter;
     if got < floor { Err(SlotError::Downgrade { got, floor }) } else { Ok(bundle) }
+}
+
+/// Whether a stored bundle is whole and still signed as the trust asks for, whatever its counter.
+///
+/// # Errors
+/// [`SlotError`] with what is wrong with it.
+pub fn trusted(store: &dyn SlotStore, digest: &str, trust: &Trust) -> Result<(), SlotError> {
+    stored(store, digest, trust, 0).map(drop)
 }
 
 fn stored(store: &dyn SlotStore, digest: &str, trust: &Trust, floor: u64) -> Result<Bundle, SlotError> {

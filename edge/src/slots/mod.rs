@@ -12,7 +12,7 @@ use serde::Serialize;
 
 pub use error::{BoxError, SlotError};
 pub use file::FileSlotStore;
-pub use flow::{boot, flash, flash_bytes, roll_back};
+pub use flow::{Trial, boot, confirm, end_trial, flash_bytes, read, roll_back, trusted};
 #[cfg(test)]
 pub use mem::MemSlotStore;
 
@@ -82,6 +82,11 @@ pub trait Proving {
     /// Goes back to what served before the trial.
     fn revert(&mut self) {}
 
+    /// Whether a trial that began well is confirmed at once; else it goes on after the flash.
+    fn confirms_at_once(&self) -> bool {
+        true
+    }
+
     /// Ends the trial: what is tried is what the record names now.
     fn confirm(&mut self) {}
 
@@ -109,6 +114,8 @@ pub struct Flashed {
     pub version: String,
     /// Whether it served already.
     pub unchanged: bool,
+    /// Whether it serves on trial: a restart, a failure or an order ends that, and the model before serves again.
+    pub on_trial: bool,
     /// Digest of what served before.
     pub previous: Option<String>,
     /// The floor now.

@@ -429,3 +429,47 @@ fn the_reason_of_a_failed_trial_is_told_even_where_its_end_cannot_be_recorded() 
     vfs.restart(1);
     assert_eq!(serving(&mut store).as_deref(), Some("one"));
 }
+
+#[test]
+fn power_cut_at_every_file_operation_of_a_trial_that_fails_or_is_confirmed_later_leaves_one_valid_model() {
+    let open = |vfs: &FaultyVfs| FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
+    struct Later;
+    impl Proving for Later {
+        fn self_test(&mut self, _: &Bundle) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        fn confirms_at_once(&self) -> bool {
+            false
+        }
+    }
+    let base = FaultyVfs::new();
+    flash_bytes(&mut open(&base), &signed("old", 1), &trust(), &mut good).unwrap();
+    for well in [true, false] {
+        for at in 1.. {
+            let vfs = base.fork();
+            let mut store = open(&vfs);
+            let before = vfs.operations();
+            vfs.fail_at(before + at, Fault::PowerCut);
+            let ended =
+                flash_bytes(&mut store, &signed("new", 2), &trust(), &mut Later).and_then(|flashed| {
+                    assert!(flashed.on_trial && flashed.floor == 1, "{flashed:?}");
+                    match well {
+                        true => {
+                            let trial = Trial { digest: flashed.digest, previous: flashed.previous };
+                            confirm(&mut store, &trial, &trust(), &mut Later).map(|flashed| flashed.digest)
+                        }
+                        false => end_trial(&mut store, &mut Later),
+                    }
+                });
+            let reached = vfs.operations() - before >= at;
+            drop(store);
+            vfs.restart(at);
+            check(&mut open(&vfs), well && ended.is_ok(), &format!("operation {at}, confirmed {well}"));
+            if !reached {
+                assert!(ended.is_ok());
+                break;
+            }
+        }
+    }
+}

@@ -207,6 +207,14 @@ impl<R: Read> ArchiveReader<R> {
     }
 }
 
+/// Most bytes of an archive of entries of these sizes, in bytes.
+pub(crate) fn longest(sizes: impl Iterator<Item = u64>) -> u64 {
+    let entry = |size: u64| {
+        BLOCK_BYTES.saturating_add(size.saturating_add(BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES)
+    };
+    sizes.map(entry).fold(2 * BLOCK_BYTES + MAX_TAIL_BYTES, u64::saturating_add)
+}
+
 /// The header checksum of POSIX ustar: all bytes added up, the checksum field read as spaces.
 fn checksum(header: &[u8; BLOCK_BYTES as usize]) -> u32 {
     let field = 148..156;

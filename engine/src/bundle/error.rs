@@ -92,6 +92,14 @@ pub enum BundleError {
         /// In the manifest.
         expected: String,
     },
+    /// A graph that must not be given to an engine.
+    #[error("{name}: {source}")]
+    Graph {
+        /// The part.
+        name: String,
+        /// What is wrong with it.
+        source: crate::RewriteError,
+    },
     /// A contract that contradicts itself.
     #[error("the manifest's {what} is {got}, expected {expected}; make the bundle again")]
     Contract {

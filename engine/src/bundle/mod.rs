@@ -6,6 +6,7 @@
 mod archive;
 mod checks;
 mod error;
+mod policy;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -25,6 +26,7 @@ use archive::ArchiveReader;
 pub use checks::{ENGINE_VERSION, GOLDEN_VECTORS};
 use checks::{TOKENIZER, check_tokenizer, parse_manifest};
 pub use error::BundleError;
+pub use policy::Policy;
 use trust::Signers;
 pub use trust::{Trust, TrustError, TrustedKey};
 
@@ -91,15 +93,28 @@ impl Bundle {
     /// # Errors
     /// As [`Bundle::open`].
     pub fn open_within(path: impl AsRef<Path>, trust: &Trust, limits: &Limits) -> Result<Self, BundleError> {
-        let path = path.as_ref();
-        let opened = |source| BundleError::Open { path: path.display().to_string(), source };
-        // Asked before opening: opening a FIFO or a terminal would wait for ever.
-        if !std::fs::metadata(path).map_err(opened)?.is_file() {
-            return Err(ArchiveError::NotAFile.into());
+        let (reader, total) = regular(path.as_ref())?;
+        Self::read(reader, total, trust, limits)
+    }
+
+    /// What a file says of itself, verified as far as that needs no part: signatures, manifest, and that the file is no
+    /// longer than the manifest says. Costs a few megabytes of memory at most, whatever the file is.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`].
+    pub fn announced(
+        path: impl AsRef<Path>,
+        trust: &Trust,
+        limits: &Limits,
+    ) -> Result<Manifest, BundleError> {
+        let (reader, total) = regular(path.as_ref())?;
+        let mut archive = ArchiveReader::new(reader, total, limits.bundle_bytes)?;
+        let mut entries = Entries { archive: &mut archive, index: 0, pending: None };
+        let Head { manifest, longest, .. } = entries.head(trust, limits)?;
+        match total.checked_sub(longest) {
+            Some(got @ 1..) => Err(ArchiveError::Tail { got }.into()),
+            _ => Ok(manifest),
         }
-        let file = File::open(path).map_err(opened)?;
-        let total = file.metadata().map_err(opened)?.len();
-        Self::read(BufReader::new(file), total, trust, limits)
     }
 
     /// Verifies a bundle of `total` bytes from a reader.
@@ -109,11 +124,7 @@ impl Bundle {
     pub fn read(reader: impl Read, total: u64, trust: &Trust, limits: &Limits) -> Result<Self, BundleError> {
         let mut archive = ArchiveReader::new(reader, total, limits.bundle_bytes)?;
         let mut entries = Entries { archive: &mut archive, index: 0, pending: None };
-        let manifest_bytes = entries.take(MANIFEST, limits.manifest_bytes)?;
-        let raw_digest: [u8; 32] = Sha256::digest(&manifest_bytes).into();
-        let signatures = entries.take_if(SIGNATURES, limits.signatures_bytes)?;
-        let signers = trust.check(&raw_digest, signatures.as_deref())?;
-        let manifest = parse_manifest(&manifest_bytes, limits)?;
+        let Head { manifest, manifest_bytes, digest, signers, .. } = entries.head(trust, limits)?;
         let mut parts = BTreeMap::new();
         for part in &manifest.parts {
             parts.insert(part.name.clone(), Arc::from(entries.take_part(part)?));
@@ -123,7 +134,7 @@ impl Bundle {
         Ok(Self {
             manifest,
             manifest_bytes: manifest_bytes.into(),
-            digest: hex::encode(raw_digest),
+            digest: hex::encode(digest),
             signers,
             tokenizer,
             parts,
@@ -152,12 +163,12 @@ impl Bundle {
 
     /// Whether a trusted key's signature was verified; always false under [`Trust::AllowUnsigned`].
     pub fn signed(&self) -> bool {
-        self.signers.verified.is_some()
+        !self.signers.verified.is_empty()
     }
 
-    /// Id of the trusted key that signed.
-    pub fn signer(&self) -> Option<&str> {
-        self.signers.verified.as_deref()
+    /// Ids of the trusted keys that signed.
+    pub fn signers(&self) -> &[String] {
+        &self.signers.verified
     }
 
     /// Ids of keys whose signatures are in the bundle and were not checked, because the key is not a trusted one or
@@ -170,6 +181,27 @@ impl Bundle {
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
+}
+
+/// A regular file and its length. Asked before opening: opening a FIFO or a terminal would wait for ever.
+fn regular(path: &Path) -> Result<(BufReader<File>, u64), BundleError> {
+    let opened = |source| BundleError::Open { path: path.display().to_string(), source };
+    if !std::fs::metadata(path).map_err(opened)?.is_file() {
+        return Err(ArchiveError::NotAFile.into());
+    }
+    let file = File::open(path).map_err(opened)?;
+    let total = file.metadata().map_err(opened)?.len();
+    Ok((BufReader::new(file), total))
+}
+
+/// What comes before the parts, verified.
+struct Head {
+    manifest: Manifest,
+    manifest_bytes: Vec<u8>,
+    digest: [u8; 32],
+    signers: Signers,
+    /// Most bytes that an archive of this manifest has.
+    longest: u64,
 }
 
 struct Entries<'a, R> {
@@ -210,6 +242,18 @@ impl<R: Read> Entries<'_, R> {
             Some(_) => Ok(None),
             None => Err(self.order(None, TOKENIZER)),
         }
+    }
+
+    fn head(&mut self, trust: &Trust, limits: &Limits) -> Result<Head, BundleError> {
+        let manifest_bytes = self.take(MANIFEST, limits.manifest_bytes)?;
+        let digest: [u8; 32] = Sha256::digest(&manifest_bytes).into();
+        let signatures = self.take_if(SIGNATURES, limits.signatures_bytes)?;
+        let signers = trust.check(&digest, signatures.as_deref())?;
+        let manifest = parse_manifest(&manifest_bytes, limits)?;
+        let front = [Some(manifest_bytes.len()), signatures.as_ref().map(Vec::len)].into_iter().flatten();
+        let sizes = front.map(|size| size as u64).chain(manifest.parts.iter().map(|part| part.size));
+        let longest = archive::longest(sizes);
+        Ok(Head { manifest, manifest_bytes, digest, signers, longest })
     }
 
     fn take_part(&mut self, part: &Part) -> Result<Vec<u8>, BundleError> {

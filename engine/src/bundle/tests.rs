@@ -84,7 +84,7 @@ fn a_signature_changes_neither_digest_nor_parts() {
     let bytes = draft.bytes();
     let signed = read(&bytes, &Trust::Keys(vec![trusted(2), trusted(1)])).unwrap();
     assert_eq!(signed.digest(), plain.digest());
-    assert_eq!(signed.signer(), Some(trusted(1).id()));
+    assert_eq!(signed.signers(), [trusted(1).id()]);
     assert!(signed.claimed_signers().is_empty());
     let unchecked = read(&bytes, &Trust::AllowUnsigned).unwrap();
     assert!(!unchecked.signed() && unchecked.claimed_signers() == [trusted(1).id()]);
@@ -99,6 +99,12 @@ fn a_file_opens_as_its_bytes_do_and_only_a_regular_file() {
     let tight = Limits { bundle_bytes: 1024, ..Limits::default() };
     let too_large = Bundle::open_within(&path, &Trust::AllowUnsigned, &tight);
     assert!(matches!(too_large, Err(BundleError::Archive(ArchiveError::TooLarge { .. }))));
+    let sparse = folder.path().join("sparse.locus");
+    std::fs::write(&sparse, BundleDraft::new(1).bytes()).unwrap();
+    let announced = || Bundle::announced(&sparse, &Trust::AllowUnsigned, &Limits::default());
+    assert_eq!(announced().unwrap().name, "tiny");
+    std::fs::File::options().write(true).open(&sparse).unwrap().set_len(1 << 30).unwrap();
+    assert!(matches!(announced(), Err(BundleError::Archive(ArchiveError::Tail { .. }))));
     let absent = Bundle::open(folder.path().join("absent"), &Trust::AllowUnsigned);
     assert!(matches!(absent, Err(BundleError::Open { .. })));
     let a_folder = Bundle::open(folder.path(), &Trust::AllowUnsigned);

@@ -3,9 +3,16 @@
 //! The message is `locus-bundle-v1\0` and the 32 bytes of the digest, verified strictly (RFC 8032 with the
 //! small-order and malleability checks of ed25519-dalek's `verify_strict`).
 
+use std::sync::Arc;
+
 use ed25519_dalek::pkcs8::DecodePublicKey;
 use ed25519_dalek::{Signature, VerifyingKey};
-use locus_firmware_config::manifest::{MAX_SIGNATURES, Signatures, is_hex, key_id, signing_message};
+use locus_firmware_config::manifest::{
+    MAX_SIGNATURES, Signature as Entry, Signatures, is_hex, key_id, signing_message,
+};
+use locus_firmware_config::trust::TrustFileError;
+
+use super::policy::Policy;
 
 /// The only algorithm of format 1.
 const ALGORITHM: &str = "ed25519";
@@ -45,6 +52,59 @@ pub enum TrustError {
     )]
     Invalid {
         /// The key whose signature is wrong.
+        key_id: String,
+    },
+    /// Trusted keys signed it, too few of them.
+    #[error("signed by {got} trusted keys, expected {expected} of: {keys}; have the others sign it too")]
+    BelowThreshold {
+        /// How many did.
+        got: usize,
+        /// How many have to.
+        expected: usize,
+        /// Ids of those that may.
+        keys: String,
+    },
+    /// A key that is no longer trusted signed it, and too few others.
+    #[error(
+        "signed by key {key_id}, which is revoked, and by {got} trusted keys, expected {expected}; ask the sender for one signed anew"
+    )]
+    Revoked {
+        /// The revoked key.
+        key_id: String,
+        /// How many trusted keys signed.
+        got: usize,
+        /// How many have to.
+        expected: usize,
+    },
+    /// A trust document that contradicts itself.
+    #[error(transparent)]
+    File(#[from] TrustFileError),
+    /// Too few root keys signed a trust document.
+    #[error(
+        "the trust document is signed by {got} of {whose} roots, expected {expected}; sign it with `locus trust sign`"
+    )]
+    Roots {
+        /// Of which document the roots are.
+        whose: &'static str,
+        /// How many signed.
+        got: usize,
+        /// How many have to.
+        expected: u32,
+    },
+    /// A trust document that does not follow the present one.
+    #[error(
+        "got version {got} of the trust document, expected {expected}: versions are taken one after the other"
+    )]
+    Version {
+        /// Its version.
+        got: u64,
+        /// The next one.
+        expected: u64,
+    },
+    /// A trust document that takes a revocation back.
+    #[error("the trust document no longer revokes key {key_id}; make it with `locus trust create --after`")]
+    Forgotten {
+        /// The key.
         key_id: String,
     },
     /// The public key cannot be used.
@@ -90,6 +150,11 @@ impl TrustedKey {
         Ok(Self { id: key_id(key.as_bytes()), key })
     }
 
+    /// The 32 bytes of the key.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.key.as_bytes()
+    }
+
     /// The first 16 hexadecimal digits of the SHA-256 of the 32 key bytes.
     pub fn id(&self) -> &str {
         &self.id
@@ -101,6 +166,8 @@ impl TrustedKey {
 pub enum Trust {
     /// Only bundles with a valid signature by one of these keys. An empty list opens nothing.
     Keys(Vec<TrustedKey>),
+    /// Only bundles that as many signing keys have signed as a trust document asks for.
+    Policy(Arc<Policy>),
     /// Any bundle whose parts fit its manifest: for the workbench, never for a box.
     AllowUnsigned,
 }
@@ -108,8 +175,8 @@ pub enum Trust {
 /// Whose signatures a bundle has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Signers {
-    /// A trusted key whose signature was verified.
-    pub(crate) verified: Option<String>,
+    /// Trusted keys whose signatures were verified.
+    pub(crate) verified: Vec<String>,
     /// Key ids whose signatures were not checked: anybody could have written them.
     pub(crate) claimed: Vec<String>,
 }
@@ -123,32 +190,53 @@ impl Trust {
     /// modes when `signatures.json` is there and does not parse.
     pub(crate) fn check(&self, digest: &[u8; 32], file: Option<&[u8]>) -> Result<Signers, TrustError> {
         let entries = file.map(parse).transpose()?;
-        let Self::Keys(keys) = self else {
-            let claimed = entries.into_iter().flatten().map(|(id, _)| id).collect();
-            return Ok(Signers { verified: None, claimed });
+        let (keys, expected, revoked): (&[TrustedKey], usize, &[String]) = match self {
+            Self::AllowUnsigned => {
+                let claimed = entries.into_iter().flatten().map(|(id, _)| id).collect();
+                return Ok(Signers { verified: Vec::new(), claimed });
+            }
+            Self::Keys(keys) => (keys, 1, &[]),
+            Self::Policy(policy) => {
+                let document = policy.document();
+                (policy.signing(), document.signing.threshold as usize, &document.revoked)
+            }
         };
         if keys.is_empty() {
             return Err(TrustError::NoKeys);
         }
-        let expected = || keys.iter().map(TrustedKey::id).collect::<Vec<_>>().join(", ");
-        let Some(entries) = entries else { return Err(TrustError::Unsigned { expected: expected() }) };
-        let message = signing_message(digest);
-        let mut signer = None;
-        for (key_id, signature) in &entries {
-            let Some(trusted) = keys.iter().find(|key| key.id == *key_id) else { continue };
-            // One wrong signature under a trusted name condemns the bundle even beside a right one.
-            if trusted.key.verify_strict(&message, signature).is_err() {
-                return Err(TrustError::Invalid { key_id: key_id.clone() });
-            }
-            signer.get_or_insert_with(|| key_id.clone());
-        }
+        let ids = || keys.iter().map(TrustedKey::id).collect::<Vec<_>>().join(", ");
+        let Some(entries) = entries else { return Err(TrustError::Unsigned { expected: ids() }) };
+        let verified = verified_by(&entries, keys, &signing_message(digest))?;
         let unchecked = |id: &String| !keys.iter().any(|key| key.id == *id);
         let claimed: Vec<String> = entries.into_iter().map(|(id, _)| id).filter(unchecked).collect();
-        match signer {
-            Some(_) => Ok(Signers { verified: signer, claimed }),
-            None => Err(TrustError::UnknownSigner { got: claimed.join(", "), expected: expected() }),
+        let got = verified.len();
+        if got >= expected {
+            return Ok(Signers { verified, claimed });
         }
+        Err(match claimed.iter().find(|id| revoked.contains(id)) {
+            Some(key_id) => TrustError::Revoked { key_id: key_id.clone(), got, expected },
+            None if got == 0 => TrustError::UnknownSigner { got: claimed.join(", "), expected: ids() },
+            None => TrustError::BelowThreshold { got, expected, keys: ids() },
+        })
     }
+}
+
+/// Ids of the keys whose signatures over the message are good.
+pub(super) fn verified_by(
+    entries: &[(String, Signature)],
+    keys: &[TrustedKey],
+    message: &[u8],
+) -> Result<Vec<String>, TrustError> {
+    let mut verified = Vec::new();
+    for (key_id, signature) in entries {
+        let Some(trusted) = keys.iter().find(|key| key.id == *key_id) else { continue };
+        // One wrong signature under a trusted name condemns the whole even beside right ones.
+        if trusted.key.verify_strict(message, signature).is_err() {
+            return Err(TrustError::Invalid { key_id: key_id.clone() });
+        }
+        verified.push(key_id.clone());
+    }
+    Ok(verified)
 }
 
 fn parse(file: &[u8]) -> Result<Vec<(String, Signature)>, TrustError> {
@@ -160,8 +248,14 @@ fn parse(file: &[u8]) -> Result<Vec<(String, Signature)>, TrustError> {
             file.signatures.len()
         )));
     }
+    entries_of(file.signatures)
+}
+
+/// Signatures as numbers, each key's once.
+pub(super) fn entries_of(signatures: Vec<Entry>) -> Result<Vec<(String, Signature)>, TrustError> {
+    let malformed = |detail: String| TrustError::Malformed { detail };
     let mut entries: Vec<(String, Signature)> = Vec::new();
-    for entry in file.signatures {
+    for entry in signatures {
         if entry.algorithm != ALGORITHM {
             return Err(malformed(format!("an algorithm other than {ALGORITHM}")));
         }
@@ -214,18 +308,18 @@ mod tests {
         let digest = [7; 32];
         let good = signatures(&[&theirs, &ours], &digest);
         let signers = trust.check(&digest, Some(&good)).unwrap();
-        assert_eq!(signers.verified.as_deref(), Some(trusted(&ours).id()));
+        assert_eq!(signers.verified, [trusted(&ours).id()]);
         assert_eq!(signers.claimed, [trusted(&theirs).id()], "theirs was not checked");
         assert!(matches!(trust.check(&[8; 32], Some(&good)), Err(TrustError::Invalid { .. })));
         assert!(matches!(trust.check(&digest, None), Err(TrustError::Unsigned { .. })));
         let foreign = signatures(&[&theirs], &digest);
         assert!(matches!(trust.check(&digest, Some(&foreign)), Err(TrustError::UnknownSigner { .. })));
         assert!(matches!(Trust::Keys(vec![]).check(&digest, Some(&good)), Err(TrustError::NoKeys)));
-        let unsigned = Signers { verified: None, claimed: vec![] };
+        let unsigned = Signers { verified: vec![], claimed: vec![] };
         assert_eq!(Trust::AllowUnsigned.check(&digest, None).unwrap(), unsigned);
         // Over another digest, and nobody looks: a claim, no more.
         let claims = Trust::AllowUnsigned.check(&[8; 32], Some(&good)).unwrap();
-        assert_eq!(claims.verified, None);
+        assert!(claims.verified.is_empty());
         assert_eq!(claims.claimed, [trusted(&theirs).id(), trusted(&ours).id()]);
     }
 

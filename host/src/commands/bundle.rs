@@ -191,19 +191,12 @@ pub fn inspect(path: &Path, json: bool) -> Result<()> {
 ///
 /// # Errors
 /// A bundle that is refused, with the reason.
-pub fn verify(path: &Path, keys: &[PathBuf]) -> Result<()> {
-    let trusted = keys
-        .iter()
-        .map(|k| {
-            let pem = std::fs::read_to_string(k).map_err(io_at(k))?;
-            TrustedKey::from_pem(&pem).map_err(|e| Error::Data {
-                what: k.display().to_string(),
-                got: e.to_string(),
-                expected: "an Ed25519 public key in PEM".into(),
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let bundle = Bundle::open(path, &Trust::Keys(trusted)).map_err(locus_engine::Error::from)?;
+pub fn verify(path: &Path, keys: &[PathBuf], trust: Option<&Path>) -> Result<()> {
+    let trust = match trust {
+        Some(document) => Trust::Policy(super::trust::policy(document)?.into()),
+        None => Trust::Keys(keys.iter().map(|key| super::trust::public_key(key)).collect::<Result<_>>()?),
+    };
+    let bundle = Bundle::open(path, &trust).map_err(locus_engine::Error::from)?;
     match Inputs::of(bundle.manifest().task) {
         Inputs::Pair => Scorer::check(&bundle)?,
         Inputs::Sequence => SequenceScorer::check(&bundle)?,

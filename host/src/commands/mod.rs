@@ -17,6 +17,7 @@ pub mod report;
 pub mod score;
 pub mod sequence;
 pub mod structure;
+pub mod trust;
 
 use std::path::{Path, PathBuf};
 
