@@ -55,6 +55,10 @@ impl Draft {
         Self { rounds_in_single: true, ..self }
     }
 
+    pub(crate) const fn is_half(&self) -> bool {
+        self.half
+    }
+
     /// What a number is that is no code.
     const fn number(&self) -> DataType {
         if self.half { DataType::Float16 } else { DataType::Float }

@@ -271,8 +271,18 @@ impl Lowering<'_> {
         Ok((x, w))
     }
 
+    /// GELU of what goes into the product `reader`: by tanh where that rounds it to codes.
+    fn gelu(&mut self, x: &str, output: &str, reader: &str) -> String {
+        let codes = self.table.is_some_and(|table| !table.float.contains(reader));
+        if codes && !self.draft.is_half() {
+            self.gelu_by_tanh(x, output)
+        } else {
+            self.gelu_in_float(x, output)
+        }
+    }
+
     /// x·Φ(x), spelled out, as opset 17 has no Gelu; engines fuse it.
-    fn gelu(&mut self, x: &str, output: &str) -> String {
+    fn gelu_in_float(&mut self, x: &str, output: &str) -> String {
         let d = &mut self.draft;
         let root = d.floats("gelu.sqrt2", &[], &[std::f32::consts::SQRT_2]);
         let (one, half) = (d.floats("gelu.one", &[], &[1.0]), d.floats("gelu.half", &[], &[0.5]));
@@ -281,6 +291,26 @@ impl Lowering<'_> {
         let sum = d.node("Add", &[&erf, &one], &format!("{output}.sum"), vec![]);
         let product = d.node("Mul", &[x, &sum], &format!("{output}.product"), vec![]);
         d.node("Mul", &[&product, &half], output, vec![])
+    }
+
+    /// x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))/2, within 0.0005 of x·Φ(x) (Hendrycks and Gimpel 2016, "Gaussian Error
+    /// Linear Units"): less than what the codes behind it round away, and a third faster on a CPU. Not in half precision,
+    /// where the square can overflow.
+    fn gelu_by_tanh(&mut self, x: &str, output: &str) -> String {
+        let d = &mut self.draft;
+        let (one, half) = (d.floats("gelu.one", &[], &[1.0]), d.floats("gelu.half", &[], &[0.5]));
+        let of_cube = d.floats("gelu.of_cube", &[], &[0.044_715]);
+        let root = d.floats("gelu.sqrt_2_pi", &[], &[(2.0 * std::f32::consts::FRAC_1_PI).sqrt()]);
+        // Without Pow, which tract computes number by number.
+        let square = d.node("Mul", &[x, &of_cube], &format!("{output}.of_cube"), vec![]);
+        let square = d.node("Mul", &[&square, x], &format!("{output}.of_square"), vec![]);
+        let factor = d.node("Add", &[&square, &one], &format!("{output}.factor"), vec![]);
+        let scaled = d.node("Mul", &[x, &root], &format!("{output}.scaled"), vec![]);
+        let inner = d.node("Mul", &[&scaled, &factor], &format!("{output}.inner"), vec![]);
+        let tanh = d.node("Tanh", &[&inner], &format!("{output}.tanh"), vec![]);
+        let sum = d.node("Add", &[&tanh, &one], &format!("{output}.sum"), vec![]);
+        let halved = d.node("Mul", &[x, &half], &format!("{output}.halved"), vec![]);
+        d.node("Mul", &[&halved, &sum], output, vec![])
     }
 
     /// Hidden states [rows, tokens, H] of the values `ids`, `track` and `mask`, all [rows, tokens]; `like` is an
@@ -358,7 +388,7 @@ impl Lowering<'_> {
             &format!("{l}.ffn.input"),
             &format!("{l}.ffn.inner"),
         )?;
-        let inner = self.gelu(&inner, &format!("{l}.ffn.gelu"));
+        let inner = self.gelu(&inner, &format!("{l}.ffn.gelu"), &format!("{l}.ffn.output"));
         let y = self.linear(
             &inner,
             &[format!("{name}.output.dense")],
@@ -397,10 +427,16 @@ impl Lowering<'_> {
 
     /// Weighted mean over tokens: `weight` [batch, tokens] and `x` [batch, tokens, H] to [batch, H].
     fn pool(&mut self, weight: &str, x: &str, output: &str) -> String {
+        let sum = self.pool_row(weight, x, &format!("{output}.sum"));
         let one = self.draft.longs("axis.1", &[1]);
-        let row = self.draft.node("Unsqueeze", &[weight, &one], &format!("{output}.row"), vec![]);
-        let sum = self.draft.node("MatMul", &[&row, x], &format!("{output}.sum"), vec![]);
         self.draft.node("Squeeze", &[&sum, &one], output, vec![])
+    }
+
+    /// The same as [batch, 1, H].
+    fn pool_row(&mut self, weight: &str, x: &str, output: &str) -> String {
+        let one = self.draft.longs("axis.1", &[1]);
+        let row = self.draft.node("Unsqueeze", &[weight, &one], &format!("{output}.weights"), vec![]);
+        self.draft.node("MatMul", &[&row, x], output, vec![])
     }
 
     /// `counts` [batch, tokens] divided by its sum per row, or by 1 where that is 0.

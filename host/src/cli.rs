@@ -142,16 +142,7 @@ pub(crate) enum Bundle {
         bundle: PathBuf,
     },
     /// Check everything that a box checks before it runs the model
-    Verify {
-        /// Trusted public keys, one of which has to sign
-        #[arg(long, required_unless_present = "trust", conflicts_with = "trust")]
-        key: Vec<PathBuf>,
-        /// A trust document, which says how many of which keys have to sign
-        #[arg(long)]
-        trust: Option<PathBuf>,
-        /// The bundle
-        bundle: PathBuf,
-    },
+    Verify(commands::bundle::VerifyArgs),
 }
 
 #[derive(Subcommand)]

@@ -84,9 +84,7 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Bundle(Bundle::Sign { key, input, out }) => commands::bundle::sign(&key, &input, &out)?,
         Command::Bundle(Bundle::Inspect { json, bundle }) => commands::bundle::inspect(&bundle, json)?,
-        Command::Bundle(Bundle::Verify { key, trust, bundle }) => {
-            commands::bundle::verify(&bundle, &key, trust.as_deref())?;
-        }
+        Command::Bundle(Bundle::Verify(args)) => commands::bundle::verify(&args)?,
         Command::Trust(Trust::Create(args)) => commands::trust::create(&args)?,
         Command::Trust(Trust::Sign { key, input, out }) => commands::trust::sign(&key, &input, &out)?,
         Command::Trust(Trust::Show { file }) => commands::trust::show(&file)?,

@@ -9,7 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use locus_firmware_config::message::{Outcome, Request};
+use locus_export::BundleBuilder;
+use locus_firmware_config::{
+    manifest::Manifest,
+    message::{Outcome, Request},
+};
 use locus_genome::{ReferencePack, vcf};
 use locus_tests::{Rig, onnxruntime, program, root};
 use serde_json::Value;
@@ -86,6 +90,7 @@ async fn a_recipe_becomes_a_model_that_answers_at_the_bedside() {
     ))
     .unwrap();
     rig.sign(&bundle(folder.path()), &rig.path("smoke.locus")).unwrap();
+    the_contract_comes_out_again_or_is_refused(&rig, folder.path());
     rig.ctl(&["init"]).unwrap();
     rig.ctl(&["flash", &rig.path("smoke.locus").display().to_string()]).unwrap();
     let daemon = rig.start().unwrap();
@@ -126,6 +131,36 @@ fn bundle_of_another_recipe_is_refused(folder: &Path) {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && error.contains("run locus finetune"), "{error}");
     assert!(!other.exists());
+}
+
+/// An auditor with the recipe and its data measures what the bundle promises.
+fn the_contract_comes_out_again_or_is_refused(rig: &Rig, folder: &Path) {
+    let verified = |recipe: &Path, bundle: &Path| {
+        let mut command = program("locus");
+        command.args(["bundle", "verify", "--key"]).arg(rig.path("publisher.pub"));
+        let output = command.arg("--data").arg(recipe).arg(bundle).output().unwrap();
+        let text = [output.stdout, output.stderr].map(|t| String::from_utf8_lossy(&t).into_owned()).concat();
+        (output.status.success(), text)
+    };
+    let recipe = root().join("recipes/smoke.toml");
+    let (good, text) = verified(&recipe, &rig.path("smoke.locus"));
+    assert!(good && text.contains("decisions that INT8 changes"), "{text}");
+    let (good, text) = verified(&folder.join("changed.toml"), &rig.path("smoke.locus"));
+    assert!(!good && text.contains("that the bundle was made by"), "{text}");
+    let mut parts = locus_export::split(&fs::read(bundle(folder)).unwrap()).unwrap();
+    let mut manifest: Manifest = serde_json::from_slice(&parts.remove(0).1).unwrap();
+    // Both alike, so that the contract still says that INT8 costs nothing.
+    for figures in [&mut manifest.contract.fp32, &mut manifest.contract.int8] {
+        figures.entry("auroc".into()).and_modify(|value| *value -= 0.01);
+    }
+    let builder = parts
+        .into_iter()
+        .filter(|(name, _)| name != "signatures.json")
+        .fold(BundleBuilder::new(manifest), |builder, (name, bytes)| builder.part(&name, bytes).unwrap());
+    fs::write(folder.join("boasting.locus"), builder.build().unwrap()).unwrap();
+    rig.sign(&folder.join("boasting.locus"), &rig.path("boasting.locus")).unwrap();
+    let (good, text) = verified(&recipe, &rig.path("boasting.locus"));
+    assert!(!good && text.contains("as its contract says"), "{text}");
 }
 
 /// Where the chain is killed: a line that it writes in the midst of each stage, and at the end of some.

@@ -38,13 +38,17 @@ impl Lowering<'_> {
         let differs = self.share(&differs, "head.differs.share");
         let attended = self.share(&attended, "head.attended.share");
         let pooled = [
-            self.pool(&differs, "head.alt", "head.alt_at"),
-            self.pool(&differs, &change, "head.change_at"),
-            self.pool(&attended, &size, "head.mean_change"),
-            self.pool(&attended, "head.ref", "head.mean_ref"),
+            self.pool_row(&differs, "head.alt", "head.alt_at"),
+            self.pool_row(&differs, &change, "head.change_at"),
+            self.pool_row(&attended, &size, "head.mean_change"),
+            self.pool_row(&attended, "head.ref", "head.mean_ref"),
         ];
         let dense = |n: &str| [format!("head.{n}")];
+        // Rows of one token: ONNX Runtime makes a product of two axes and its bias one Gemm before it looks for codes,
+        // and then writes the weights' floats out again for every answer.
         let features = self.draft.entered("features");
+        let one = self.draft.longs("axis.1", &[1]);
+        let features = self.draft.node("Unsqueeze", &[&features, &one], "head.features.row", vec![]);
         let y = self.linear(
             &features,
             &dense("features.dense1"),
@@ -53,7 +57,7 @@ impl Lowering<'_> {
             "head.features.dense1_input",
             "head.features.1",
         )?;
-        let y = self.gelu(&y, "head.features.1.gelu");
+        let y = self.gelu(&y, "head.features.1.gelu", "head.features.2");
         let y = self.linear(
             &y,
             &dense("features.dense2"),
@@ -62,13 +66,14 @@ impl Lowering<'_> {
             "head.features.dense2_input",
             "head.features.2",
         )?;
-        let features = self.gelu(&y, "head.features.2.gelu");
+        let features = self.gelu(&y, "head.features.2.gelu", "head.inner");
         let [a, b, m, r] = &pooled;
         let x = self.draft.node("Concat", &[a, b, m, r, &features], "head.input", vec![int("axis", -1)]);
         let x =
             self.linear(&x, &dense("dense"), 4 * c.hidden_size + 64, 128, "head.dense_input", "head.inner")?;
-        let x = self.gelu(&x, "head.inner.gelu");
+        let x = self.gelu_in_float(&x, "head.inner.gelu");
         // The last product is tiny and sets the logit: it stays float in every graph.
-        self.linear(&x, &dense("out"), 128, c.labels.len(), "", "head.logits")
+        let row = self.linear(&x, &dense("out"), 128, c.labels.len(), "", "head.logits")?;
+        Ok(self.draft.node("Squeeze", &[&row, &one], "head.logits.of_row", vec![]))
     }
 }

@@ -56,7 +56,7 @@ impl Lowering<'_> {
             let wide = self.wide(&counts, &shares, &last_share)?;
             x = self.draft.node("Add", &[&x, &wide], "head.inner.both", vec![]);
         }
-        let x = self.gelu(&x, "head.inner.gelu");
+        let x = self.gelu_in_float(&x, "head.inner.gelu");
         let x = self.draft.over_tokens("ReduceMax", &x, "head.best");
         // The last product is tiny and sets the logits: it stays float in every graph.
         let deep = self.linear(&x, &["head.out".to_owned()], WIDTH, c.labels.len(), "", "head.logits")?;

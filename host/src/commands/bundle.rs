@@ -186,20 +186,43 @@ pub fn inspect(path: &Path, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Checks everything that a box checks before it looks for an engine: signature, manifest, parts, features. Whether
-/// the golden vectors come out right is for each device to find.
+/// What a bundle is checked with.
+#[derive(Clone, Debug, clap::Args)]
+pub struct VerifyArgs {
+    /// Trusted public keys, one of which has to sign
+    #[arg(long, required_unless_present = "trust", conflicts_with = "trust")]
+    pub key: Vec<PathBuf>,
+    /// A trust document, which says how many of which keys have to sign
+    #[arg(long)]
+    pub trust: Option<PathBuf>,
+    /// The recipe that made it: measure its accuracy contract again, on this recipe's data
+    #[arg(long, value_name = "RECIPE")]
+    pub data: Option<PathBuf>,
+    /// The ONNX Runtime library that measures [default: LOCUS_ONNXRUNTIME, else the project's .locus folder]
+    #[arg(long, requires = "data")]
+    pub onnxruntime: Option<PathBuf>,
+    /// The bundle
+    pub bundle: PathBuf,
+}
+
+/// Checks everything that a box checks before it looks for an engine: signature, manifest, parts, features; where data
+/// are named, also whether the accuracy contract comes out again. Whether the golden vectors come out right is for
+/// each device to find.
 ///
 /// # Errors
 /// A bundle that is refused, with the reason.
-pub fn verify(path: &Path, keys: &[PathBuf], trust: Option<&Path>) -> Result<()> {
-    let trust = match trust {
+pub fn verify(args: &VerifyArgs) -> Result<()> {
+    let trust = match &args.trust {
         Some(document) => Trust::Policy(super::trust::policy(document)?.into()),
-        None => Trust::Keys(keys.iter().map(|key| super::trust::public_key(key)).collect::<Result<_>>()?),
+        None => Trust::Keys(args.key.iter().map(|key| super::trust::public_key(key)).collect::<Result<_>>()?),
     };
-    let bundle = Bundle::open(path, &trust).map_err(locus_engine::Error::from)?;
+    let bundle = Bundle::open(&args.bundle, &trust).map_err(locus_engine::Error::from)?;
     match Inputs::of(bundle.manifest().task) {
         Inputs::Pair => Scorer::check(&bundle)?,
         Inputs::Sequence => SequenceScorer::check(&bundle)?,
+    }
+    if let Some(recipe) = &args.data {
+        super::proof::again(&bundle, recipe, args.onnxruntime.clone())?;
     }
     println!(
         "{} {}: every part and the signature are good; a device still has to prove its golden vectors",

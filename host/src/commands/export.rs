@@ -154,6 +154,12 @@ impl Held {
         logits.iter().zip(&self.consequences).map(band).collect()
     }
 
+    /// Figures of both, and the share of other bands.
+    pub(super) fn measured(&self, float: &[f32], int8: &[f32]) -> Measured {
+        let flips = locus_calibration::flips(&self.decisions(float), &self.decisions(int8));
+        Measured { fp32: self.figures(float), int8: self.figures(int8), flips }
+    }
+
     /// What `int8` costs against `float`.
     pub(super) fn cost(&self, float: &[f32], int8: &[f32]) -> Cost {
         let auroc = |logits| self.figures(logits).get(METRIC).copied().unwrap_or(f64::NAN);
@@ -162,6 +168,14 @@ impl Held {
             flips: locus_calibration::flips(&self.decisions(float), &self.decisions(int8)),
         }
     }
+}
+
+/// What a contract is measured on: all of validation, with transcript.
+pub(super) fn held_out(dataset: &Dataset, probability: &ProbabilityModel) -> Result<(Vec<Pair>, Held)> {
+    let mut validation = dataset.of_split(Split::ValSelect);
+    validation.extend(dataset.of_split(Split::ValFit));
+    let pairs = infer::view_of(dataset, &dataset.tokenizer()?, &validation, View::TRANSCRIPT);
+    Ok((pairs, Held::new(dataset, probability, &validation)))
 }
 
 pub(super) fn broken(what: &str, got: String, expected: String) -> Error {
@@ -240,26 +254,13 @@ pub fn run(stage: &Stage) -> Result<()> {
         };
         parity.insert(name.to_owned(), difference);
     }
-    let mut validation = dataset.of_split(Split::ValSelect);
-    validation.extend(dataset.of_split(Split::ValFit));
-    let pairs = infer::view_of(&dataset, &tokenizer, &validation, View::TRANSCRIPT);
+    let (pairs, held) = held_out(&dataset, &read_json(&stage.run.at("probability.json"))?)?;
     let (f, q) = (engine_logits(&mut *float, &pairs, n)?, engine_logits(&mut *whole, &pairs, n)?);
-    let held = Held::new(&dataset, &read_json(&stage.run.at("probability.json"))?, &validation);
-    let contract = contract(
-        &drawn.table,
-        "validation, with transcript",
-        METRIC,
-        plan.int8_budget,
-        Measured {
-            fp32: held.figures(&f),
-            int8: held.figures(&q),
-            flips: held.cost(&f, &q).flips,
-            flips_budget: stage.recipe.quantise.flips_budget,
-        },
-    )?;
+    let measured = held.measured(&f, &q);
+    let budget = Budget { loss: plan.int8_budget, flips: stage.recipe.quantise.flips_budget };
+    let contract = contract(&drawn.table, "validation, with transcript", METRIC, &budget, measured)?;
     let mut half = half_session(stage, &drawn, |int8| graphs(&stage.recipe, &config, None, Some(int8)))?;
     let h = engine_logits(&mut *half, &pairs, n)?;
-    let budget = Budget { loss: plan.int8_budget, flips: stage.recipe.quantise.flips_budget };
     parity.insert(HALF.into(), near_int8(largest(&q, &h), &held.cost(&f, &h), &budget)?);
     let golden_pairs: Vec<Pair> = train
         .iter()
@@ -310,7 +311,6 @@ pub(super) struct Measured {
     pub(super) fp32: BTreeMap<String, f64>,
     pub(super) int8: BTreeMap<String, f64>,
     pub(super) flips: f64,
-    pub(super) flips_budget: f64,
 }
 
 /// The contract, where it is kept.
@@ -318,10 +318,10 @@ pub(super) fn contract(
     table: &CalibrationTable,
     data: &str,
     metric: &str,
-    budget: f64,
+    budget: &Budget,
     measured: Measured,
 ) -> Result<AccuracyContract> {
-    let Measured { fp32, int8, flips, flips_budget } = measured;
+    let Measured { fp32, int8, flips } = measured;
     let less = |(name, value): (&String, &f64)| Some((name.clone(), int8.get(name)? - value));
     let contract = AccuracyContract {
         data: data.into(),
@@ -329,9 +329,9 @@ pub(super) fn contract(
         difference: fp32.iter().filter_map(less).collect(),
         fp32,
         int8,
-        budget,
+        budget: budget.loss,
         flips: Some(flips),
-        flips_budget: Some(flips_budget),
+        flips_budget: Some(budget.flips),
         ranges: Some(table.method.clone()),
         float_layers: table.float.iter().cloned().collect(),
     };

@@ -12,6 +12,7 @@ pub mod interchange;
 pub mod language;
 pub mod prepare;
 pub mod pretrain;
+mod proof;
 mod quantise;
 pub mod report;
 pub mod score;

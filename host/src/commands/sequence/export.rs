@@ -15,6 +15,8 @@ use crate::{
     },
     data::Split,
     model::ModelConfig,
+    recipe::SequenceRecipe,
+    sequence::SequenceSet,
     sequence_model::{Truth, figures, logits, predicted},
     stage::read_json,
 };
@@ -22,7 +24,7 @@ use crate::{
 /// Rows per batch that a bundle's sessions take at most: rows are long.
 pub(super) const MAX_BATCH: u32 = 16;
 
-pub(super) fn engine_logits(
+pub(in crate::commands) fn engine_logits(
     session: &mut dyn Session,
     sequences: &[EncodedSequence],
 ) -> Result<Vec<Vec<f32>>> {
@@ -52,7 +54,7 @@ pub(super) fn graphs(
 }
 
 /// Records that graphs are held against.
-pub(super) struct Held {
+pub(in crate::commands) struct Held {
     pub(super) truth: Truth,
     pub(super) calibration: SequenceCalibration,
     pub(super) labels: usize,
@@ -70,6 +72,11 @@ impl Held {
         if self.labels < 2 { 0.0 } else { flips(&classes(float), &classes(int8)) }
     }
 
+    /// Figures of both, and the share of other classes.
+    pub(in crate::commands) fn measured(&self, float: &[Vec<f32>], int8: &[Vec<f32>]) -> Measured {
+        Measured { fp32: self.figures(float), int8: self.figures(int8), flips: self.flips(float, int8) }
+    }
+
     /// What `int8` costs against `float`, both row after row.
     pub(super) fn cost(&self, float: &[f32], int8: &[f32]) -> Cost {
         let rows =
@@ -79,6 +86,21 @@ impl Held {
             |logits| self.figures(logits).get(contract_metric(self.labels)).copied().unwrap_or(f64::NAN);
         Cost { loss: metric(&float) - metric(&int8), flips: self.flips(&float, &int8) }
     }
+}
+
+/// What a contract is measured on: all of validation.
+pub(in crate::commands) fn held_out(
+    recipe: &SequenceRecipe,
+    set: &SequenceSet,
+    calibration: SequenceCalibration,
+    labels: usize,
+) -> Result<(Vec<EncodedSequence>, Held)> {
+    let mut validation = set.of_split(Split::ValSelect);
+    validation.extend(set.of_split(Split::ValFit));
+    let encoder = recipe.encoder()?;
+    let encode = |&i: &usize| Ok(encoder.encode(&set.sequence(i)?)?);
+    let rows = validation.iter().map(encode).collect::<Result<_>>()?;
+    Ok((rows, Held { truth: Truth::of(set, &validation), calibration, labels }))
 }
 
 /// Runs the stage, or says that it is done.
@@ -106,26 +128,13 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
         let expected = format!("at most {}", plan.parity_tolerance);
         return Err(broken("parity of fp32.onnx with candle", difference.to_string(), expected));
     }
-    let mut validation = set.of_split(Split::ValSelect);
-    validation.extend(set.of_split(Split::ValFit));
-    let (rows, truth) = (stage.encode(&set, &validation)?, Truth::of(&set, &validation));
-    let held = Held { truth, calibration, labels: config.labels.len() };
+    let (rows, held) = held_out(&stage.recipe, &set, calibration, config.labels.len())?;
     let (f, q) = (engine_logits(&mut *float, &rows)?, engine_logits(&mut *whole, &rows)?);
-    let contract = contract(
-        &drawn.table,
-        "validation",
-        contract_metric(held.labels),
-        plan.int8_budget,
-        Measured {
-            fp32: held.figures(&f),
-            int8: held.figures(&q),
-            flips: held.flips(&f, &q),
-            flips_budget: stage.recipe.quantise.flips_budget,
-        },
-    )?;
+    let budget = Budget { loss: plan.int8_budget, flips: stage.recipe.quantise.flips_budget };
+    let metric = contract_metric(held.labels);
+    let contract = contract(&drawn.table, "validation", metric, &budget, held.measured(&f, &q))?;
     let mut half = half_session(stage, &drawn, |int8| graphs(stage, &config, None, Some(int8)))?;
     let h = engine_logits(&mut *half, &rows)?.concat();
-    let budget = Budget { loss: plan.int8_budget, flips: stage.recipe.quantise.flips_budget };
     let from_int8 = near_int8(max_abs_error(&q.concat(), &h), &held.cost(&f.concat(), &h), &budget)?;
     let golden_rows = stage.encode(&set, &spread(plan.golden))?;
     let (gf, gq) = (engine_logits(&mut *float, &golden_rows)?, engine_logits(&mut *whole, &golden_rows)?);

@@ -3,7 +3,7 @@
 pub mod bundle;
 mod calibrate;
 pub mod evaluate;
-mod export;
+pub(super) mod export;
 mod fasta;
 mod finetune;
 mod prepare;
