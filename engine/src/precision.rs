@@ -101,6 +101,8 @@ fn pick(graphs: &Graphs, kind: EngineKind, asked: Precision, cpu: &Cpu) -> Resul
             Cpu::X86 => {
                 fp32(Some("this processor has neither AVX-VNNI nor AVX512-VNNI, so INT8 is not used"))
             }
+            // OpenVINO chooses kernels for signed codes itself.
+            Cpu::X86Vnni if kind == EngineKind::OrtOpenvino => signed(int8()?, None),
             Cpu::X86Vnni => match rewrite::unsigned_activations(&int8()?) {
                 Ok(rewritten) => unsigned(rewritten),
                 Err(error) => {
@@ -152,7 +154,7 @@ mod tests {
     use super::*;
     use crate::testing::{self, BUCKETS};
     use ActivePrecision::{Fp32, Int8S8, Int8U8};
-    use EngineKind::{OrtCpu, OrtCuda, OrtTensorrt, Tract};
+    use EngineKind::{OrtCpu, OrtCuda, OrtOpenvino, OrtTensorrt, Tract};
 
     fn chosen(
         graphs: &Graphs,
@@ -176,6 +178,8 @@ mod tests {
             (OrtCpu, Precision::Int8, Cpu::Other, Some((Int8S8, false))),
             (OrtCpu, Precision::Fp32, Cpu::X86Vnni, Some((Fp32, false))),
             (OrtCuda, Precision::Auto, Cpu::X86Vnni, Some((Fp32, true))),
+            (OrtOpenvino, Precision::Auto, Cpu::X86Vnni, Some((Int8S8, false))),
+            (OrtOpenvino, Precision::Auto, Cpu::X86, Some((Fp32, true))),
             (OrtTensorrt, Precision::Auto, Cpu::X86Vnni, Some((Int8S8, false))),
             (OrtTensorrt, Precision::Int8, Cpu::X86, Some((Int8S8, false))),
             (Tract, Precision::Auto, Cpu::X86Vnni, Some((Fp32, true))),

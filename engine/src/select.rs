@@ -89,7 +89,7 @@ pub fn open_graphs(graphs: &Graphs, profile: &DeviceProfile, options: &LoadOptio
 /// [`Unavailable`] for a kind that this build does not have.
 pub fn engine_for(kind: EngineKind, settings: &EngineSettings) -> Result<Box<dyn Engine>, Unavailable> {
     Ok(match kind {
-        EngineKind::OrtTensorrt | EngineKind::OrtCuda | EngineKind::OrtCpu => {
+        EngineKind::OrtTensorrt | EngineKind::OrtCuda | EngineKind::OrtOpenvino | EngineKind::OrtCpu => {
             Box::new(OrtEngine::new(kind, settings.clone())?)
         }
         #[cfg(feature = "tract")]

@@ -31,6 +31,8 @@ pub struct EngineSettings {
     pub tensorrt_major: Option<u32>,
     /// Deep learning accelerator to use.
     pub dla_core: Option<u32>,
+    /// Device of OpenVINO, its CPU where none is named.
+    pub openvino_device: Option<String>,
     /// Where ONNX Runtime may be.
     pub onnxruntime: Vec<PathBuf>,
     /// Where the libraries of CUDA and TensorRT may be.
@@ -50,6 +52,7 @@ impl Default for EngineSettings {
             workspace_bytes: None,
             tensorrt_major: None,
             dla_core: None,
+            openvino_device: None,
             onnxruntime: Vec::new(),
             library_folders: Vec::new(),
         }
@@ -82,6 +85,7 @@ impl EngineSettings {
             workspace_bytes: profile.tensorrt_workspace_bytes.and_then(|bytes| usize::try_from(bytes).ok()),
             tensorrt_major: profile.tensorrt_major,
             dla_core: profile.dla_core,
+            openvino_device: profile.openvino_device.clone(),
             onnxruntime: profile.onnxruntime.clone(),
             library_folders: profile.library_folders.clone(),
         })

@@ -36,7 +36,11 @@ enum Command {
         no_lint: bool,
     },
     /// Fetches ONNX Runtime from its Python wheel into the project's folder.
-    Onnxruntime,
+    Onnxruntime {
+        /// The build with OpenVINO instead, for the suite that runs it; 250 MB.
+        #[arg(long)]
+        openvino: bool,
+    },
     /// Sets CUDA's toolkit up from its Python wheels and builds `locus` for NVIDIA GPUs.
     Cuda {
         /// Run the workbench's tests on the GPU instead, where there is one.
@@ -60,7 +64,8 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Demo { folder } => demo::run(&folder),
         Command::Test { full, no_lint } => test::run(full, no_lint),
-        Command::Onnxruntime => onnxruntime::ensure().map(|_| ()),
+        Command::Onnxruntime { openvino: true } => onnxruntime::OPENVINO.get().map(|_| ()),
+        Command::Onnxruntime { openvino: false } => onnxruntime::ensure().map(|_| ()),
         Command::Cuda { test, bench } => cuda::run(match (test, bench) {
             (true, _) => cuda::Goal::Test,
             (_, true) => cuda::Goal::Bench,

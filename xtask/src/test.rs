@@ -14,6 +14,9 @@ const MICROCONTROLLER: &str = "thumbv7em-none-eabihf";
 
 pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
     let library = onnxruntime::ensure()?;
+    if full && let Err(error) = onnxruntime::OPENVINO.get() {
+        println!("OpenVINO is not to be had: {error:#}");
+    }
     if !no_lint {
         process::run(process::cargo().args(["fmt", "--all", "--check"]))?;
         benchmarks::write(true)?;

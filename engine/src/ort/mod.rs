@@ -1,9 +1,10 @@
-//! ONNX Runtime, loaded at run time: TensorRT, CUDA and CPU providers.
+//! ONNX Runtime, loaded at run time: TensorRT, CUDA, OpenVINO and CPU providers.
 //!
 //! A provider that cannot start is an error here, never a silent move to the CPU: ONNX Runtime's own default
 //! is to log and go on, and its `is_available` says yes for a GPU library on a machine without a GPU. One that
 //! started may still leave single operators to those behind it.
 
+mod cache;
 pub(crate) mod library;
 mod probe;
 mod providers;
@@ -25,6 +26,7 @@ use crate::session::{
     ActivePrecision, Engine, EngineKind, LoadOptions, Logits, Session, SessionError, SessionSpec, Unavailable,
 };
 use crate::settings::EngineSettings;
+use cache::EngineCache;
 
 /// Makes [`Session`]s that run in ONNX Runtime with one provider.
 #[derive(Debug, Clone)]
@@ -40,7 +42,9 @@ impl OrtEngine {
     /// [`Unavailable`] for a kind that is not ONNX Runtime's.
     pub fn new(kind: EngineKind, settings: EngineSettings) -> Result<Self, Unavailable> {
         match kind {
-            EngineKind::OrtTensorrt | EngineKind::OrtCuda | EngineKind::OrtCpu => Ok(Self { kind, settings }),
+            EngineKind::OrtTensorrt | EngineKind::OrtCuda | EngineKind::OrtOpenvino | EngineKind::OrtCpu => {
+                Ok(Self { kind, settings })
+            }
             other => Err(Unavailable::new(format!("{other} is not an ONNX Runtime engine"))),
         }
     }
@@ -87,10 +91,13 @@ impl Engine for OrtEngine {
             chosen.note = providers::without_dla(&self.settings, &chosen);
         }
         let threads = if options.intra_threads == 0 { self.settings.threads } else { options.intra_threads };
-        let providers = providers::build(kind, &self.settings, graphs, &chosen, &library, options)
-            .map_err(|detail| SessionError::Load { engine: kind, detail })?;
-        let session = build_session(&library, &providers, threads, &chosen.onnx)
-            .map_err(|detail| SessionError::Load { engine: kind, detail })?;
+        let failed = |detail| SessionError::Load { engine: kind, detail };
+        let cache = providers::cache(kind, &self.settings, graphs, &chosen, &library, options);
+        let cache = cache.transpose().map_err(failed)?;
+        let folder = cache.as_ref().map(EngineCache::folder);
+        let settings = EngineSettings { threads, ..self.settings.clone() };
+        let providers = providers::build(kind, &settings, graphs, &chosen, folder);
+        let session = build_session(&library, &providers, threads, &chosen.onnx).map_err(failed)?;
         graphs.check_inputs(kind, session.inputs().iter().map(|input| input.name()))?;
         if !session.outputs().iter().any(|output| output.name() == LOGITS_OUTPUT) {
             let got = format!("{} outputs, none of them {LOGITS_OUTPUT}", session.outputs().len());
@@ -100,7 +107,11 @@ impl Engine for OrtEngine {
         let spec = graphs.spec(kind, provider, &library.version, chosen.precision, chosen.note);
         let mut session = OrtRunner { session, spec };
         session.warm_up()?;
-        tracing::info!(provider, precision = %session.spec.precision, threads, "ONNX Runtime session ready");
+        let cached = cache.as_ref().is_some_and(EngineCache::is_hit);
+        if let Some(cache) = cache {
+            cache.seal().map_err(failed)?;
+        }
+        tracing::info!(provider, precision = %session.spec.precision, threads, cached, "ONNX Runtime session ready");
         Ok(Box::new(session))
     }
 }

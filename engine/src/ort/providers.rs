@@ -1,11 +1,13 @@
 //! Builds the providers of ONNX Runtime from the profile, each with `error_on_failure`.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ort::ep::{ArenaExtendStrategy, CPU, CUDA, ExecutionProvider, ExecutionProviderDispatch, TensorRT};
+use ort::ep::{
+    ArenaExtendStrategy, CPU, CUDA, ExecutionProvider, ExecutionProviderDispatch, OpenVINO, TensorRT,
+};
 use sha2::{Digest, Sha256};
 
+use super::cache::{EngineCache, device};
 use super::library::Library;
 use crate::graphs::{FEATURES_INPUT, Graphs};
 use crate::precision::Chosen;
@@ -20,6 +22,7 @@ pub(super) fn check(kind: EngineKind, library: &Library) -> Result<(), Unavailab
     let compiled = match kind {
         EngineKind::OrtTensorrt => TensorRT::is_available(),
         EngineKind::OrtCuda => CUDA::is_available(),
+        EngineKind::OrtOpenvino => OpenVINO::is_available(),
         _ => return Ok(()),
     };
     match compiled {
@@ -42,24 +45,17 @@ pub(super) fn build(
     settings: &EngineSettings,
     graphs: &Graphs,
     chosen: &Chosen,
-    library: &Library,
-    options: &LoadOptions,
-) -> Result<Vec<ExecutionProviderDispatch>, String> {
-    Ok(match kind {
-        EngineKind::OrtTensorrt => {
-            let cache = options
-                .cache_dir
-                .as_deref()
-                .map(|root| cache_folder(root, kind, settings, graphs, chosen, library));
-            let cache = cache.map(prepare_folder).transpose()?;
-            vec![
-                tensorrt(settings, graphs, chosen, cache.as_deref()).build().error_on_failure(),
-                cuda(settings).build().error_on_failure(),
-            ]
-        }
+    cache: Option<&Path>,
+) -> Vec<ExecutionProviderDispatch> {
+    match kind {
+        EngineKind::OrtTensorrt => vec![
+            tensorrt(settings, graphs, chosen, cache).build().error_on_failure(),
+            cuda(settings).build().error_on_failure(),
+        ],
         EngineKind::OrtCuda => vec![cuda(settings).build().error_on_failure()],
+        EngineKind::OrtOpenvino => vec![openvino(settings, cache).build().error_on_failure()],
         _ => vec![cpu().build().error_on_failure()],
-    })
+    }
 }
 
 fn cpu() -> CPU {
@@ -124,19 +120,33 @@ fn shapes(graphs: &Graphs, rows: u32, tokens: u32) -> String {
     tokens.chain(graphs.inputs.has_features().then_some(features)).collect::<Vec<_>>().join(",")
 }
 
-/// The folder of the engines built from exactly this model on exactly this stack. Two models of one structure
-/// must never share an engine: the digest is part of the key, and so is every other thing that an engine is
-/// built from here. The device itself is in TensorRT's own file names.
-fn cache_folder(
-    root: &Path,
+fn openvino(settings: &EngineSettings, cache: Option<&Path>) -> OpenVINO {
+    let provider = OpenVINO::default()
+        .with_device_type(settings.openvino_device.as_deref().unwrap_or("CPU"))
+        .with_num_threads(settings.threads);
+    match cache {
+        Some(folder) => provider.with_cache_dir(folder.display()),
+        None => provider,
+    }
+}
+
+/// The engines built from exactly this model on exactly this stack and device, for providers that build some. Two
+/// models of one structure must never share an engine: the digest is part of the key, and so is every other thing
+/// that an engine is built from here.
+pub(super) fn cache(
     kind: EngineKind,
     settings: &EngineSettings,
     graphs: &Graphs,
     chosen: &Chosen,
     library: &Library,
-) -> PathBuf {
+    options: &LoadOptions,
+) -> Option<Result<EngineCache, String>> {
+    if !matches!(kind, EngineKind::OrtTensorrt | EngineKind::OrtOpenvino) {
+        return None;
+    }
+    let root = options.cache_dir.as_deref()?;
     let key = format!(
-        "{}\n{kind}\n{}\n{}\n{:?}\n{}\n{}\n{}\n{:?}\n{:?}",
+        "{}\n{kind}\n{}\n{}\n{:?}\n{}\n{}\n{}\n{:?}\n{:?}\n{:?}\n{}",
         graphs.digest,
         chosen.precision,
         hex::encode(Sha256::digest(&chosen.onnx)),
@@ -146,17 +156,10 @@ fn cache_folder(
         library.build,
         dla_core(settings, chosen),
         settings.workspace_bytes,
+        settings.openvino_device,
+        device(&settings.library_folders),
     );
-    let mut name = hex::encode(Sha256::digest(key.as_bytes()));
-    name.truncate(32);
-    root.join(name)
-}
-
-fn prepare_folder(folder: PathBuf) -> Result<PathBuf, String> {
-    match fs::create_dir_all(&folder) {
-        Ok(()) => Ok(folder),
-        Err(error) => Err(format!("the engine cache {} cannot be made ({error})", folder.display())),
-    }
+    Some(EngineCache::open(root, &key))
 }
 
 #[cfg(test)]
@@ -190,6 +193,7 @@ mod tests {
                     writeln!(text, "{kind}: {:#?}", tensorrt(&settings, &graphs, &chosen, None))
                 }
                 EngineKind::OrtCuda => writeln!(text, "{kind}: {:#?}", cuda(&settings)),
+                EngineKind::OrtOpenvino => writeln!(text, "{kind}: {:#?}", openvino(&settings, None)),
                 EngineKind::OrtCpu => writeln!(text, "{kind}: {:#?}", cpu()),
                 other => writeln!(text, "{other}"),
             }
@@ -215,6 +219,16 @@ mod tests {
         let note = |precision| without_dla(&settings, &Chosen { onnx: [].into(), precision, note: None });
         assert_eq!((note(Fp32).is_some(), note(Int8S8)), (true, None));
         assert!(!fp32.contains("dla") && fp32.contains(r#""trt_int8_enable": "false""#), "{fp32}");
+    }
+
+    #[test]
+    fn openvino_gets_its_device_and_threads() {
+        let text = "inherit = \"cpu-x86\"\nengines = [\"ort-openvino\"]\nopenvino_device = \"GPU.1\"\n";
+        let text = given(&DeviceProfile::parse("mine", text).unwrap(), Int8S8);
+        assert!(
+            text.contains(r#""device_type": "GPU.1""#) && text.contains(r#""num_of_threads": "2""#),
+            "{text}"
+        );
     }
 
     #[test]

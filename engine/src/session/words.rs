@@ -16,6 +16,8 @@ pub enum EngineKind {
     OrtTensorrt,
     /// ONNX Runtime with the CUDA provider.
     OrtCuda,
+    /// ONNX Runtime with the OpenVINO provider: Intel's CPUs, GPUs and NPUs.
+    OrtOpenvino,
     /// ONNX Runtime on the CPU.
     OrtCpu,
     /// tract: pure Rust, CPU, FP32 only.
@@ -33,6 +35,7 @@ impl EngineKind {
         match self {
             Self::OrtTensorrt => "ort-tensorrt",
             Self::OrtCuda => "ort-cuda",
+            Self::OrtOpenvino => "ort-openvino",
             Self::OrtCpu => "ort-cpu",
             Self::Tract => "tract",
             Self::Fake => "fake",
@@ -50,7 +53,8 @@ impl FromStr for EngineKind {
     type Err = SessionError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let all = [Self::OrtTensorrt, Self::OrtCuda, Self::OrtCpu, Self::Tract, Self::Fake];
+        let all =
+            [Self::OrtTensorrt, Self::OrtCuda, Self::OrtOpenvino, Self::OrtCpu, Self::Tract, Self::Fake];
         all.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| SessionError::UnknownEngine {
             got: text.chars().take(32).collect(),
             expected: all.map(Self::as_str).join(", "),
@@ -130,7 +134,7 @@ mod tests {
 
     #[test]
     fn words_round_trip() {
-        for kind in ["ort-tensorrt", "ort-cuda", "ort-cpu", "tract", "fake"] {
+        for kind in ["ort-tensorrt", "ort-cuda", "ort-openvino", "ort-cpu", "tract", "fake"] {
             assert_eq!(kind.parse::<EngineKind>().unwrap().to_string(), kind);
             assert_eq!(
                 serde_json::to_string(&kind.parse::<EngineKind>().unwrap()).unwrap(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{DeviceProfile, PowerMode, ProfileError};
 
 /// Engines that a profile may name.
-const ENGINES: [&str; 5] = ["ort-tensorrt", "ort-cuda", "ort-cpu", "tract", "fake"];
+const ENGINES: [&str; 6] = ["ort-tensorrt", "ort-cuda", "ort-openvino", "ort-cpu", "tract", "fake"];
 /// Entries of a list at most.
 const MAX_LIST: usize = 32;
 const GIB: u64 = 1 << 30;
@@ -34,7 +34,7 @@ impl DeviceProfile {
                 self.engines.is_empty() || self.engines.iter().any(|e| !ENGINES.contains(&e.as_str())),
                 "engines",
                 format!("{:?}", self.engines),
-                "ort-tensorrt, ort-cuda, ort-cpu, tract or fake",
+                "ort-tensorrt, ort-cuda, ort-openvino, ort-cpu, tract or fake",
             ),
             (
                 !["auto", "fp32", "int8"].contains(&self.precision.as_str()),
@@ -102,6 +102,12 @@ impl DeviceProfile {
                 shown(self.dla_core),
                 "none without the engine ort-tensorrt or with the precision fp32: a DLA does not compute in FP32",
             ),
+            (
+                self.openvino_device.as_deref().is_some_and(|name| !is_openvino_device(name)),
+                "openvino_device",
+                format!("{:?}", self.openvino_device),
+                "CPU, GPU, GPU.N or NPU",
+            ),
             (bad_paths(&self.onnxruntime), "onnxruntime", format!("{:?}", self.onnxruntime), PATHS),
             (
                 bad_paths(&self.library_folders),
@@ -134,6 +140,11 @@ fn shown<T: ToString>(value: Option<T>) -> String {
 fn is_capability(text: &str) -> bool {
     let number = |part: &str| (1..=2).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
     text.split_once('.').is_some_and(|(major, minor)| number(major) && number(minor))
+}
+
+fn is_openvino_device(text: &str) -> bool {
+    let number = |n: &str| (1..=2).contains(&n.len()) && n.bytes().all(|b| b.is_ascii_digit());
+    ["CPU", "GPU", "NPU"].contains(&text) || text.strip_prefix("GPU.").is_some_and(number)
 }
 
 fn bad_paths(paths: &[PathBuf]) -> bool {

@@ -52,6 +52,9 @@ pub struct DeviceProfile {
     /// The one to use; the GPU takes what it cannot compute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dla_core: Option<u32>,
+    /// Device of OpenVINO, such as `CPU`, `GPU.0` or `NPU`; the CPU where none is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub openvino_device: Option<String>,
     /// Where ONNX Runtime may be: the first that is there is loaded, unless another one is named elsewhere.
     pub onnxruntime: Vec<PathBuf>,
     /// Where the libraries of CUDA and TensorRT may be, beside the places that the system looks in.
@@ -139,6 +142,7 @@ impl DeviceProfile {
             tensorrt_workspace_bytes: whole.tensorrt_workspace_bytes,
             dla_cores: whole.dla_cores.unwrap_or(0),
             dla_core: whole.dla_core,
+            openvino_device: whole.openvino_device,
             onnxruntime: whole.onnxruntime.unwrap_or_default(),
             library_folders: whole.library_folders.unwrap_or_default(),
             serial_ports: whole.serial_ports.unwrap_or_default(),

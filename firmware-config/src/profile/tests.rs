@@ -78,6 +78,7 @@ fn a_value_out_of_range_says_what_was_got_and_expected() {
             "dla_cores = 2\ndla_core = 1\nengines = [\"ort-tensorrt\"]\nprecision = \"fp32\"",
             "dla_core = 1, expected none",
         ),
+        ("openvino_device = \"TPU\"", "openvino_device = Some(\"TPU\"), expected CPU, GPU"),
         ("onnxruntime = [\"lib.so\"]", "onnxruntime = [\"lib.so\"], expected up to 32 absolute paths"),
         ("library_folders = [\"lib\"]", "library_folders = [\"lib\"], expected up to 32 absolute paths"),
         ("serial_ports = [\"COM1\"]", "serial_ports = [\"COM1\"], expected up to 32 names"),
