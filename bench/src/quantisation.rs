@@ -1,6 +1,7 @@
 //! INT8 beside FP32: what it costs on the shipped models, how large and how fast it is, also at BERT-base's size, and beside
 //! ONNX Runtime's own quantiser.
 
+mod accuracy;
 pub(crate) mod export_step;
 
 use std::{
@@ -16,15 +17,13 @@ use locus_engine::{
 };
 use locus_export::to_bytes;
 use locus_firmware_config::profile::DeviceProfile;
-use locus_host::{
-    evaluate::{Read, Reads},
-    metrics::auroc,
-};
 use locus_onnx::ModelProto;
 use locus_tests::{program, python, root};
 use prost::Message as _;
 use serde::Deserialize;
 use serde_json::Value;
+
+use accuracy::{accuracy, data, records, smaller};
 
 use crate::{
     figures::{Figure, Machine, Results},
@@ -90,13 +89,19 @@ impl QuantisationArguments {
                 accuracy(&mut figures, model, split, folder.path())?;
             }
         }
-        let parts = unpack(folder.path())?;
+        let parts = unpack("variant-effect", folder.path())?;
         let edge = graphs_of(&parts)?;
         size(&mut figures, "the edge model", &edge, "bar 0.30")?;
         self.speed(&mut figures, "the edge model, 64 tokens", &edge, 64, "bar 1.8")?;
         if let Err(why) = peer(&mut figures, self, &parts, &edge, folder.path()) {
             println!("not measured: ONNX Runtime's quantize_static: {why}");
         }
+        smaller(&mut figures, folder.path())?;
+        let small = graphs_of(&unpack("variant-effect-small", folder.path())?)?;
+        let (mut a, mut b) = (session(&small, Precision::Int8)?, session(&edge, Precision::Int8)?);
+        let (_, _, ratio) = self.turns(&mut *a, &mut *b, 64)?;
+        let name = "variant-effect-small / variant-effect time, INT8, 64 tokens";
+        figures.add(name.into(), ratio.0, "", ratio.1, "bar 0.5");
         for layers in [12, 24] {
             let at = folder.path().join(format!("bert-{layers}"));
             let said = export_step::child(layers, &at)?;
@@ -208,117 +213,11 @@ fn size(figures: &mut Figures, name: &str, graphs: &Graphs, bar: &str) -> Result
     Ok(())
 }
 
-/// A row of what `locus score` writes.
-struct Scored {
-    probability: f64,
-    decision: String,
-    pathogenic: bool,
-}
-
-fn data(name: &str) -> PathBuf {
-    std::env::var_os("LOCUS_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from).join(name)
-}
-
-/// The records of a split, in a file of their own.
-fn records(split: &str, folder: &Path, most: usize) -> Result<PathBuf> {
-    let path = folder.join(format!("{split}.{most}.vcf"));
-    let gz = fs::File::open(data("panel/clinvar.GRCh38.vcf.gz"))?;
-    let text = std::io::read_to_string(flate2::read::MultiGzDecoder::new(gz))?;
-    let of_split = format!("SPLIT={split}");
-    let all: Vec<&str> = text.lines().filter(|l| l.contains(&of_split)).collect();
-    let step = (all.len() / most).max(1);
-    let header = text.lines().filter(|l| l.starts_with('#'));
-    let lines: Vec<&str> = header.chain(all.into_iter().step_by(step).take(most)).collect();
-    fs::write(&path, lines.join("\n") + "\n")?;
-    Ok(path)
-}
-
-/// `locus score` of a shipped model in one precision.
-fn scored(model: &str, split: &str, precision: &str, folder: &Path) -> Result<Vec<Scored>> {
-    let out = folder.join(format!("{model}.{split}.{precision}.tsv"));
-    let mut command = program("locus");
-    command.args(["score", "--precision", precision, "--bundle", &format!("models/{model}.locus")]);
-    command.current_dir(root()).arg("--out").arg(&out);
-    let labels: Vec<bool>;
-    if model == "variant-effect" {
-        let vcf = records(split, folder, usize::MAX)?;
-        let text = fs::read_to_string(&vcf)?;
-        labels = text.lines().filter(|l| !l.starts_with('#')).map(|l| l.contains("LABEL=1")).collect();
-        command.arg("--fasta").arg(data("panel/panel.GRCh38.fa.gz"));
-        command.arg("--gff").arg(data("panel/panel.GRCh38.gff3.gz")).arg("--vcf").arg(vcf);
-    } else {
-        labels = Vec::new();
-        command.arg("--fasta").arg(data(&format!("coding/human_exon_vs_noncoding.{split}.fa.gz")));
-    }
-    ensure!(command.output()?.status.success(), "{command:?} failed");
-    let text = fs::read_to_string(out)?;
-    let mut lines = text.lines();
-    let header: Vec<&str> = lines.next().unwrap_or_default().split('\t').collect();
-    let column =
-        |name: &str| header.iter().position(|h| *h == name).with_context(|| format!("column {name}"));
-    let (probability, status) = (column("probability")?, column("status")?);
-    let decision = column(if model == "coding" { "label" } else { "band" })?;
-    let mut all = Vec::new();
-    for (n, line) in lines.enumerate() {
-        let cells: Vec<&str> = line.split('\t').collect();
-        if cells[status] != "ok" {
-            continue;
-        }
-        let (named, decision) = (cells[0], cells[decision].to_owned());
-        let pathogenic = labels.get(n).copied().unwrap_or_else(|| named.starts_with("coding"));
-        let mut probability: f64 = cells[probability].parse()?;
-        if model == "coding" && decision != "coding" {
-            probability = 1.0 - probability;
-        }
-        all.push(Scored { probability, decision, pathogenic });
-    }
-    Ok(all)
-}
-
-/// What INT8 costs on a split.
-fn accuracy(figures: &mut Figures, model: &str, split: &str, folder: &Path) -> Result<()> {
-    let (float, whole) = (scored(model, split, "fp32", folder)?, scored(model, split, "int8", folder)?);
-    ensure!(float.len() == whole.len(), "{model}: other records in INT8");
-    if split == "test" {
-        let set = if model == "coding" {
-            "coding/human_exon_vs_noncoding.test.fa.gz"
-        } else {
-            "panel/clinvar.GRCh38.vcf.gz"
-        };
-        let read =
-            Read::now(split, &locus_host::files::sha256(&data(set))?, &format!("{model}, INT8 against FP32"));
-        Reads::at(&root().join("models/test-reads.jsonl")).add(&read)?;
-    }
-    let area = |rows: &[Scored]| {
-        let (p, l): (Vec<f64>, Vec<bool>) = rows.iter().map(|r| (r.probability, r.pathogenic)).unzip();
-        auroc(&p, &l).context("AUROC")
-    };
-    let loss = area(&float)? - area(&whole)?;
-    let flips = float.iter().zip(&whole).filter(|(a, b)| a.decision != b.decision).count();
-    let records = float.len();
-    let name = format!("{model}, {split}");
-    figures.add(
-        format!("AUROC that INT8 loses, {name}"),
-        loss,
-        "",
-        format!("{records} records"),
-        "bar 0.002",
-    );
-    figures.add(
-        format!("decisions that INT8 changes, {name}"),
-        100.0 * flips as f64 / records as f64,
-        "%",
-        format!("{flips} of {records}"),
-        "bar 0.3",
-    );
-    Ok(())
-}
-
-/// The parts of the shipped variant-effect bundle.
-fn unpack(folder: &Path) -> Result<PathBuf> {
-    let into = folder.join("parts");
+/// The parts of a shipped bundle.
+fn unpack(model: &str, folder: &Path) -> Result<PathBuf> {
+    let into = folder.join(model);
     fs::create_dir_all(&into)?;
-    for (name, bytes) in locus_export::split(&fs::read(root().join("models/variant-effect.locus"))?)? {
+    for (name, bytes) in locus_export::split(&fs::read(root().join(format!("models/{model}.locus")))?)? {
         fs::write(into.join(name), bytes)?;
     }
     Ok(into)
