@@ -292,6 +292,7 @@ impl ModelPlan {
             frames: 1,
             counted: 0,
             wide: None,
+            layer_sizes: Vec::new(),
             labels: Vec::new(),
             n_features: 0,
             track_codes: track.map(str::to_owned).to_vec(),
