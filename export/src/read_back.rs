@@ -200,8 +200,16 @@ mod tests {
         for other in [
             ModelConfig { layer_sizes: sizes(1, 16), ..config.clone() },
             ModelConfig { layer_sizes: sizes(2, 15), ..config.clone() },
-            ModelConfig { layer_sizes: sizes(2, usize::MAX), intermediate_size: usize::MAX, ..config.clone() },
-            ModelConfig { layer_sizes: sizes(usize::MAX, 16), num_attention_heads: usize::MAX, ..config.clone() },
+            ModelConfig {
+                layer_sizes: sizes(2, usize::MAX),
+                intermediate_size: usize::MAX,
+                ..config.clone()
+            },
+            ModelConfig {
+                layer_sizes: sizes(usize::MAX, 16),
+                num_attention_heads: usize::MAX,
+                ..config.clone()
+            },
             ModelConfig { layer_sizes: sizes(0, 16), num_attention_heads: 0, ..config.clone() },
             ModelConfig { layer_sizes: [sizes(2, 16), sizes(2, 16)].concat(), ..config.clone() },
             ModelConfig { vocab_size: 70, ..config.clone() },

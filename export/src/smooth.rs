@@ -85,8 +85,11 @@ pub fn smoothed(
             values.for_each(|row| row.iter_mut().zip(&factors).for_each(|(v, s)| *v *= s));
         }
         for name in &place.makes {
-            let shape =
-                if name.contains("LayerNorm") || name.ends_with("bias") { vec![width] } else { vec![width, config.hidden_size] };
+            let shape = if name.contains("LayerNorm") || name.ends_with("bias") {
+                vec![width]
+            } else {
+                vec![width, config.hidden_size]
+            };
             let mut values = take(&mut changed, &source, name, &shape)?;
             let each = values.len() / width;
             values

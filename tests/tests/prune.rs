@@ -48,7 +48,9 @@ fn json(path: &Path) -> Value {
 #[test]
 fn a_recipe_prunes_its_model_and_ships_the_fastest_step_within_its_budget() {
     if onnxruntime().is_none() {
-        println!("skipped: pruning times graphs on ONNX Runtime, which is not there; `cargo xtask onnxruntime` fetches it");
+        println!(
+            "skipped: pruning times graphs on ONNX Runtime, which is not there; `cargo xtask onnxruntime` fetches it"
+        );
         return;
     }
     let folder = tempfile::tempdir().unwrap();

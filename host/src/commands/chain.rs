@@ -96,12 +96,8 @@ pub(crate) trait ChainRecipe: Sized {
 }
 
 /// What fine-tuning leaves in a recipe whose best model is a pruned one.
-const UNPRUNED: [&str; 4] = [
-    "unpruned/model.safetensors",
-    "unpruned/config.json",
-    "unpruned/tokenizer.json",
-    "unpruned/window.json",
-];
+const UNPRUNED: [&str; 4] =
+    ["unpruned/model.safetensors", "unpruned/config.json", "unpruned/tokenizer.json", "unpruned/window.json"];
 
 impl ChainRecipe for Recipe {
     fn has(&self, link: Link) -> bool {
@@ -273,11 +269,7 @@ mod tests {
     }
 
     fn done_for(recipe: Recipe, folder: &Path) -> Stage {
-        let stage = Stage {
-            recipe,
-            run: Run::open(folder).unwrap(),
-            onnxruntime: None,
-        };
+        let stage = Stage { recipe, run: Run::open(folder).unwrap(), onnxruntime: None };
         let sources = stage.sources();
         for path in [sources.fasta, sources.gff3, sources.vcf] {
             files::write_atomically(&path, b"source").unwrap();

@@ -53,7 +53,13 @@ impl Importance {
     ///
     /// # Errors
     /// Rows that the model cannot take.
-    pub fn add(&mut self, config: &ModelConfig, params: &Params, record: &PairBatch, label: f32) -> Result<()> {
+    pub fn add(
+        &mut self,
+        config: &ModelConfig,
+        params: &Params,
+        record: &PairBatch,
+        label: f32,
+    ) -> Result<()> {
         let params = params.freeze(|name| !name.ends_with("output.dense.weight"));
         let gradients = pair_loss(config, &params, record, &[label], &Context::eval())?.backward()?;
         for n in 0..config.num_hidden_layers {
@@ -113,7 +119,8 @@ fn pick(scores: &[Vec<f64>], keep: usize, together: usize) -> Vec<Vec<usize>> {
         .iter()
         .zip(&order)
         .map(|(&count, order)| {
-            let count = ((count + together / 2) / together * together).clamp(1, order.len());
+            let count =
+                ((count + together / 2) / together * together).clamp(together.min(order.len()), order.len());
             let mut kept = order[..count].to_vec();
             kept.sort_unstable();
             kept

@@ -38,7 +38,8 @@ pub fn masks(params: &Params, share: f64, scope: Scope) -> Result<BTreeMap<Strin
     let mut masks = BTreeMap::new();
     for (name, sizes) in sizes {
         let hidden = if scope == Scope::Global { all } else { smallest(sizes.clone(), share) };
-        let mask: Vec<f32> = sizes.iter().map(|&s| f32::from(u8::from(hidden.is_none_or(|h| s > h)))).collect();
+        let mask: Vec<f32> =
+            sizes.iter().map(|&s| f32::from(u8::from(hidden.is_none_or(|h| s > h)))).collect();
         let like = params.get(name)?;
         masks.insert(name.to_owned(), Tensor::from_vec(mask, like.shape(), like.device())?);
     }

@@ -22,7 +22,13 @@ pub fn page(name: &str, report: &Report) -> Result<Page> {
         ("records that importance was summed over", report.records.to_string()),
         ("records of val_select", report.validation[0].to_string()),
         ("records of validation", report.validation[1].to_string()),
-        ("latency", format!("{}, one thread, one variant of {} tokens, {} answers of each graph in turn", report.provider, report.timed[0], report.timed[1])),
+        (
+            "latency",
+            format!(
+                "{}, one thread, one variant of {} tokens, {} answers of each graph in turn",
+                report.provider, report.timed[0], report.timed[1]
+            ),
+        ),
     ]);
     let Some(unpruned) = report.steps.first() else { return Ok(page) };
     page.section("Steps").table(&quality(report, unpruned)).table(&size(report));
@@ -91,8 +97,15 @@ fn quality(report: &Report, unpruned: &Step) -> Table {
 }
 
 fn size(report: &Report) -> Table {
-    let columns =
-        ["step", "heads a layer", "columns a layer", "parameters", "not zero", "graph, bytes", "deflated, bytes"];
+    let columns = [
+        "step",
+        "heads a layer",
+        "columns a layer",
+        "parameters",
+        "not zero",
+        "graph, bytes",
+        "deflated, bytes",
+    ];
     let mut table = Table::new("Size", &columns);
     for s in &report.steps {
         let list = |of: &dyn Fn(usize) -> usize| {

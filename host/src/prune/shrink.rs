@@ -33,10 +33,8 @@ pub fn shrink(config: &ModelConfig, params: &Params, kept: &[Kept]) -> Result<(M
     let layer_sizes: Vec<LayerSize> = kept.iter().map(size).collect();
     let whole = LayerSize { heads: config.num_attention_heads, ffn: config.intermediate_size };
     let none_gone = layer_sizes.iter().all(|&l| l == whole);
-    let smaller = ModelConfig {
-        layer_sizes: if none_gone { Vec::new() } else { layer_sizes },
-        ..config.clone()
-    };
+    let smaller =
+        ModelConfig { layer_sizes: if none_gone { Vec::new() } else { layer_sizes }, ..config.clone() };
     if kept.len() != config.num_hidden_layers || !smaller.layer_sizes_fit() {
         bail!("pruning: got {:?}, expected a head and a column or more of each layer", smaller.layer_sizes)
     }
@@ -49,9 +47,10 @@ pub fn shrink(config: &ModelConfig, params: &Params, kept: &[Kept]) -> Result<(M
             && let Some(of) = part(rest)
         {
             let (dim, index): (usize, Vec<u32>) = match of {
-                Of::Heads(dim) => {
-                    (dim, kept.heads.iter().flat_map(|h| h * width..(h + 1) * width).map(|i| i as u32).collect())
-                }
+                Of::Heads(dim) => (
+                    dim,
+                    kept.heads.iter().flat_map(|h| h * width..(h + 1) * width).map(|i| i as u32).collect(),
+                ),
                 Of::Columns(dim) => (dim, kept.columns.iter().map(|&i| i as u32).collect()),
             };
             tensor = tensor.index_select(&Tensor::new(index, tensor.device())?, dim)?;

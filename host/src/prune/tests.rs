@@ -171,11 +171,27 @@ fn masked_weights_are_zero_and_have_no_gradient() {
             let g = gradients.get(params.get(name).unwrap()).unwrap();
             let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
             let both = flat(g).into_iter().zip(flat(mask));
-            free += both.filter(|(g, m)| if *m == 0.0 { assert_eq!(*g, 0.0); false } else { *g != 0.0 }).count();
+            free += both
+                .filter(|(g, m)| {
+                    if *m == 0.0 {
+                        assert_eq!(*g, 0.0);
+                        false
+                    } else {
+                        *g != 0.0
+                    }
+                })
+                .count();
         }
         assert!(free > 100, "{free}");
     }
-    assert!(masks(&params, 0.0, Scope::Global).unwrap().values().all(|m| m.min_all().unwrap().to_scalar::<f32>().unwrap() == 1.0));
+    assert!(
+        masks(&params, 0.0, Scope::Global).unwrap().values().all(|m| m
+            .min_all()
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap()
+            == 1.0)
+    );
 }
 
 fn step(name: &str, kind: Kind, auroc: f64, ratio: f64) -> Step {

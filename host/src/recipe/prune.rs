@@ -104,9 +104,14 @@ impl PrunePlan {
             ("prune.steps.ffn", of(|s| s.ffn)),
             ("prune.magnitude.shares", zeros.to_vec()),
         ] {
-            let good = shares.iter().all(|s| (0.0..1.0).contains(s)) && shares.windows(2).all(|s| s[0] <= s[1]);
+            let good =
+                shares.iter().all(|s| (0.0..1.0).contains(s)) && shares.windows(2).all(|s| s[0] <= s[1]);
             if !good {
-                return wrong(key, format!("{shares:?}"), "shares from 0 to under 1, none less than the one before");
+                return wrong(
+                    key,
+                    format!("{shares:?}"),
+                    "shares from 0 to under 1, none less than the one before",
+                );
             }
         }
         for (key, budget) in
@@ -150,7 +155,11 @@ mod tests {
             ("batch = 8", "batch = 0", "prune.train.batch"),
         ] {
             let text = GOOD.replacen(line, instead, 1);
-            assert!(text != GOOD && checked(&text).unwrap_err().contains(named), "{instead}: {:?}", checked(&text));
+            assert!(
+                text != GOOD && checked(&text).unwrap_err().contains(named),
+                "{instead}: {:?}",
+                checked(&text)
+            );
         }
     }
 }

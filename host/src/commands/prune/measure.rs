@@ -133,7 +133,11 @@ pub(super) fn report(work: &Work<'_>, all: &[Pruned]) -> Result<Report> {
         let parity = locus_calibration::max_abs_error(&theirs, &logits[..some.len()]);
         if parity.is_nan() || parity > stage.recipe.export.parity_tolerance {
             let expected = format!("at most {}", stage.recipe.export.parity_tolerance);
-            return Err(broken(&format!("parity of {name}'s graph with candle"), parity.to_string(), expected));
+            return Err(broken(
+                &format!("parity of {name}'s graph with candle"),
+                parity.to_string(),
+                expected,
+            ));
         }
         sessions.push(session);
         let none = Spread { low: f64::NAN, median: f64::NAN, high: f64::NAN };
@@ -178,9 +182,9 @@ pub(super) fn report(work: &Work<'_>, all: &[Pruned]) -> Result<Report> {
     Ok(Report {
         records: work.plan.records.min(work.dataset.of_split(Split::Train).len()),
         validation: [validated.selected, validated.pairs.len()],
-        provider: sessions.first().map_or_else(String::new, |s| {
-            format!("{} {}", s.spec().runtime, s.spec().provider)
-        }),
+        provider: sessions
+            .first()
+            .map_or_else(String::new, |s| format!("{} {}", s.spec().runtime, s.spec().provider)),
         timed: [bucket, work.plan.timed],
         budget,
         steps,

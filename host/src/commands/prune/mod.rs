@@ -78,7 +78,8 @@ impl Work<'_> {
         let mut importance = Importance::new(config);
         for n in 0..records.len().min(self.plan.records) {
             let items = records.batch(n);
-            let (pair, labels) = training_batch(self.dataset, &self.tokenizer, &items, &recipe.window.buckets);
+            let (pair, labels) =
+                training_batch(self.dataset, &self.tokenizer, &items, &recipe.window.buckets);
             for label in labels {
                 importance.add(config, params, &pair, label)?;
             }
@@ -113,7 +114,8 @@ impl Work<'_> {
                 json!([plan.records, gone.steps[..number]])
             }
         };
-        let trained = json!([name, kind, before(plan), plan.epochs, plan.validations, plan.distill, plan.train]);
+        let trained =
+            json!([name, kind, before(plan), plan.epochs, plan.validations, plan.distill, plan.train]);
         let mut inputs = self.made_from.clone();
         inputs.insert("recipe".into(), recipe.digest_of(&(trained, recipe.finetune.augment, &recipe.model)));
         inputs
@@ -236,7 +238,10 @@ fn start(stage: &Stage, plan: &PrunePlan, config: &ModelConfig, tokenizer: KmerT
     Err(Error::Data {
         what: format!("prune.from = {}", path.display()),
         got: format!("{:?} for rows of {:?}", model.config, model.buckets),
-        expected: format!("an unpruned model as the recipe says: {config:?} for {:?}", stage.recipe.window.buckets),
+        expected: format!(
+            "an unpruned model as the recipe says: {config:?} for {:?}",
+            stage.recipe.window.buckets
+        ),
     })
 }
 
