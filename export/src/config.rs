@@ -49,6 +49,16 @@ impl WidePath {
     }
 }
 
+/// Sizes of one layer that was pruned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LayerSize {
+    /// Attention heads; each is as wide as before.
+    pub heads: usize,
+    /// Width of the feed-forward layer.
+    pub ffn: usize,
+}
+
 /// Sizes and switches of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,6 +105,9 @@ pub struct ModelConfig {
     /// Of a sequence head: what is added to its logits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wide: Option<WidePath>,
+    /// Of a pruned model: what is left of each layer. Empty where every layer has the heads and the width above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layer_sizes: Vec<LayerSize>,
     /// Outputs of the head.
     pub labels: Vec<String>,
     /// Annotation features of the head.
@@ -135,5 +148,49 @@ impl ModelConfig {
     /// Width of one attention head.
     pub fn head_width(&self) -> usize {
         self.hidden_size / self.num_attention_heads
+    }
+
+    /// Heads and feed-forward width of layer `n`.
+    pub fn layer_size(&self, n: usize) -> LayerSize {
+        let whole = LayerSize { heads: self.num_attention_heads, ffn: self.intermediate_size };
+        self.layer_sizes.get(n).copied().unwrap_or(whole)
+    }
+
+    /// Width of all heads of layer `n` together.
+    pub fn attention_width(&self, n: usize) -> usize {
+        self.layer_size(n).heads * self.head_width()
+    }
+
+    /// Whether the sizes of pruned layers are those of this model, or there are none.
+    pub fn layer_sizes_fit(&self) -> bool {
+        let fits = |l: &LayerSize| {
+            (1..=self.num_attention_heads).contains(&l.heads) && (1..=self.intermediate_size).contains(&l.ffn)
+        };
+        self.layer_sizes.is_empty()
+            || (self.layer_sizes.len() == self.num_hidden_layers && self.layer_sizes.iter().all(fits))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_pruned_model_says_what_its_layers_have() {
+        let mut config = crate::lower::tests::config("pre");
+        let whole = serde_json::to_string(&config).unwrap();
+        assert!(!whole.contains("layer_sizes"), "{whole}");
+        assert_eq!(config.layer_size(0), LayerSize { heads: 2, ffn: 16 });
+        config.layer_sizes = vec![LayerSize { heads: 1, ffn: 5 }];
+        let pruned = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<ModelConfig>(&pruned).unwrap(), config);
+        assert_eq!((config.layer_size(0).ffn, config.attention_width(0)), (5, config.head_width()));
+        assert!(config.layer_sizes_fit());
+        for (heads, ffn) in [(0, 5), (3, 5), (1, 0), (1, 17)] {
+            config.layer_sizes = vec![LayerSize { heads, ffn }];
+            assert!(!config.layer_sizes_fit(), "{heads} {ffn}");
+        }
+        config.layer_sizes = vec![LayerSize { heads: 1, ffn: 5 }; 2];
+        assert!(!config.layer_sizes_fit());
     }
 }

@@ -13,7 +13,7 @@ mod trust;
 mod weights;
 
 pub use bundle::{BundleBuilder, sign, split};
-pub use config::{HeadKind, ModelConfig, WidePath};
+pub use config::{HeadKind, LayerSize, ModelConfig, WidePath};
 pub use error::ExportError;
 pub use keys::{generate, read_private};
 pub use lower::{

@@ -154,6 +154,13 @@ impl Lowering<'_> {
                 expected: "gelu, a divisor of hidden_size",
             });
         }
+        if !c.layer_sizes_fit() {
+            return Err(ExportError::Config {
+                field: "layer_sizes",
+                got: format!("{:?}", c.layer_sizes),
+                expected: "heads and ffn of every layer, 1 or more and no more than before pruning",
+            });
+        }
         if c.norm_position != "pre" && c.norm_position != "post" {
             return Err(ExportError::Config {
                 field: "norm_position",
@@ -350,7 +357,7 @@ impl Lowering<'_> {
 
     fn layer(&mut self, n: usize, x: &str) -> Result<String, ExportError> {
         let c = self.config;
-        let (h, f) = (c.hidden_size, c.intermediate_size);
+        let (h, a, f) = (c.hidden_size, c.attention_width(n), c.layer_size(n).ffn);
         let (name, l) = (format!("bert.encoder.layer.{n}"), format!("layer.{n}"));
         let pre = c.norm_position == "pre";
         let (norm1, norm2) =
@@ -361,16 +368,16 @@ impl Lowering<'_> {
             &input,
             &parts,
             h,
-            h,
+            a,
             &format!("{l}.attention.qkv_input"),
             &format!("{l}.attention.qkv"),
         )?;
-        let seen = self.attention(&l, &qkv);
+        let seen = self.attention(&l, &qkv, c.layer_size(n).heads);
         let dense = [format!("{name}.attention.output.dense")];
         let y = self.linear(
             &seen,
             &dense,
-            h,
+            a,
             h,
             &format!("{l}.attention.output_input"),
             &format!("{l}.attention.output"),
@@ -401,14 +408,19 @@ impl Lowering<'_> {
         if pre { Ok(x) } else { self.norm(&x, &norm2, &format!("{l}.ffn.norm")) }
     }
 
-    fn attention(&mut self, l: &str, qkv: &str) -> String {
+    fn attention(&mut self, l: &str, qkv: &str, heads: usize) -> String {
         let c = self.config;
-        let (heads, d_head) = (c.num_attention_heads as i64, c.head_width() as i64);
+        // Layers with all their heads share one shape.
+        let shape = |what: &str| match heads {
+            all if all == c.num_attention_heads => format!("attention.{what}"),
+            fewer => format!("attention.{what}.{fewer}"),
+        };
+        let (heads, d_head) = (heads as i64, c.head_width() as i64);
         let d = &mut self.draft;
         let at = |part: &str| format!("{l}.attention.{part}");
         d.split(qkv, &[&at("q"), &at("k"), &at("v")]);
-        let split = d.longs("attention.split_heads", &[0, 0, heads, d_head]);
-        let join = d.longs("attention.join_heads", &[0, 0, heads * d_head]);
+        let split = d.longs(&shape("split_heads"), &[0, 0, heads, d_head]);
+        let join = d.longs(&shape("join_heads"), &[0, 0, heads * d_head]);
         let mut part = |p: &str, order: &[i64]| {
             let shaped = d.node("Reshape", &[&at(p), &split], &at(&format!("{p}.heads")), vec![]);
             d.node("Transpose", &[&shaped], &at(&format!("{p}.transposed")), vec![ints("perm", order)])

@@ -8,7 +8,7 @@ use std::{
 use locus_onnx::{ModelProto, TensorProto, tensor_proto::DataType};
 use prost::Message;
 
-use crate::{ExportError, ModelConfig, WeightSource, lower::joined};
+use crate::{ExportError, LayerSize, ModelConfig, WeightSource, lower::joined};
 
 /// The tensors of a graph under a checkpoint's names, as f32. The masked-token head is not among them: no graph has
 /// it.
@@ -52,6 +52,9 @@ impl GraphWeights {
     pub fn parse(config: &ModelConfig, onnx: &[u8]) -> Result<Self, ExportError> {
         let c = config;
         let (h, f, n) = (c.hidden_size, c.intermediate_size, c.num_hidden_layers);
+        let all = |of: fn(&LayerSize) -> usize| {
+            c.layer_sizes.iter().try_fold(0usize, |sum, layer| sum.checked_add(of(layer)))
+        };
         let fits = |factors: &[usize]| {
             let bytes = factors.iter().try_fold(4usize, |product, &factor| product.checked_mul(factor));
             bytes.is_some_and(|bytes| bytes <= onnx.len())
@@ -64,12 +67,15 @@ impl GraphWeights {
             let rows = path.gram_rows().and_then(|rows| rows.last().copied()).unwrap_or(0);
             fits(&[rows, c.labels.len()]) && fits(&[c.type_vocab_size, c.vocab_size])
         });
-        if !counted
-            || !wide
-            || !tables.iter().all(|&rows| fits(&[rows, h]))
-            || !fits(&[n, h, h])
-            || !fits(&[n, f, h])
-        {
+        let layers = if c.layer_sizes.is_empty() {
+            fits(&[n, h, h]) && fits(&[n, f, h])
+        } else {
+            let width = h.checked_div(c.num_attention_heads).unwrap_or(0);
+            c.layer_sizes_fit()
+                && all(|l| l.heads).is_some_and(|heads| fits(&[heads, width, h]))
+                && all(|l| l.ffn).is_some_and(|ffn| fits(&[ffn, h]))
+        };
+        if !counted || !wide || !tables.iter().all(|&rows| fits(&[rows, h])) || !layers {
             return Err(ExportError::Config {
                 field: "vocab_size, hidden_size, num_hidden_layers, counted, wide, …",
                 got: format!("{}, {h}, {n}", c.vocab_size),
@@ -177,10 +183,35 @@ mod tests {
     }
 
     #[test]
+    fn a_pruned_graph_is_read_back_although_it_is_smaller_than_its_first_sizes() {
+        let whole = ModelConfig { intermediate_size: 40_000, ..config(HeadKind::Pair) };
+        let pruned = ModelConfig { layer_sizes: vec![LayerSize { heads: 1, ffn: 3 }], ..whole.clone() };
+        let bytes = to_bytes(&build_fp32(&pruned, &Unique).unwrap());
+        let weights = GraphWeights::parse(&pruned, &bytes).unwrap();
+        assert!(to_bytes(&build_fp32(&pruned, &weights).unwrap()) == bytes);
+        assert!(GraphWeights::parse(&whole, &bytes).is_err());
+    }
+
+    #[test]
     fn a_graph_of_another_model_is_refused() {
         let config = config(HeadKind::Pair);
         let bytes = to_bytes(&build_fp32(&config, &Unique).unwrap());
+        let sizes = |heads, ffn| vec![LayerSize { heads, ffn }];
         for other in [
+            ModelConfig { layer_sizes: sizes(1, 16), ..config.clone() },
+            ModelConfig { layer_sizes: sizes(2, 15), ..config.clone() },
+            ModelConfig {
+                layer_sizes: sizes(2, usize::MAX),
+                intermediate_size: usize::MAX,
+                ..config.clone()
+            },
+            ModelConfig {
+                layer_sizes: sizes(usize::MAX, 16),
+                num_attention_heads: usize::MAX,
+                ..config.clone()
+            },
+            ModelConfig { layer_sizes: sizes(0, 16), num_attention_heads: 0, ..config.clone() },
+            ModelConfig { layer_sizes: [sizes(2, 16), sizes(2, 16)].concat(), ..config.clone() },
             ModelConfig { vocab_size: 70, ..config.clone() },
             ModelConfig { num_hidden_layers: 2, ..config.clone() },
             ModelConfig { hidden_size: 16, ..config.clone() },

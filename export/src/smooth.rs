@@ -11,6 +11,7 @@ use crate::{ExportError, ModelConfig, SafetensorsWeights, WeightSource};
 /// is multiplied.
 struct Place {
     activation: String,
+    channels: usize,
     /// Vectors [channels] and matrices [channels, …] whose rows make the channels.
     makes: Vec<String>,
     /// Matrices [outputs, channels].
@@ -18,20 +19,23 @@ struct Place {
 }
 
 fn places(c: &ModelConfig) -> Vec<Place> {
-    let (h, f) = (c.hidden_size, c.intermediate_size);
+    let h = c.hidden_size;
     let mut places = Vec::new();
     for n in 0..c.num_hidden_layers {
+        let (a, f) = (c.attention_width(n), c.layer_size(n).ffn);
         let of = |part: &str| format!("bert.encoder.layer.{n}.{part}");
         let projection = |p: &str| of(&format!("attention.self.{p}"));
         let norm = |part: &str| vec![of(&format!("{part}.weight")), of(&format!("{part}.bias"))];
         if c.norm_position == "pre" {
             places.push(Place {
                 activation: format!("layer.{n}.attention.qkv_input"),
+                channels: h,
                 makes: norm("attention.output.LayerNorm"),
-                reads: ["query", "key", "value"].map(|p| (format!("{}.weight", projection(p)), h)).into(),
+                reads: ["query", "key", "value"].map(|p| (format!("{}.weight", projection(p)), a)).into(),
             });
             places.push(Place {
                 activation: format!("layer.{n}.ffn.input"),
+                channels: h,
                 makes: norm("output.LayerNorm"),
                 reads: vec![(of("intermediate.dense.weight"), f)],
             });
@@ -39,6 +43,7 @@ fn places(c: &ModelConfig) -> Vec<Place> {
         // Attention mixes tokens, never channels.
         places.push(Place {
             activation: format!("layer.{n}.attention.output_input"),
+            channels: a,
             makes: ["weight", "bias"].map(|part| format!("{}.{part}", projection("value"))).into(),
             reads: vec![(of("attention.output.dense.weight"), h)],
         });
@@ -59,33 +64,36 @@ pub fn smoothed(
     channels: &BTreeMap<String, Vec<f32>>,
     strength: f32,
 ) -> Result<Vec<u8>, ExportError> {
-    let h = config.hidden_size;
     let source = SafetensorsWeights::parse(checkpoint)?;
     let mut changed: BTreeMap<String, Vec<f32>> = BTreeMap::new();
     let file = SafeTensors::deserialize(checkpoint)?;
     for place in places(config) {
-        let seen = channels.get(&place.activation).filter(|seen| seen.len() == h);
+        let width = place.channels;
+        let seen = channels.get(&place.activation).filter(|seen| seen.len() == width);
         let seen = seen.ok_or_else(|| ExportError::Range { name: place.activation.clone() })?;
-        let mut largest = vec![0.0_f32; h];
+        let mut largest = vec![0.0_f32; width];
         for (name, outputs) in &place.reads {
-            let values = take(&mut changed, &source, name, &[*outputs, h])?;
-            for row in values.chunks_exact(h) {
+            let values = take(&mut changed, &source, name, &[*outputs, width])?;
+            for row in values.chunks_exact(width) {
                 largest.iter_mut().zip(row).for_each(|(l, v)| *l = l.max(v.abs()));
             }
             changed.insert(name.clone(), values);
         }
         let factors = migration(seen, &largest, strength);
         for (name, _) in &place.reads {
-            let values = changed.get_mut(name).into_iter().flat_map(|v| v.chunks_exact_mut(h));
+            let values = changed.get_mut(name).into_iter().flat_map(|v| v.chunks_exact_mut(width));
             values.for_each(|row| row.iter_mut().zip(&factors).for_each(|(v, s)| *v *= s));
         }
         for name in &place.makes {
-            let shape =
-                if name.contains("LayerNorm") || name.ends_with("bias") { vec![h] } else { vec![h, h] };
+            let shape = if name.contains("LayerNorm") || name.ends_with("bias") {
+                vec![width]
+            } else {
+                vec![width, config.hidden_size]
+            };
             let mut values = take(&mut changed, &source, name, &shape)?;
-            let width = values.len() / h;
+            let each = values.len() / width;
             values
-                .chunks_exact_mut(width)
+                .chunks_exact_mut(each)
                 .zip(&factors)
                 .for_each(|(row, s)| row.iter_mut().for_each(|v| *v /= s));
             changed.insert(name.clone(), values);

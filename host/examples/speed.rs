@@ -28,6 +28,7 @@ fn main() -> anyhow::Result<()> {
         frames: 1,
         counted: 0,
         wide: None,
+        layer_sizes: Vec::new(),
         labels: vec!["pathogenic".into()],
         n_features: 400,
         track_codes: vec![],

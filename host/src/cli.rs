@@ -53,6 +53,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         on: On,
     },
+    /// Take heads and columns out of the fine-tuned model, as `[prune]` says
+    Prune {
+        #[command(flatten)]
+        training: Training,
+        #[command(flatten)]
+        proof: Proof,
+    },
     /// Fit probability, bands and activation ranges
     Calibrate(Training),
     /// Write ONNX in FP32 and INT8, proved against the checkpoint

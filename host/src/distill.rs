@@ -12,11 +12,12 @@ use crate::{
     model::{Context, ModelConfig, PairBatch, PairHead},
 };
 
-/// `[finetune.distill]`
+/// `[finetune.distill]`, and `[prune.distill]`, which may name no teacher.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DistillPlan {
     /// Bundles or output folders, whose logits are averaged; paths are relative to the working folder.
+    #[serde(default)]
     pub teachers: Vec<PathBuf>,
     /// Part of a target that is the teachers' probability; the rest is the label.
     pub share: f32,
@@ -25,10 +26,7 @@ pub struct DistillPlan {
 impl DistillPlan {
     /// SHA-256 of what each teacher is read from.
     pub(crate) fn digests(&self) -> Result<Vec<(String, String)>> {
-        let digest = |path: &PathBuf| {
-            let file = if path.is_dir() { path.join("best/model.safetensors") } else { path.clone() };
-            Ok((format!("teacher {}", path.display()), files::sha256(&file)?))
-        };
+        let digest = |path: &PathBuf| Ok((format!("teacher {}", path.display()), digest(path)?));
         self.teachers.iter().map(digest).collect()
     }
 }
@@ -47,6 +45,11 @@ impl Teachers {
     pub fn open(plan: &DistillPlan, student: &ModelConfig) -> Result<Self> {
         let models = plan.teachers.iter().map(|path| teacher(path, student)).collect::<Result<_>>()?;
         Ok(Self { models, share: plan.share })
+    }
+
+    /// One teacher that is already here.
+    pub fn only(model: Model, share: f32) -> Self {
+        Self { models: vec![model], share }
     }
 
     /// Targets of a batch: labels and the teachers' probabilities, mixed. As cross-entropy is linear in its target, this
@@ -71,8 +74,18 @@ impl Teachers {
     }
 }
 
+/// A bundle's model, or an output folder's.
+pub(crate) fn trained(path: &Path) -> Result<Model> {
+    if path.is_dir() { Model::run(path) } else { Model::bundle(path) }
+}
+
+/// SHA-256 of what [`trained`] reads the weights from.
+pub(crate) fn digest(path: &Path) -> Result<String> {
+    files::sha256(&if path.is_dir() { path.join("best/model.safetensors") } else { path.to_owned() })
+}
+
 fn teacher(path: &Path, student: &ModelConfig) -> Result<Model> {
-    let model = if path.is_dir() { Model::run(path)? } else { Model::bundle(path)? };
+    let model = trained(path)?;
     let of = |c: &ModelConfig| (c.vocab_size, c.n_features, c.labels.len());
     if of(&model.config) != of(student)
         || model.config.max_position_embeddings < student.max_position_embeddings

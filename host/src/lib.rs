@@ -20,6 +20,7 @@ pub mod nn;
 pub mod packed;
 pub mod panel;
 pub mod progress;
+pub mod prune;
 pub mod quantise;
 pub mod recipe;
 pub mod report;

@@ -71,6 +71,14 @@ fn main() -> anyhow::Result<()> {
         Command::Finetune { training, on: On { device } } => {
             chain!(finetune, &training, device, None, |_: &LanguageStage| unlabelled())
         }
+        Command::Prune { training, proof: Proof { onnxruntime } } => {
+            match stage(&training, CPU, onnxruntime)? {
+                Any::Variant(stage) => commands::prune::run(&stage)?,
+                _ => anyhow::bail!(
+                    "got a recipe with a task, expected one for variant effect: no other model is pruned"
+                ),
+            }
+        }
         Command::Calibrate(t) => chain!(calibrate, &t, CPU, None, |_: &LanguageStage| unlabelled()),
         Command::Export { training, proof: Proof { onnxruntime } } => {
             chain!(export, &training, CPU, onnxruntime, |_: &LanguageStage| unlabelled())

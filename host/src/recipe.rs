@@ -2,6 +2,7 @@
 
 mod check;
 mod language;
+mod prune;
 mod quantise;
 mod sequence;
 
@@ -26,6 +27,7 @@ use crate::{
     train::TrainPlan,
 };
 
+pub use prune::{MagnitudePlan, PrunePlan, Shares};
 pub use quantise::QuantisePlan;
 pub use sequence::{LabelledPlan, MaskedPlan, RangesPlan, SequenceRecipe, Task, TokenPlan};
 
@@ -54,6 +56,9 @@ pub struct Recipe {
     pub pretrain: PretrainPlan,
     /// Training on labelled pairs.
     pub finetune: FinetunePlan,
+    /// What is taken out of the trained model, where anything is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<PrunePlan>,
     /// Ranges, probability and bands.
     pub calibrate: CalibratePlan,
     /// What is tried for INT8.
@@ -292,6 +297,7 @@ impl ModelPlan {
             frames: 1,
             counted: 0,
             wide: None,
+            layer_sizes: Vec::new(),
             labels: Vec::new(),
             n_features: 0,
             track_codes: track.map(str::to_owned).to_vec(),

@@ -114,6 +114,7 @@ fn config() -> ModelConfig {
         frames: 1,
         counted: 0,
         wide: None,
+        layer_sizes: Vec::new(),
         labels: vec!["pathogenic".into()],
         n_features: 10,
         track_codes: Vec::new(),

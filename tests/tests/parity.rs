@@ -11,7 +11,7 @@ use locus_export::{
     build_int8_fp16_rounding_in_fp32, layers, smoothed, to_bytes,
 };
 use locus_firmware_config::profile::DeviceProfile;
-use locus_host::model::{Context, ModelConfig, Observer, PairBatch, PairHead, Params, Rows};
+use locus_host::model::{Context, LayerSize, ModelConfig, Observer, PairBatch, PairHead, Params, Rows};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -113,8 +113,17 @@ impl Case {
 
 /// A random model of a seed, its graphs, and candle's logits of random rows of both buckets.
 fn case(norm_position: &str, seed: u64, count: usize) -> Case {
-    let config = config(norm_position);
-    let params = Params::new(&config, seed).unwrap();
+    case_of(&config(norm_position), seed, count)
+}
+
+/// The same of which the layers have fewer heads and columns, each another number.
+fn pruned(norm_position: &str, seed: u64, count: usize) -> Case {
+    let layer_sizes = [(3, 40), (1, 17)].map(|(heads, ffn)| LayerSize { heads, ffn }).into();
+    case_of(&ModelConfig { layer_sizes, ..config(norm_position) }, seed, count)
+}
+
+fn case_of(config: &ModelConfig, seed: u64, count: usize) -> Case {
+    let params = Params::new(config, seed).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let lengths: Vec<usize> = (0..count)
         .map(|i| if i % 2 == 0 { rng.random_range(6..=32) } else { rng.random_range(33..=63) })
@@ -125,7 +134,7 @@ fn case(norm_position: &str, seed: u64, count: usize) -> Case {
         .iter()
         .map(|r| {
             let logits =
-                PairHead::new(&config, &params).forward(&r.batch(), &Context::observe(&mut ranges)).unwrap();
+                PairHead::new(config, &params).forward(&r.batch(), &Context::observe(&mut ranges)).unwrap();
             logits.flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]
         })
         .collect();
@@ -138,7 +147,7 @@ fn case(norm_position: &str, seed: u64, count: usize) -> Case {
     params.write(&file).unwrap();
     let bytes = std::fs::read(&file).unwrap();
     let weights = SafetensorsWeights::parse(&bytes).unwrap();
-    let export: ExportConfig = serde_json::from_value(serde_json::to_value(&config).unwrap()).unwrap();
+    let export: ExportConfig = serde_json::from_value(serde_json::to_value(config).unwrap()).unwrap();
     let fp32 = to_bytes(&build_fp32(&export, &weights).unwrap());
     let int8 = to_bytes(&build_int8(&export, &weights, &table).unwrap());
     Case {
@@ -182,6 +191,32 @@ fn onnx_runtime_in_fp32_equals_candle() {
         assert!(spread(&case.expected) > 0.1, "the model says the same of everything");
         let d = difference(&case, EngineKind::OrtCpu, Precision::Fp32);
         assert!(d <= FP32, "{norm}: {d}");
+    }
+}
+
+#[test]
+fn graphs_of_pruned_layers_equal_candle_on_every_engine_and_are_smaller() {
+    for norm in ["pre", "post"] {
+        let (whole, case) = (case(norm, 7, 2), pruned(norm, 7, 60));
+        let bytes = |c: &Case| [&c.graphs.fp32, &c.graphs.int8].map(|g| g.as_ref().unwrap().len());
+        let ([fp32, int8], [less, least]) = (bytes(&whole), bytes(&case));
+        assert!(less + 20_000 < fp32 && least + 4_000 < int8, "{norm}: {fp32} {int8} {less} {least}");
+        assert!(spread(&case.expected) > 0.1, "the model says the same of everything");
+        let d = difference(&case, EngineKind::Tract, Precision::Fp32);
+        assert!(d <= FP32, "{norm}: tract {d}");
+        let migrated = smoothed(&case.export, &case.checkpoint, &case.channels, 0.5).unwrap();
+        assert!(migrated != case.checkpoint, "{norm}: nothing moved");
+        let fp32 =
+            to_bytes(&build_fp32(&case.export, &SafetensorsWeights::parse(&migrated).unwrap()).unwrap());
+        if onnx_runtime_is_here() {
+            let d = difference(&case, EngineKind::OrtCpu, Precision::Fp32);
+            assert!(d <= FP32, "{norm}: ONNX Runtime {d}");
+            let d = difference(&case, EngineKind::OrtCpu, Precision::Int8);
+            let share = d / spread(&case.expected);
+            assert!(share <= INT8 && d > FP32, "{norm}: INT8 {d} is {share} of the spread");
+        }
+        let d = difference(&case.with(Some(fp32), None), EngineKind::Tract, Precision::Fp32);
+        assert!(d <= FP32, "{norm}: migrated {d}");
     }
 }
 

@@ -39,6 +39,7 @@ fn config(dropout: f64) -> ModelConfig {
         frames: 1,
         counted: 0,
         wide: None,
+        layer_sizes: Vec::new(),
         labels: vec!["pathogenic".into()],
         n_features: FEATURES,
         track_codes: Vec::new(),

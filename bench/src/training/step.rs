@@ -64,6 +64,7 @@ impl StepArguments {
             frames: 1,
             counted: 0,
             wide: None,
+            layer_sizes: Vec::new(),
             labels: vec!["pathogenic".into()],
             n_features: 1,
             track_codes: vec![],

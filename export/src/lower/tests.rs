@@ -39,6 +39,7 @@ pub(crate) fn config(norm_position: &str) -> ModelConfig {
         frames: 1,
         counted: 0,
         wide: None,
+        layer_sizes: Vec::new(),
         labels: vec!["pathogenic".into()],
         n_features: 5,
         track_codes: vec![],

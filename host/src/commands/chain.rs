@@ -8,6 +8,7 @@ use super::Stage;
 use crate::{
     Error, Recipe, Result,
     data::Encoding,
+    distill::{self, DistillPlan},
     files,
     stage::{Run, StageRecord},
 };
@@ -18,6 +19,7 @@ pub(crate) enum Link {
     Prepare,
     Pretrain,
     Finetune,
+    Prune,
     Calibrate,
     Export,
 }
@@ -27,7 +29,8 @@ const MODEL: (&str, &str) = ("model", "best/model.safetensors");
 
 impl Link {
     /// In the order in which they run.
-    const ALL: [Self; 5] = [Self::Prepare, Self::Pretrain, Self::Finetune, Self::Calibrate, Self::Export];
+    const ALL: [Self; 6] =
+        [Self::Prepare, Self::Pretrain, Self::Finetune, Self::Prune, Self::Calibrate, Self::Export];
 
     /// The name of the command.
     pub(crate) const fn name(self) -> &'static str {
@@ -35,6 +38,7 @@ impl Link {
             Self::Prepare => "prepare",
             Self::Pretrain => "pretrain",
             Self::Finetune => "finetune",
+            Self::Prune => "prune",
             Self::Calibrate => "calibrate",
             Self::Export => "export",
         }
@@ -46,6 +50,8 @@ impl Link {
             Self::Prepare => &[],
             Self::Pretrain => &[DATASET],
             Self::Finetune => &[DATASET, ("pretrained", "pretrained/model.safetensors")],
+            // What is pruned may lie elsewhere.
+            Self::Prune => &[DATASET],
             Self::Calibrate => &[DATASET, MODEL],
             Self::Export => {
                 &[DATASET, MODEL, ("ranges", "calibration.json"), ("probability", "probability.json")]
@@ -63,7 +69,7 @@ impl Link {
                 "pretrained/tokenizer.json",
                 "pretrained/window.json",
             ],
-            Self::Finetune => {
+            Self::Finetune | Self::Prune => {
                 &["best/model.safetensors", "best/config.json", "best/tokenizer.json", "best/window.json"]
             }
             Self::Calibrate => &["probability.json", "calibration.json"],
@@ -78,19 +84,37 @@ pub(crate) trait ChainRecipe: Sized {
     /// folder.
     fn own_inputs(stage: &Stage<Self>, link: Link) -> Result<BTreeMap<String, String>>;
 
+    /// Whether a stage belongs to the chain.
+    fn has(&self, link: Link) -> bool {
+        link != Link::Prune
+    }
+
     /// Files that preparation leaves.
     fn prepared(&self) -> &'static [&'static str] {
         &["dataset.bin"]
     }
 }
 
+/// What fine-tuning leaves in a recipe whose best model is a pruned one.
+const UNPRUNED: [&str; 4] =
+    ["unpruned/model.safetensors", "unpruned/config.json", "unpruned/tokenizer.json", "unpruned/window.json"];
+
 impl ChainRecipe for Recipe {
+    fn has(&self, link: Link) -> bool {
+        match link {
+            Link::Pretrain | Link::Finetune => self.prune.as_ref().is_none_or(|plan| plan.from.is_none()),
+            Link::Prune => self.prune.is_some(),
+            _ => true,
+        }
+    }
+
     fn own_inputs(stage: &Stage, link: Link) -> Result<BTreeMap<String, String>> {
         let r = &stage.recipe;
         let part = match link {
             Link::Prepare => r.digest_of(&(&r.data.keep_one_in, r.data.generated_genes)),
             Link::Pretrain => r.digest_of(&(&r.pretrain, &r.model)),
             Link::Finetune => r.digest_of(&(&r.finetune, &r.model)),
+            Link::Prune => r.digest_of(&(&r.prune, r.finetune.augment, &r.model)),
             // Ranges are measured on batches as training draws them.
             Link::Calibrate => {
                 let budget = r.export.int8_budget;
@@ -110,6 +134,14 @@ impl ChainRecipe for Recipe {
         }
         if let (Link::Finetune, Some(distill)) = (link, &r.finetune.distill) {
             all.extend(distill.digests()?);
+        }
+        if let (Link::Prune, Some(plan)) = (link, &r.prune) {
+            let start = match &plan.from {
+                Some(path) => distill::digest(path)?,
+                None => files::sha256(&stage.run.at(UNPRUNED[0]))?,
+            };
+            all.insert("start".into(), start);
+            all.extend(plan.distill.as_ref().map_or_else(|| Ok(Vec::new()), DistillPlan::digests)?);
         }
         if let (Link::Pretrain, Some(from)) = (link, &r.pretrain.from) {
             all.insert("from".into(), files::sha256(&from.join(super::pretrain::MODEL))?);
@@ -131,7 +163,11 @@ impl<R: ChainRecipe> Stage<R> {
 
     /// Files that a stage leaves.
     fn leaves(&self, link: Link) -> &'static [&'static str] {
-        if link == Link::Prepare { self.recipe.prepared() } else { link.leaves() }
+        match link {
+            Link::Prepare => self.recipe.prepared(),
+            Link::Finetune if self.recipe.has(Link::Prune) => &UNPRUNED,
+            _ => link.leaves(),
+        }
     }
 
     /// Why a stage is not done for this recipe and these files; `None` where it is.
@@ -153,7 +189,8 @@ impl<R: ChainRecipe> Stage<R> {
 
     /// Refuses to let `asking` start unless every stage before it is done; one that is no stage comes last.
     pub(crate) fn require_before(&self, asking: &'static str) -> Result<()> {
-        for link in Link::ALL.into_iter().take_while(|link| link.name() != asking) {
+        let before = Link::ALL.into_iter().take_while(|link| link.name() != asking);
+        for link in before.filter(|link| self.recipe.has(*link)) {
             if let Some(reason) = self.undone(link)? {
                 return Err(Error::Undone { stage: asking, needs: link.name(), reason });
             }
@@ -222,19 +259,22 @@ mod tests {
 
     use super::*;
 
+    fn smoke() -> Recipe {
+        Recipe::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/smoke.toml")).unwrap()
+    }
+
     /// A folder in which every stage is done, without any training.
     fn done(folder: &Path) -> Stage {
-        let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../recipes/smoke.toml");
-        let stage = Stage {
-            recipe: Recipe::read(&recipe).unwrap(),
-            run: Run::open(folder).unwrap(),
-            onnxruntime: None,
-        };
+        done_for(smoke(), folder)
+    }
+
+    fn done_for(recipe: Recipe, folder: &Path) -> Stage {
+        let stage = Stage { recipe, run: Run::open(folder).unwrap(), onnxruntime: None };
         let sources = stage.sources();
         for path in [sources.fasta, sources.gff3, sources.vcf] {
             files::write_atomically(&path, b"source").unwrap();
         }
-        for link in Link::ALL {
+        for link in Link::ALL.into_iter().filter(|link| stage.recipe.has(*link)) {
             let inputs = stage.made_from(link).unwrap();
             for name in stage.leaves(link) {
                 files::write_atomically(&stage.run.at(name), name.as_bytes()).unwrap();
@@ -283,6 +323,40 @@ mod tests {
                 assert!(refusal(&stage).contains(&format!("run locus {needs}")), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn a_recipe_that_prunes_has_a_stage_more_and_nothing_else_is_another_one() {
+        let plan: crate::recipe::PrunePlan = toml::from_str(
+            "epochs = 1\nsteps = [{ heads = 0.5, ffn = 0.5 }]\n[train]\nbatch = 8\nlearning_rate = 1e-3\n\
+             warmup = 1\nweight_decay = 0.0\nclip = 1.0",
+        )
+        .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let plain = done(folder.path());
+        let before: Vec<_> = Link::ALL[..3].iter().map(|l| plain.made_from(*l).unwrap()).collect();
+        assert!(!serde_json::to_string(&plain.recipe).unwrap().contains("prune"));
+        drop(plain);
+        let mut stage = done_for(Recipe { prune: Some(plan), ..smoke() }, folder.path());
+        let after: Vec<_> = Link::ALL[..3].iter().map(|l| stage.made_from(*l).unwrap()).collect();
+        assert_eq!(before, after);
+        stage.require_before("bundle create").unwrap();
+        fs::write(stage.run.at("unpruned/model.safetensors"), b"cut").unwrap();
+        assert!(refusal(&stage).contains("run locus finetune"), "{}", refusal(&stage));
+        fs::write(stage.run.at("unpruned/model.safetensors"), b"unpruned/model.safetensors").unwrap();
+        stage.recipe.prune.as_mut().unwrap().epochs = 2;
+        assert!(refusal(&stage).contains("run locus prune"), "{}", refusal(&stage));
+        // A model from elsewhere is not trained here.
+        let start = folder.path().join("start.locus");
+        fs::write(&start, b"a bundle").unwrap();
+        stage.recipe.prune.as_mut().unwrap().from = Some(start.clone());
+        fs::remove_file(stage.run.at("finetune.stage.json")).unwrap();
+        assert!(refusal(&stage).contains("run locus prune"), "{}", refusal(&stage));
+        let made_from = stage.made_from(Link::Prune).unwrap();
+        stage.finish(Link::Prune, made_from, BTreeMap::new()).unwrap();
+        stage.require_before("bundle create").unwrap();
+        fs::write(&start, b"another").unwrap();
+        assert!(refusal(&stage).contains("its start is another one"), "{}", refusal(&stage));
     }
 
     #[test]

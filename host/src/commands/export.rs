@@ -56,7 +56,7 @@ pub struct Exported<G = GoldenVector> {
 }
 
 /// A pair in the engine's types.
-struct Wide {
+pub(super) struct Wide {
     ref_ids: Vec<i64>,
     alt_ids: Vec<i64>,
     track: Vec<i64>,
@@ -64,7 +64,7 @@ struct Wide {
 }
 
 impl Wide {
-    fn of(pair: &Pair, n_features: usize) -> Self {
+    pub(super) fn of(pair: &Pair, n_features: usize) -> Self {
         let wide = |ids: &[u16]| ids.iter().map(|&i| i64::from(i)).collect();
         let mut features = vec![0.0; n_features];
         pair.features.fill(&mut features);
@@ -76,7 +76,7 @@ impl Wide {
         }
     }
 
-    fn row(&self) -> Row<'_> {
+    pub(super) fn row(&self) -> Row<'_> {
         Row {
             ref_ids: &self.ref_ids,
             alt_ids: &self.alt_ids,
@@ -132,7 +132,7 @@ impl Held {
         }
     }
 
-    fn figures(&self, logits: &[f32]) -> BTreeMap<String, f64> {
+    pub(super) fn figures(&self, logits: &[f32]) -> BTreeMap<String, f64> {
         let figure = |keep: &dyn Fn(usize) -> bool| {
             let kept = || (0..logits.len()).filter(|&i| keep(i));
             let scores: Vec<f64> = kept().map(|i| f64::from(logits[i])).collect();

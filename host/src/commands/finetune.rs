@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use candle_core::Result as ModelResult;
+use candle_core::{Result as ModelResult, Tensor};
 use locus_genome::KmerTokenizer;
 
 use super::{Link, Stage, write_model};
@@ -20,10 +20,13 @@ use crate::{
 };
 
 /// Steps between checkpoints.
-const CHECKPOINT_EVERY: u64 = 50;
+pub(super) const CHECKPOINT_EVERY: u64 = 50;
 
 /// What checkpoints are chosen by: with transcript, the mean of all and missense.
-const METRIC: &str = "transcript.mean_auroc";
+pub(super) const METRIC: &str = "transcript.mean_auroc";
+
+/// The fine-tuned model, in a recipe that prunes it.
+pub(super) const UNPRUNED: &str = "unpruned";
 
 struct Validation {
     views: Vec<(&'static str, Vec<Pair>)>,
@@ -72,7 +75,8 @@ impl Validation {
     }
 }
 
-struct LabelledPairs<'a> {
+/// Labelled pairs of the training records, drawn by epochs.
+pub(super) struct LabelledPairs<'a> {
     dataset: &'a Dataset,
     tokenizer: KmerTokenizer,
     config: &'a ModelConfig,
@@ -82,13 +86,65 @@ struct LabelledPairs<'a> {
     augment: Augmentation,
     seed: u64,
     steps_per_epoch: u64,
-    teachers: Option<Teachers>,
+    teachers: Option<&'a Teachers>,
+    /// Hides weights that stay zero.
+    masks: BTreeMap<String, Tensor>,
     /// The epoch that was asked for last.
     epoch: Mutex<Option<(u64, Arc<BatchPlan>)>>,
     validation: Validation,
 }
 
-impl LabelledPairs<'_> {
+impl<'a> LabelledPairs<'a> {
+    /// For a model of `config`, in steps of `batch` rows or of all records where these are fewer.
+    pub(super) fn new(
+        stage: &'a Stage,
+        dataset: &'a Dataset,
+        config: &'a ModelConfig,
+        batch: usize,
+        teachers: Option<&'a Teachers>,
+    ) -> Result<Self> {
+        let train = dataset.of_split(Split::Train);
+        if train.is_empty() {
+            return Err(Error::Data {
+                what: "train".into(),
+                got: "no record".into(),
+                expected: "labelled records".into(),
+            });
+        }
+        let tokenizer = dataset.tokenizer()?;
+        let batch = batch.min(train.len());
+        Ok(Self {
+            steps_per_epoch: (train.len() / batch) as u64,
+            dataset,
+            tokenizer,
+            config,
+            buckets: &stage.recipe.window.buckets,
+            train,
+            batch,
+            augment: stage.recipe.finetune.augment,
+            seed: stage.recipe.seed,
+            teachers,
+            masks: BTreeMap::new(),
+            epoch: Mutex::default(),
+            validation: Validation::new(dataset, &tokenizer)?,
+        })
+    }
+
+    /// The same in another order, for weights of which some stay zero.
+    pub(super) fn of_step(self, seed: u64, masks: BTreeMap<String, Tensor>) -> Self {
+        Self { seed, masks, ..self }
+    }
+
+    /// Rows of a step.
+    pub(super) const fn batch_size(&self) -> usize {
+        self.batch
+    }
+
+    /// Steps of an epoch.
+    pub(super) const fn steps_per_epoch(&self) -> u64 {
+        self.steps_per_epoch
+    }
+
     fn epoch(&self, epoch: u64) -> Arc<BatchPlan> {
         let mut last = self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
@@ -102,7 +158,7 @@ impl LabelledPairs<'_> {
 }
 
 /// Pairs with their labels, and which records they are.
-struct Labelled {
+pub(super) struct Labelled {
     pairs: PairBatch,
     labels: Vec<f32>,
     records: Vec<usize>,
@@ -121,8 +177,10 @@ impl Objective for LabelledPairs<'_> {
     }
 
     fn loss(&self, params: &Params, batch: &Labelled, context: &Context<'_>) -> ModelResult<Loss> {
-        let targets = self.teachers.as_ref().map(|t| t.targets(&batch.pairs, &batch.labels)).transpose()?;
+        let targets = self.teachers.map(|t| t.targets(&batch.pairs, &batch.labels)).transpose()?;
         let targets = targets.as_deref().unwrap_or(&batch.labels);
+        let masked = if self.masks.is_empty() { None } else { Some(params.masked(&self.masks)?) };
+        let params = masked.as_ref().unwrap_or(params);
         let mean = pair_loss(self.config, params, &batch.pairs, targets, context)?;
         let tokens = (batch.pairs.rows.rows * batch.pairs.rows.tokens) as u64;
         Ok(Loss::new(mean, batch.labels.len() as f64, tokens))
@@ -150,30 +208,9 @@ pub fn run(stage: &Stage) -> Result<()> {
     let made_from = stage.made_from(Link::Finetune)?;
     let tokenizer = dataset.tokenizer()?;
     let config = stage.config(&dataset)?;
-    let train = dataset.of_split(Split::Train);
-    if train.is_empty() {
-        return Err(Error::Data {
-            what: "train".into(),
-            got: "no record".into(),
-            expected: "labelled records".into(),
-        });
-    }
-    let batch = plan.train.batch.min(train.len());
-    let steps_per_epoch = (train.len() / batch) as u64;
-    let objective = LabelledPairs {
-        dataset: &dataset,
-        tokenizer,
-        config: &config,
-        buckets: &stage.recipe.window.buckets,
-        train,
-        batch,
-        augment: plan.augment,
-        seed: stage.recipe.seed,
-        steps_per_epoch,
-        teachers: plan.distill.as_ref().map(|plan| Teachers::open(plan, &config)).transpose()?,
-        epoch: Mutex::default(),
-        validation: Validation::new(&dataset, &tokenizer)?,
-    };
+    let teachers = plan.distill.as_ref().map(|plan| Teachers::open(plan, &config)).transpose()?;
+    let objective = LabelledPairs::new(stage, &dataset, &config, plan.train.batch, teachers.as_ref())?;
+    let (batch, steps_per_epoch) = (objective.batch_size(), objective.steps_per_epoch());
     let trainer = Trainer {
         stage: "finetune",
         run: &stage.run,
@@ -190,6 +227,7 @@ pub fn run(stage: &Stage) -> Result<()> {
     let pretrained = stage.run.at("pretrained/model.safetensors");
     let start = || Ok(Params::start_from(&pretrained, &config, stage.recipe.seed)?);
     let trained = trainer.train(&objective, start)?;
-    write_model(stage, "best", &config, trained.best(), &tokenizer)?;
+    let name = if stage.recipe.prune.is_some() { UNPRUNED } else { "best" };
+    write_model(stage, name, &config, trained.best(), &tokenizer)?;
     stage.finish(Link::Finetune, made_from, trained.figures())
 }

@@ -13,6 +13,7 @@ pub mod language;
 pub mod prepare;
 pub mod pretrain;
 mod proof;
+pub mod prune;
 mod quantise;
 pub mod report;
 pub mod score;
@@ -94,8 +95,13 @@ impl Stage {
 pub fn run(stage: &Stage, date: &str, source: Option<String>) -> Result<PathBuf> {
     export::ready(stage)?;
     prepare::run(stage)?;
-    pretrain::run(stage)?;
-    finetune::run(stage)?;
+    if stage.recipe.has(Link::Finetune) {
+        pretrain::run(stage)?;
+        finetune::run(stage)?;
+    }
+    if stage.recipe.has(Link::Prune) {
+        prune::run(stage)?;
+    }
     calibrate::run(stage)?;
     export::run(stage)?;
     let bundle = stage.run.at(&format!("{}.locus", stage.recipe.name));

@@ -11,7 +11,8 @@ use crate::{
 /// What each token attends to in the alternate row.
 #[derive(Clone, Debug)]
 pub struct Attention {
-    /// Probabilities [layers, heads, tokens, tokens]; a row says what one token reads.
+    /// Probabilities [layers, heads, tokens, tokens]; a row says what one token reads. Heads that were pruned are the
+    /// last ones of their layer, and zero.
     pub maps: Tensor,
     /// [`rollout`] of them.
     pub rollout: Vec<Vec<f64>>,
@@ -44,7 +45,12 @@ impl Observer for Tap {
 pub fn attention(model: &Model, pair: &Pair) -> crate::Result<Attention> {
     let (maps, _) = maps(model, pair)?;
     let (_, _, tokens, _) = maps.dims4()?;
-    let layers = maps.mean(1)?.to_vec3::<f32>()?;
+    let mean = |(n, layer): (usize, Vec<Vec<f32>>)| {
+        let share = model.config.num_attention_heads as f32 / model.config.layer_size(n).heads as f32;
+        layer.into_iter().map(|row| row.into_iter().map(|p| p * share).collect()).collect()
+    };
+    let layers: Vec<Vec<Vec<f32>>> =
+        maps.mean(1)?.to_vec3::<f32>()?.into_iter().enumerate().map(mean).collect();
     let rollout = rollout(&layers);
     let changed: Vec<usize> = (0..tokens).filter(|&t| pair.ref_ids[t] != pair.alt_ids[t]).collect();
     let share = 1.0 / changed.len().max(1) as f64;
@@ -63,9 +69,10 @@ fn maps(model: &Model, pair: &Pair) -> Result<(Tensor, Vec<Tensor>)> {
     rows.mask.drain(..tokens);
     let mut tap = Tap::default();
     Encoder::new(c, params).forward(&rows, &Context::observe(&mut tap))?;
-    let (heads, width) = (c.num_attention_heads, c.head_width());
+    let width = c.head_width();
     let mut maps = Vec::with_capacity(c.num_hidden_layers);
     for (n, x) in tap.inputs.iter().enumerate() {
+        let heads = c.layer_size(n).heads;
         let part = |which: &str| -> Result<Tensor> {
             let name = format!("bert.encoder.layer.{n}.attention.self.{which}");
             let y = x.matmul(&params.get(&format!("{name}.weight"))?.t()?)?;
@@ -75,7 +82,8 @@ fn maps(model: &Model, pair: &Pair) -> Result<(Tensor, Vec<Tensor>)> {
         // The row is not padded, so that no key is masked.
         let scores = (part("query")?.matmul(&part("key")?.t()?)? / (width as f64).sqrt())?;
         let rise = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-        maps.push(rise.broadcast_div(&rise.sum_keepdim(D::Minus1)?)?);
+        let map = rise.broadcast_div(&rise.sum_keepdim(D::Minus1)?)?;
+        maps.push(map.pad_with_zeros(0, 0, c.num_attention_heads - heads)?);
     }
     Ok((Tensor::stack(&maps, 0)?, tap.contexts))
 }

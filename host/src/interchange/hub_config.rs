@@ -139,6 +139,7 @@ impl HubConfig {
             frames: 1,
             counted: 0,
             wide: None,
+            layer_sizes: Vec::new(),
             labels: vec!["pathogenic".into()],
             n_features: locus_genome::feature_names().len(),
             track_codes: track.map(str::to_owned).to_vec(),

@@ -236,6 +236,13 @@ pub fn import(from: &Path, out: &Path) -> Result<Transfer> {
 pub fn export(from: &Path, out: &Path) -> Result<Transfer> {
     let place = from.join("config.json");
     let config = ModelConfig::read(&place).map_err(io_at(&place))?;
+    if !config.layer_sizes.is_empty() {
+        return Err(Error::Data {
+            what: format!("{}: layer_sizes", place.display()),
+            got: "a pruned model".into(),
+            expected: "one whose layers all have the same heads and width: no other is known there".into(),
+        });
+    }
     let place = from.join("tokenizer.json");
     let tokenizer = Tokenizer::from_json(&fs::read_to_string(&place).map_err(io_at(&place))?)?;
     if config.vocab_size != tokenizer.vocab_size() {

@@ -282,6 +282,7 @@ mod tests {
             frames: 1,
             counted: 0,
             wide: None,
+            layer_sizes: Vec::new(),
             labels: Vec::new(),
             n_features: 0,
             track_codes: Vec::new(),

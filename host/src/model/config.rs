@@ -1,3 +1,3 @@
 //! The configuration that checkpoint, exporter and trainer share.
 
-pub use locus_export::{HeadKind, ModelConfig, WidePath};
+pub use locus_export::{HeadKind, LayerSize, ModelConfig, WidePath};

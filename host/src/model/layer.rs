@@ -44,7 +44,8 @@ struct Weights {
 }
 
 impl Weights {
-    fn of(flat: &Tensor, h: usize, ffn: usize, precision: DType) -> Result<Self> {
+    /// `h` is the width of a hidden state, `a` that of all heads together.
+    fn of(flat: &Tensor, [h, a, ffn]: [usize; 3], precision: DType) -> Result<Self> {
         let low = flat.to_dtype(precision)?;
         let mut at = 0;
         let mut next = |of: &Tensor, n: usize| {
@@ -52,9 +53,9 @@ impl Weights {
             of.narrow(0, at - n, n)
         };
         Ok(Self {
-            qkv: next(&low, 3 * h * h)?.reshape((3 * h, h))?,
-            qkv_bias: next(&low, 3 * h)?,
-            dense: next(&low, h * h)?.reshape((h, h))?,
+            qkv: next(&low, 3 * a * h)?.reshape((3 * a, h))?,
+            qkv_bias: next(&low, 3 * a)?,
+            dense: next(&low, h * a)?.reshape((h, a))?,
             dense_bias: next(flat, h)?,
             norm1: [next(flat, h)?, next(flat, h)?],
             up: next(&low, ffn * h)?.reshape((ffn, h))?,
@@ -109,7 +110,7 @@ pub(super) fn layer(
         shape: Attention {
             batch,
             tokens,
-            heads: config.num_attention_heads,
+            heads: config.layer_size(n).heads,
             head_width: config.head_width(),
         },
         eps: config.layer_norm_eps as f32,
@@ -118,8 +119,7 @@ pub(super) fn layer(
         precision: context.computes_in(),
         weights: Weights::of(
             &parameters.detach(),
-            config.hidden_size,
-            config.intermediate_size,
+            [config.hidden_size, config.attention_width(n), config.layer_size(n).ffn],
             context.computes_in(),
         )?,
     };

@@ -10,7 +10,7 @@ mod heads;
 mod layer;
 mod params;
 
-pub use config::{HeadKind, ModelConfig, WidePath};
+pub use config::{HeadKind, LayerSize, ModelConfig, WidePath};
 pub use encoder::{Context, Encoder, Observer, Rows};
 pub use heads::{MlmHead, ORDERS, PairBatch, PairHead, SegmentHead, SegmentQuestion, SequenceHead};
 pub(crate) use heads::{SCALE, SHIFT, TABLE, wide};

@@ -44,7 +44,7 @@ impl Shapes {
 
 /// The tensors of the encoder and of the heads that the configuration names.
 fn shapes_of(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
-    let (h, f) = (config.hidden_size, config.intermediate_size);
+    let h = config.hidden_size;
     let mut all = Shapes::default();
     all.add("bert.embeddings.word_embeddings.weight", &[config.vocab_size, h]);
     all.add(POSITIONS, &[config.max_position_embeddings, h]);
@@ -52,10 +52,11 @@ fn shapes_of(config: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     all.norm("bert.embeddings.LayerNorm", h);
     for n in 0..config.num_hidden_layers {
         let layer = format!("bert.encoder.layer.{n}");
+        let (a, f) = (config.attention_width(n), config.layer_size(n).ffn);
         for part in ["query", "key", "value"] {
-            all.linear(&format!("{layer}.attention.self.{part}"), h, h);
+            all.linear(&format!("{layer}.attention.self.{part}"), a, h);
         }
-        all.linear(&format!("{layer}.attention.output.dense"), h, h);
+        all.linear(&format!("{layer}.attention.output.dense"), h, a);
         all.norm(&format!("{layer}.attention.output.LayerNorm"), h);
         all.linear(&format!("{layer}.intermediate.dense"), f, h);
         all.linear(&format!("{layer}.output.dense"), h, f);
@@ -100,6 +101,18 @@ impl Params {
             (n.clone(), if frozen(n) { t.detach() } else { t.clone() })
         };
         Self { vars: self.vars.clone(), tensors: self.vars.iter().map(tensor).collect() }
+    }
+
+    /// The same variables, some of them read through a mask of zeros and ones: what is masked has no gradient.
+    ///
+    /// # Errors
+    /// A mask of another shape, or of a tensor that is not there.
+    pub fn masked(&self, masks: &BTreeMap<String, Tensor>) -> Result<Self> {
+        let mut tensors = self.tensors.clone();
+        for (name, mask) in masks {
+            tensors.insert(name.clone(), (self.get(name)? * mask)?);
+        }
+        Ok(Self { vars: self.vars.clone(), tensors })
     }
 
     /// New weights: normal with the configured deviation, layer norms at one, biases at zero.

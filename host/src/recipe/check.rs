@@ -60,6 +60,7 @@ impl Recipe {
         m.check()?;
         p.check((w.k, w.stride))?;
         self.quantise.check()?;
+        self.prune.as_ref().map_or(Ok(()), super::PrunePlan::check)?;
         f.train.check("finetune.train")?;
         if !(locus_engine::MIN_ANSWERED_ACCURACY..1.0).contains(&c.answered_accuracy) {
             let expected = "from 0.9, under which a box does not answer, to under 1";
@@ -175,6 +176,7 @@ mod tests {
     fn the_shipped_recipes_are_good() {
         read(&shipped("smoke.toml")).unwrap();
         read(&shipped("variant-effect.toml")).unwrap();
+        read(&shipped("variant-effect-pruned.toml")).unwrap();
     }
 
     #[test]

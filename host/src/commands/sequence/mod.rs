@@ -67,6 +67,8 @@ impl ChainRecipe for SequenceRecipe {
             Link::Prepare => r.digest_of(&r.data),
             Link::Pretrain => r.digest_of(&(&r.pretrain, &r.model)),
             Link::Finetune => r.digest_of(&(&r.finetune, &r.model)),
+            // Not of this chain.
+            Link::Prune => r.digest_of(&()),
             Link::Calibrate => r.digest_of(&(&r.calibrate, &r.quantise, r.export.int8_budget)),
             Link::Export => r.digest_of(&(&r.export, r.quantise.flips_budget)),
         };
