@@ -83,6 +83,7 @@ fn main() -> anyhow::Result<()> {
             }
         }
         Command::Bundle(Bundle::Sign { key, input, out }) => commands::bundle::sign(&key, &input, &out)?,
+        Command::Bundle(Bundle::Delta { old, new, out }) => commands::bundle::delta(&old, &new, &out)?,
         Command::Bundle(Bundle::Inspect { json, bundle }) => commands::bundle::inspect(&bundle, json)?,
         Command::Bundle(Bundle::Verify { key, trust, bundle }) => {
             commands::bundle::verify(&bundle, &key, trust.as_deref())?;

@@ -22,7 +22,8 @@ use crate::batch::TokenBatch;
 use crate::graphs::{FEATURES_INPUT, Graphs, LOGITS_OUTPUT};
 use crate::precision::{self, Cpu};
 use crate::session::{
-    ActivePrecision, Engine, EngineKind, LoadOptions, Logits, Session, SessionError, SessionSpec, Unavailable,
+    ActivePrecision, Engine, EngineKind, LoadOptions, Logits, Session, SessionError, SessionSpec,
+    Unavailable, warm_up,
 };
 use crate::settings::EngineSettings;
 
@@ -99,7 +100,7 @@ impl Engine for OrtEngine {
         let provider = providers.first().map_or("CPUExecutionProvider", |provider| provider.name());
         let spec = graphs.spec(kind, provider, &library.version, chosen.precision, chosen.note);
         let mut session = OrtRunner { session, spec };
-        session.warm_up()?;
+        warm_up(&mut session, options)?;
         tracing::info!(provider, precision = %session.spec.precision, threads, "ONNX Runtime session ready");
         Ok(Box::new(session))
     }
@@ -108,18 +109,6 @@ impl Engine for OrtEngine {
 struct OrtRunner {
     session: OrtSession,
     spec: SessionSpec,
-}
-
-impl OrtRunner {
-    /// One run per bucket: kernels are chosen and arenas grow here, not in the first answer. A provider that
-    /// registers but cannot compute fails here as well.
-    fn warm_up(&mut self) -> Result<(), Error> {
-        for bucket in self.spec.buckets.clone() {
-            let blank = self.spec.blank(1, bucket as usize);
-            self.run(&blank, &mut Logits::default())?;
-        }
-        Ok(())
-    }
 }
 
 impl Session for OrtRunner {
