@@ -49,7 +49,7 @@ pub(crate) fn run(rounds: usize, out: &Path) -> Result<()> {
                 value: sample.percentile(share) / 1e3,
                 unit: "s",
                 spread: if share < 1.0 { format!("{} (ms)", sample.spread(share)) } else { String::new() },
-                command: format!("cargo run --release -p locus-bench -- flash --rounds {rounds}"),
+                command: format!("cargo run -p locus-bench -- flash --rounds {rounds}"),
                 seed: None,
                 date: date.clone(),
                 machine: machine.clone(),

@@ -520,7 +520,7 @@ async fn the_form_of_a_request_chooses_among_models_and_a_name_is_kept_to() {
     for asked in ["coding", &digest] {
         let named = Request { model: Some(asked.to_owned()), ..alone(asked) };
         assert_eq!(by(&made.ask(named).await).unwrap().1, digest);
-        let wrong = Request { model: Some(asked.to_owned()), ..request(&format!("w{asked}")[..9]) };
+        let wrong = Request { model: Some(asked.to_owned()), ..request(&format!("w{}", &asked[..6])) };
         let (code, message) = by(&made.ask(wrong).await).unwrap_err();
         assert!(code == FaultCode::BadRequest && message.contains("expected a sequence alone"), "{message}");
     }

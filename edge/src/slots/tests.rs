@@ -681,7 +681,7 @@ fn a_record_of_one_model_goes_on_under_the_name_of_its_bundle_whenever_the_power
     let mut store = open(&base).unwrap();
     let one = flash_bytes(&mut store, &signed("one", 3), &trust(), &mut good).unwrap().digest;
     let two = flash_bytes(&mut store, &signed("two", 3), &trust(), &mut good).unwrap().digest;
-    let lone = flash_bytes(&mut store, &other("a", 2), &trust(), &mut good).unwrap().digest;
+    let lone = flash_bytes(&mut store, &other("a", 3), &trust(), &mut good).unwrap().digest;
     drop(store);
     let old = |vfs: &FaultyVfs, record: &[u8]| {
         for name in ["record.0", "record.1"] {
