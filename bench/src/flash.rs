@@ -48,7 +48,7 @@ pub(crate) fn run(rounds: usize, out: &Path) -> Result<()> {
                 name: format!("{name}, {word}"),
                 value: sample.percentile(share) / 1e3,
                 unit: "s",
-                spread: if share < 1.0 { format!("{} (ms)", sample.spread(share)) } else { String::new() },
+                spread: format!("{} (ms)", sample.spread(share)),
                 command: format!("cargo run -p locus-bench -- flash --rounds {rounds}"),
                 seed: None,
                 date: date.clone(),

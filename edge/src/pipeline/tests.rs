@@ -89,18 +89,25 @@ struct Setup {
     vfs: FaultyVfs,
     clock: Arc<dyn Clock>,
     genome: Option<Genome>,
+    unproven: Unproven,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let clock = Arc::new(SystemClock::new());
-        Self { limits: Limits::default(), vfs: FaultyVfs::new(), clock, genome: None }
+        Self {
+            limits: Limits::default(),
+            vfs: FaultyVfs::new(),
+            clock,
+            genome: None,
+            unproven: Unproven::default(),
+        }
     }
 }
 
 impl Setup {
     fn start(self) -> Box_ {
-        let Self { limits, vfs, clock, genome } = self;
+        let Self { limits, vfs, clock, genome, unproven } = self;
         let journal = JournalConfig {
             vfs: Arc::new(vfs.clone()),
             clock,
@@ -119,7 +126,7 @@ impl Setup {
             genome,
             index_key: IndexKey::load_or_create(&vfs, Path::new("/keys/index.key")).unwrap(),
             journal: Journal::open(Path::new("/journal"), journal).unwrap().0,
-            unproven: Unproven::default(),
+            unproven,
             on_fatal: Box::new(move |reason| told.lock().unwrap().push(reason)),
         })
         .unwrap();
@@ -559,5 +566,29 @@ async fn requests_of_two_models_in_one_queue_are_each_answered_by_their_own() {
     }
     assert_eq!(by(&gone.await.unwrap()).unwrap().0, "coding");
     assert_eq!(made.pipeline.tried("coding"), Some((8, 0)), "a trial counts its own answers");
+    made.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_marked_before_its_first_run_and_no_more_once_it_has_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = Setup { unproven: Unproven::open(folder.path()).unwrap(), ..Setup::default() }.start();
+    made.pipeline.swap(scorer()).unwrap();
+    let mark = folder.path().join(&made.pipeline.active(MODEL).unwrap().info.digest);
+    // Whoever writes to a pipe waits for its reader: so the mark holds the first run up.
+    let pipe = || assert!(std::process::Command::new("mkfifo").arg(&mark).status().unwrap().success());
+    pipe();
+    let pipeline = made.pipeline.clone();
+    let asked = tokio::spawn(async move { pipeline.ask("ward-1", "loopback", Ok(request("a"))).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!asked.is_finished() && made.pipeline.proved().is_empty(), "it ran unmarked");
+    let path = mark.clone();
+    let reader = tokio::task::spawn_blocking(move || std::fs::File::open(path).unwrap());
+    index(&asked.await.unwrap());
+    reader.await.unwrap();
+    assert!(!mark.exists() && made.pipeline.proved() == [MODEL]);
+    pipe();
+    index(&made.ask(request("b")).await);
+    assert!(mark.exists(), "what has proved itself is left alone");
     made.stop();
 }
