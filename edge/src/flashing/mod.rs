@@ -1,6 +1,8 @@
 //! Puts models into slots and into the running pipeline.
 
+mod boot;
 mod prover;
+mod trials;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,19 +18,15 @@ use crate::{
     audit::{About, Audit, Stage, What},
     clock::{Clock, SystemClock},
     config::{Config, ConfigError},
-    health::Notice,
     keys::{KeyError, load_or_create_device_key},
     pipeline::Pipeline,
-    slots::{
-        self, Boot, FileSlotStore, Flashed, MAX_CRASHES, SlotError, SlotRecord, SlotStore, Slots, Step, Trial,
-    },
+    slots::{self, FileSlotStore, Flashed, SlotError, SlotRecord, SlotStore, Step, Trial},
     state::StateDir,
     trust::{Expiry, TrustStore, TrustStoreError, expiry},
-    unproven::Unproven,
     vfs::OsVfs,
 };
 pub use prover::OnStep;
-use prover::{Prover, open};
+use prover::Prover;
 
 /// Why the box cannot take models.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +72,6 @@ pub struct Flasher {
     trials: BTreeMap<String, Trial>,
     /// Models whose record counts ends of the daemon.
     crashed: BTreeSet<String>,
-    unproven: Unproven,
     confirm_after: u32,
     confirm_by_hand: bool,
     most_bytes: u64,
@@ -129,33 +126,6 @@ pub(crate) fn damaged_notices(copies: &[PathBuf]) -> Vec<String> {
         )
     };
     copies.iter().map(notice).collect()
-}
-
-/// What an operator is told of a model at the start.
-fn boot_notices(boot: &Boot) -> Vec<String> {
-    let model = &boot.model;
-    let serves = || {
-        boot.bundle.as_ref().map_or_else(
-            || "nothing serves".to_owned(),
-            |bundle| format!("the previous one serves, {}", bundle.digest()),
-        )
-    };
-    let mut notices = Vec::new();
-    notices.extend(
-        boot.reverted.as_ref().map(|digest| format!("a restart ended the trial of {model} {digest}")),
-    );
-    notices.extend(boot.set_back.as_ref().map(|digest| {
-        format!(
-            "the daemon ended {MAX_CRASHES} times in a row while {model} {digest} started or gave its first answers: it was taken out, {}; flash another one",
-            serves()
-        )
-    }));
-    notices.extend(
-        boot.fallback
-            .as_ref()
-            .map(|reason| format!("the active model {model} does not serve, {}: {reason}", serves())),
-    );
-    notices
 }
 
 /// The one that is named, or the only one.
@@ -239,7 +209,6 @@ impl Flasher {
             dir: state.slots(),
             trials: BTreeMap::new(),
             crashed: BTreeSet::new(),
-            unproven: Unproven::default(),
             confirm_after: config.models.confirm_after,
             confirm_by_hand: config.models.confirm_by_hand,
             most_bytes: config.models.memory_bytes,
@@ -411,87 +380,6 @@ impl Flasher {
         result.map(|(value, _)| value)
     }
 
-    /// Ends a trial well: raises the floor.
-    ///
-    /// # Errors
-    /// [`SlotError::NoTrial`] where this process tries none: a trial does not outlive it.
-    pub fn confirm(
-        &mut self,
-        model: Option<&str>,
-        pipeline: Option<&Pipeline>,
-    ) -> Result<FlashReport, SlotError> {
-        let model = self.tried(model)?;
-        self.audited(What::Confirm, Some(model.clone()), |flasher| {
-            let trial = flasher.trials.remove(&model).ok_or(SlotError::NoTrial)?;
-            flasher
-                .proved(pipeline, |store, trust, prover| slots::confirm(store, &model, &trial, trust, prover))
-        })
-    }
-
-    /// Ends a trial badly: the bundle before serves again. Gives the digest of what was tried.
-    ///
-    /// # Errors
-    /// [`SlotError`].
-    pub fn revert(
-        &mut self,
-        model: Option<&str>,
-        pipeline: Option<&Pipeline>,
-        why: &str,
-    ) -> Result<String, SlotError> {
-        let model = self.tried(model)?;
-        self.noted(What::Revert, Some(model.clone()), |flasher| {
-            flasher.trials.remove(&model);
-            let digest =
-                flasher.with_prover(pipeline, |store, _, prover| slots::end_trial(store, &model, prover));
-            let digest = digest.0?;
-            let about =
-                About { digest: Some(digest.clone()), reason: Some(why.to_owned()), ..About::default() };
-            Ok((digest, about))
-        })
-    }
-
-    /// Whether [`Flasher::settle`] has anything to look at.
-    pub(crate) fn unsettled(&self) -> bool {
-        !self.crashed.is_empty() || !self.trials.is_empty()
-    }
-
-    /// Ends trials by themselves, once the model has answered often enough, or has failed; and forgets ends of the daemon
-    /// with a model that answers. Gives what the operator should know.
-    pub fn settle(&mut self, pipeline: &Pipeline) -> Vec<Notice> {
-        for model in pipeline.proved() {
-            if self.crashed.remove(&model)
-                && let Err(error) = self.forget_crashes(&model)
-            {
-                tracing::warn!(%error, model, "that the model answers is not recorded");
-            }
-        }
-        let models: Vec<String> = self.trials.keys().cloned().collect();
-        let about = |model: &String, text| Notice { model: Some(model.clone()), text };
-        models.iter().filter_map(|m| self.settle_trial(m, pipeline).map(|text| about(m, text))).collect()
-    }
-
-    fn forget_crashes(&mut self, model: &str) -> Result<(), SlotError> {
-        let slots = self.store.state()?.of(model);
-        self.store.put(model, Slots { crashes: 0, ..slots })
-    }
-
-    fn settle_trial(&mut self, model: &str, pipeline: &Pipeline) -> Option<String> {
-        let (good, failed) = pipeline.tried(model)?;
-        if failed > 0 {
-            let why = format!("{model} on trial gave no usable number {failed} times, and {good} answers");
-            let ended = self.revert(Some(model), Some(pipeline), &why);
-            return Some(
-                ended
-                    .map_or_else(|error| error.to_string(), |digest| format!("{why}: {digest} was reverted")),
-            );
-        }
-        if self.confirm_by_hand || good < u64::from(self.confirm_after) {
-            return None;
-        }
-        let confirmed = self.confirm(Some(model), Some(pipeline));
-        confirmed.err().map(|error| format!("the trial of {model} was not confirmed: {error}"))
-    }
-
     fn with_prover<T>(
         &mut self,
         pipeline: Option<&Pipeline>,
@@ -526,60 +414,6 @@ impl Flasher {
             false => drop(self.trials.remove(&flashed.name)),
         }
         Ok(FlashReport { flashed, golden, provider, warnings: Vec::new() })
-    }
-
-    /// Starts serving what the slots hold; what the operator should know of it.
-    ///
-    /// # Errors
-    /// [`SlotError`] where the record cannot be read: unknown state is never guessed at.
-    pub fn boot(&mut self, pipeline: &Pipeline, unproven: &Unproven) -> Result<Vec<Notice>, SlotError> {
-        let damaged = FileSlotStore::damaged_copies(&OsVfs, &self.dir)?;
-        let (profile, options) = (&self.profile, &self.options);
-        let left = unproven.take();
-        self.unproven = unproven.clone();
-        let boots =
-            slots::boot(&mut self.store, &self.trust, &|digest| left.contains(digest), &mut |bundle| {
-                unproven.mark(bundle.digest());
-                let started = open(bundle, profile, options)
-                    .and_then(|loaded| pipeline.swap(loaded).map_err(Into::into));
-                // Only an end of the process leaves the mark.
-                unproven.clear(bundle.digest());
-                started.map(|()| pipeline.confirm(&bundle.manifest().name))
-            })?;
-        let mut texts = damaged_notices(&damaged);
-        texts.extend(self.document_notices()?);
-        let mut notices: Vec<Notice> = texts.into_iter().map(|text| Notice { model: None, text }).collect();
-        for boot in &boots {
-            if boot.slots.crashes > 0 {
-                self.crashed.insert(boot.model.clone());
-            }
-            let about = |text| Notice { model: Some(boot.model.clone()), text };
-            notices.extend(boot_notices(boot).into_iter().map(about));
-        }
-        for notice in &notices {
-            tracing::error!("{}", notice.text);
-            let subject = notice.model.clone();
-            let about = About { subject, reason: Some(notice.text.clone()), ..About::default() };
-            if let Err(error) = self.audit.note(What::Start, Stage::Noted, about) {
-                tracing::error!(%error, "a notice is not in the audit trail");
-            }
-        }
-        Ok(notices)
-    }
-
-    /// What the operator should know of the trust document.
-    fn document_notices(&self) -> Result<Vec<String>, SlotError> {
-        let Some(document) = &self.document else { return Ok(Vec::new()) };
-        let damaged = TrustStore::damaged_copies(&OsVfs, document.folder())?;
-        let mut notices: Vec<String> = damaged
-            .iter()
-            .map(|path| format!("{} is damaged, the other copy of the trust document counts", path.display()))
-            .collect();
-        match self.holds() {
-            Ok(unknown) => notices.extend(unknown),
-            Err(error) => notices.push(error.to_string()),
-        }
-        Ok(notices)
     }
 
     /// The record of the slots.

@@ -335,12 +335,6 @@ impl Pipeline {
         tried.running.load(Ordering::Acquire).then_some(counts)
     }
 
-    /// Names of the models that serve on trial.
-    pub fn on_trial(&self) -> Vec<String> {
-        let models = self.models().into_iter();
-        models.filter(|(_, m)| m.tried.running.load(Ordering::Acquire)).map(|(name, _)| name).collect()
-    }
-
     /// Names of the models that gave a good answer since they serve.
     pub fn proved(&self) -> Vec<String> {
         let models = self.models().into_iter();

@@ -1,5 +1,6 @@
 //! Which models the box runs: slots of each, and the way a new bundle takes to get into them.
 
+mod boot;
 mod error;
 mod file;
 mod flow;
@@ -10,11 +11,10 @@ use locus_engine::Bundle;
 pub use locus_firmware_config::slot::{MAX_MODELS, MAX_NAMES, SlotRecord, Slots};
 use serde::Serialize;
 
+pub use boot::{MAX_CRASHES, boot};
 pub use error::{BoxError, SlotError};
 pub use file::FileSlotStore;
-pub use flow::{
-    MAX_CRASHES, Step, Trial, boot, confirm, end_trial, flash_bytes, read, remove, roll_back, trusted,
-};
+pub use flow::{Step, Trial, confirm, end_trial, flash_bytes, read, remove, roll_back, trusted};
 #[cfg(test)]
 pub use mem::MemSlotStore;
 
