@@ -1,6 +1,7 @@
 //! Latency, throughput, training speed and memory, measured on the real programs.
 
 mod figures;
+mod flash;
 mod pretraining;
 mod quantisation;
 mod sample;
@@ -33,6 +34,15 @@ enum Command {
         requests: usize,
         /// File to write
         #[arg(long, default_value = "bench/results/transports.json")]
+        out: PathBuf,
+    },
+    /// From `locusctl flash` to serving, in a daemon that runs
+    Flash {
+        /// Flashes of each bundle
+        #[arg(long, default_value_t = 20)]
+        rounds: usize,
+        /// File to write
+        #[arg(long, default_value = "bench/results/flash.json")]
         out: PathBuf,
     },
     /// Training steps beside PyTorch, and their memory with and without activation checkpointing
@@ -104,6 +114,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Transports { requests, out } => transports::run(requests, &out),
+        Command::Flash { rounds, out } => flash::run(rounds, &out),
         Command::Training { rounds, out } => training::run(rounds, &out),
         Command::TrainingGpu { rounds, out } => training::gpu::run(rounds, &out),
         Command::Pretraining { bases, out } => pretraining::run(bases, &out),

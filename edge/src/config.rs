@@ -104,6 +104,13 @@ pub struct Models {
     pub confirm_by_hand: bool,
     /// A folder in which new bundles are flashed by themselves, such as that of a stick.
     pub watch: Option<PathBuf>,
+    /// Most bytes that the bundles of all models that serve have together.
+    #[serde(default = "default_memory")]
+    pub memory_bytes: u64,
+}
+
+fn default_memory() -> u64 {
+    crate::slots::MAX_SERVED_BYTES
 }
 
 /// How models run here; what is absent is the profile's.

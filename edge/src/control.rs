@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, TryLockError},
     time::Duration,
 };
 
@@ -18,8 +18,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    flashing::{FlashReport, Flasher},
+    flashing::{FlashReport, Flasher, OnStep},
     health::Health,
+    slots::Step,
     state::StateDir,
     watch,
 };
@@ -41,12 +42,14 @@ const PATIENCE: Duration = Duration::from_secs(1_800);
 pub enum Order {
     /// Verify, prove and activate a bundle.
     Flash(PathBuf),
-    /// Go back to the previous model.
-    Rollback,
-    /// End the trial well.
-    Confirm,
-    /// End the trial badly.
-    Revert,
+    /// Go back to the previous bundle of a model.
+    Rollback(Option<String>),
+    /// End a trial well.
+    Confirm(Option<String>),
+    /// End a trial badly.
+    Revert(Option<String>),
+    /// Take a model out.
+    Remove(String),
     /// Take the next trust document.
     Trust(PathBuf),
     /// Say how it is.
@@ -56,6 +59,8 @@ pub enum Order {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Reply {
+    /// How far it has come; more follows.
+    Step(Step),
     Ok(Value),
     Error(String),
 }
@@ -110,15 +115,18 @@ async fn settle(flasher: Arc<Mutex<Flasher>>, health: Arc<Health>, stop: Cancell
             () = stop.cancelled() => return,
             () = tokio::time::sleep(SETTLE) => {}
         }
-        if health.pipeline.tried().is_none() {
-            continue;
-        }
         let (flasher, health) = (Arc::clone(&flasher), Arc::clone(&health));
         let settled = tokio::task::spawn_blocking(move || {
-            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(notice) = flasher.settle(&health.pipeline) {
-                tracing::error!("{notice}");
-                health.notice(vec![notice]);
+            // Whoever flashes has the flasher for long; the next look is soon.
+            let mut flasher = match flasher.try_lock() {
+                Ok(flasher) => flasher,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            let notices = if flasher.unsettled() { flasher.settle(&health.pipeline) } else { Vec::new() };
+            for notice in notices {
+                tracing::error!("{}", notice.text);
+                health.notice(notice);
             }
         });
         let _ = settled.await;
@@ -132,23 +140,36 @@ async fn serve(stream: tokio::net::UnixStream, flasher: Arc<Mutex<Flasher>>, hea
     if !matches!(tokio::time::timeout(ORDER, reader.read_line(&mut line)).await, Ok(Ok(_))) {
         return;
     }
-    let reply = match serde_json::from_str(&line) {
-        Err(error) => Reply::Error(format!("got an order that cannot be read: {error}")),
-        Ok(order) => tokio::task::spawn_blocking(move || obey(order, &flasher, &health))
-            .await
-            .unwrap_or_else(|_| Reply::Error("the order failed by a defect".into())),
+    let (tell, mut steps) = tokio::sync::mpsc::unbounded_channel();
+    let obeyed = match serde_json::from_str(&line) {
+        Err(error) => {
+            drop(tell);
+            let reply = Reply::Error(format!("got an order that cannot be read: {error}"));
+            tokio::task::spawn_blocking(move || reply)
+        }
+        Ok(order) => tokio::task::spawn_blocking(move || {
+            obey(order, &flasher, &health, Arc::new(move |step: &Step| drop(tell.send(step.clone()))))
+        }),
     };
-    let mut bytes = serde_json::to_vec(&reply).unwrap_or_default();
-    bytes.push(b'\n');
-    let _ = writer.write_all(&bytes).await;
+    // Ends with the order, which holds the other end.
+    while let Some(step) = steps.recv().await {
+        let _ = writer.write_all(&line_of(&Reply::Step(step))).await;
+    }
+    let reply = obeyed.await.unwrap_or_else(|_| Reply::Error("the order failed by a defect".into()));
+    let _ = writer.write_all(&line_of(&reply)).await;
 }
 
-fn obey(order: Order, flasher: &Mutex<Flasher>, health: &Arc<Health>) -> Reply {
+fn line_of(reply: &Reply) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(reply).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+fn obey(order: Order, flasher: &Mutex<Flasher>, health: &Arc<Health>, tell: OnStep) -> Reply {
     let changed = |result: Result<FlashReport, crate::slots::SlotError>| match result {
         Ok(report) => {
-            // What was to be known of the slots is settled by a model that was proved and recorded just now.
             if !report.flashed.unchanged {
-                health.notice(Vec::new());
+                health.settled(&report.flashed.name);
             }
             value(&report)
         }
@@ -158,15 +179,15 @@ fn obey(order: Order, flasher: &Mutex<Flasher>, health: &Arc<Health>) -> Reply {
         Order::Health => value(&health.report()),
         Order::Flash(path) => {
             let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
-            changed(flasher.flash(&path, Some(&health.pipeline)))
+            changed(flasher.flash_telling(&path, Some(&health.pipeline), tell))
         }
-        Order::Confirm => {
+        Order::Confirm(model) => {
             let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
-            changed(flasher.confirm(Some(&health.pipeline)))
+            changed(flasher.confirm(model.as_deref(), Some(&health.pipeline)))
         }
-        Order::Revert => {
+        Order::Revert(model) => {
             let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
-            let reverted = flasher.revert(Some(&health.pipeline), "by order");
+            let reverted = flasher.revert(model.as_deref(), Some(&health.pipeline), "by order");
             reverted.map_or_else(|error| Reply::Error(error.to_string()), |digest| value(&digest))
         }
         Order::Trust(path) => {
@@ -175,9 +196,17 @@ fn obey(order: Order, flasher: &Mutex<Flasher>, health: &Arc<Health>) -> Reply {
                 .update_trust(&path)
                 .map_or_else(|error| Reply::Error(error.to_string()), |report| value(&report))
         }
-        Order::Rollback => {
+        Order::Remove(model) => {
             let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
-            changed(flasher.roll_back(Some(&health.pipeline)))
+            let removed = flasher.remove(&model, Some(&health.pipeline));
+            if removed.is_ok() {
+                health.settled(&model);
+            }
+            removed.map_or_else(|error| Reply::Error(error.to_string()), |digest| value(&digest))
+        }
+        Order::Rollback(model) => {
+            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
+            changed(flasher.roll_back(model.as_deref(), Some(&health.pipeline)))
         }
     }
 }
@@ -186,21 +215,25 @@ fn value(report: &impl Serialize) -> Reply {
     serde_json::to_value(report).map_or_else(|error| Reply::Error(error.to_string()), Reply::Ok)
 }
 
-/// Gives an order to the daemon of a state folder; `None` where none runs.
+/// Gives an order to the daemon of a state folder; `None` where none runs. `tell` hears of the steps of a flash.
 ///
 /// # Errors
 /// What the daemon refused, or a broken connection.
-pub fn order(state: &StateDir, order: &Order) -> Result<Option<Value>, String> {
+pub fn order(state: &StateDir, order: &Order, tell: &dyn Fn(&Step)) -> Result<Option<Value>, String> {
     let Ok(mut stream) = UnixStream::connect(state.control_socket()) else { return Ok(None) };
     let broken = |error: std::io::Error| format!("the daemon did not answer: {error}");
     stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
     let mut line = serde_json::to_vec(order).map_err(|error| error.to_string())?;
     line.push(b'\n');
     stream.write_all(&line).map_err(broken)?;
-    let mut reply = String::new();
-    BufReader::new(stream).read_line(&mut reply).map_err(broken)?;
-    match serde_json::from_str(&reply).map_err(|_| "the daemon ended before it answered".to_owned())? {
-        Reply::Ok(value) => Ok(Some(value)),
-        Reply::Error(reason) => Err(reason),
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut reply = String::new();
+        reader.read_line(&mut reply).map_err(broken)?;
+        match serde_json::from_str(&reply).map_err(|_| "the daemon ended before it answered".to_owned())? {
+            Reply::Step(step) => tell(&step),
+            Reply::Ok(value) => return Ok(Some(value)),
+            Reply::Error(reason) => return Err(reason),
+        }
     }
 }

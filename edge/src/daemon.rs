@@ -28,6 +28,7 @@ use crate::{
     slots::SlotError,
     state::{Endpoints, StateDir},
     transport::{broker, http, mqtt, serial},
+    unproven::Unproven,
     vfs::OsVfs,
 };
 
@@ -154,19 +155,21 @@ pub async fn run(
     let (fatal, mut failed) = watch::channel(None);
     let tell = fatal.clone();
     let metrics = health::install_metrics();
+    let unproven = Unproven::open(&state.unproven()).map_err(io("making the folder of marks"))?;
     let (pipeline, threads) = Pipeline::start(PipelineConfig {
         box_name: config.r#box.clone(),
         limits: config.limits.clone(),
         genome,
         index_key: IndexKey::load_or_create(&OsVfs, &state.index_key())?,
         journal,
+        unproven: unproven.clone(),
         on_fatal: Box::new(move |reason| {
             tell.send_replace(Some(reason));
         }),
     })
     .map_err(io("starting threads"))?;
     // From here on the journal is in use: whatever fails, it is closed.
-    let mut running = Running::new(fatal);
+    let mut running = Running::new(fatal, unproven);
     let ended = match running.start(&config, &state, &pipeline, flasher, recovery, metrics).await {
         Err(error) => Err(error),
         Ok(endpoints) => {
@@ -206,12 +209,13 @@ struct Running {
     broker: Option<broker::Embedded>,
     http: Option<http::Listener>,
     link: Option<mqtt::Link>,
+    unproven: Unproven,
 }
 
 impl Running {
-    fn new(fatal: watch::Sender<Option<String>>) -> Self {
+    fn new(fatal: watch::Sender<Option<String>>, unproven: Unproven) -> Self {
         let (stop, tasks) = (CancellationToken::new(), JoinSet::new());
-        Self { stop, fatal, tasks, broker: None, http: None, link: None }
+        Self { stop, fatal, tasks, broker: None, http: None, link: None, unproven }
     }
 
     async fn start(
@@ -223,8 +227,8 @@ impl Running {
         recovery: Recovery,
         metrics: Option<PrometheusHandle>,
     ) -> Result<Endpoints, DaemonError> {
-        let booted = flasher.boot(pipeline)?;
-        if let Some(notice) = pipeline.notice() {
+        let booted = flasher.boot(pipeline, &self.unproven)?;
+        for notice in pipeline.notices() {
             tracing::error!("{notice}");
         }
         std::fs::create_dir_all(state.endpoints().parent().unwrap_or(&PathBuf::from(".")))
@@ -249,6 +253,7 @@ impl Running {
             link: self.link.clone(),
             notices: Mutex::new(booted),
             metrics,
+            shown: Mutex::default(),
         });
         if config.http.enabled {
             let listener = http::start(&config.http, state, &config.r#box, Arc::clone(&health)).await;

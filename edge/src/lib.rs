@@ -17,5 +17,6 @@ pub mod slots;
 pub mod state;
 pub mod transport;
 pub mod trust;
+pub mod unproven;
 pub mod vfs;
 pub mod watch;

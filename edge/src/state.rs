@@ -82,6 +82,11 @@ impl StateDir {
         self.root.join("engines")
     }
 
+    /// Marks of models that have not proved themselves since the daemon started.
+    pub fn unproven(&self) -> PathBuf {
+        self.root.join("run/unproven")
+    }
+
     /// Socket that `locusctl` speaks to the daemon on.
     pub fn control_socket(&self) -> PathBuf {
         self.root.join("run/control.sock")

@@ -9,7 +9,10 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{flashing::Flasher, health::Health};
+use crate::{
+    flashing::Flasher,
+    health::{Health, Notice},
+};
 
 /// How often the folder is looked at. A file is flashed once it has stayed the same from one look to the next.
 const LOOK: Duration = Duration::from_millis(500);
@@ -84,12 +87,12 @@ pub(crate) async fn run(
                 match flasher.flash(&path, Some(&health.pipeline)) {
                     Ok(report) => {
                         tracing::info!(file = %path.display(), digest = report.flashed.digest, "flashed from the watched folder");
-                        health.notice(Vec::new());
+                        health.settled(&report.flashed.name);
                     }
                     Err(error) => {
-                        let notice = format!("{} in the watched folder was refused: {error}", path.display());
-                        tracing::error!("{notice}");
-                        health.notice(vec![notice]);
+                        let text = format!("{} in the watched folder was refused: {error}", path.display());
+                        tracing::error!("{text}");
+                        health.notice(Notice { model: None, text });
                     }
                 }
             });

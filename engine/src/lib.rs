@@ -34,8 +34,8 @@ pub use rewrite::RewriteError;
 pub use scorer::{GoldenReport, Score, ScoreError, Scorer, SequenceScore, SequenceScorer, logits_of};
 pub use select::{Opened, Skipped, engine_for, open_graphs, open_session};
 pub use session::{
-    ActivePrecision, Engine, EngineKind, LoadOptions, Logits, Precision, Session, SessionError, SessionSpec,
-    Unavailable,
+    ActivePrecision, Built, Engine, EngineKind, LoadOptions, Logits, OnBuilt, Precision, Session,
+    SessionError, SessionSpec, Unavailable, built_while_serving, this_thread_answers,
 };
 pub use settings::EngineSettings;
 #[cfg(feature = "tract")]

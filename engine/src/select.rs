@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::fake::FakeEngine;
 use crate::graphs::Graphs;
 use crate::ort::OrtEngine;
-use crate::session::{Engine, EngineKind, LoadOptions, Session, SessionError, Unavailable};
+use crate::session::{Engine, EngineKind, LoadOptions, Session, SessionError, Unavailable, count_build};
 use crate::settings::EngineSettings;
 #[cfg(feature = "tract")]
 use crate::tract::TractEngine;
@@ -55,6 +55,7 @@ pub fn open_session(
 /// # Errors
 /// As [`open_session`].
 pub fn open_graphs(graphs: &Graphs, profile: &DeviceProfile, options: &LoadOptions) -> Result<Opened, Error> {
+    count_build();
     let settings = EngineSettings::from_profile(profile)?;
     let options = &settings.fill(options);
     if options.order.contains(&EngineKind::Fake) && options.order.len() > 1 {

@@ -14,7 +14,8 @@ use crate::batch::TokenBatch;
 use crate::graphs::{FEATURES_INPUT, Graphs, LOGITS_OUTPUT};
 use crate::precision;
 use crate::session::{
-    ActivePrecision, Engine, EngineKind, LoadOptions, Logits, Session, SessionError, SessionSpec, Unavailable,
+    ActivePrecision, Engine, EngineKind, LoadOptions, Logits, Session, SessionError, SessionSpec,
+    Unavailable, warm_up,
 };
 
 const KIND: EngineKind = EngineKind::Tract;
@@ -51,7 +52,7 @@ impl Engine for TractEngine {
         })
         .map_err(load_error)?;
         let mut session = TractSession { spec, inputs, plans };
-        session.warm_up()?;
+        warm_up(&mut session, options)?;
         Ok(Box::new(session))
     }
 }
@@ -60,16 +61,6 @@ struct TractSession {
     spec: SessionSpec,
     inputs: Vec<String>,
     plans: Vec<(usize, Plan)>,
-}
-
-impl TractSession {
-    fn warm_up(&mut self) -> Result<(), Error> {
-        for bucket in self.spec.buckets.clone() {
-            let blank = self.spec.blank(1, bucket as usize);
-            self.run(&blank, &mut Logits::default())?;
-        }
-        Ok(())
-    }
 }
 
 impl Session for TractSession {

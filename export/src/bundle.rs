@@ -1,6 +1,6 @@
 //! The `.locus` file: an uncompressed ustar archive, the same bytes for the same parts.
 
-use std::io::Read;
+use std::{collections::BTreeSet, io::Read};
 
 use ed25519_dalek::{Signer, SigningKey};
 use locus_firmware_config::manifest::{
@@ -113,6 +113,27 @@ pub fn split(bundle: &[u8]) -> Result<Vec<(String, Vec<u8>)>, ExportError> {
         Some((name, _)) if name == MANIFEST => Ok(entries),
         _ => Err(bad("no manifest.json in front")),
     }
+}
+
+/// What a box that has the bundle `old` still needs of `new`: its manifest, its signatures, and the parts whose SHA-256
+/// `old` does not list. Whether the parts are those of the manifests is for `locus-engine` to check first.
+///
+/// # Errors
+/// Not bundles, or a manifest that is none.
+pub fn delta(old: &[u8], new: &[u8]) -> Result<Vec<u8>, ExportError> {
+    let (old, new) = (split(old)?, split(new)?);
+    let (old_manifest, manifest) = (Manifest::from_json(&old[0].1)?, Manifest::from_json(&new[0].1)?);
+    let there: BTreeSet<&str> = old_manifest.parts.iter().map(|part| part.sha256.as_str()).collect();
+    let left_out: BTreeSet<&str> = manifest
+        .parts
+        .iter()
+        .filter(|part| there.contains(part.sha256.as_str()))
+        .map(|part| part.name.as_str())
+        .collect();
+    let info = serde_json::json!({ "format": 1, "from": digest(&old[0].1) });
+    let mut entries = vec![("delta.json".to_owned(), info.to_string().into_bytes())];
+    entries.extend(new.into_iter().filter(|(name, _)| !left_out.contains(name.as_str())));
+    archive(&entries)
 }
 
 /// Adds a signature over the bundle's digest, or renews that of the same key; the digest stays as it is. Whether the

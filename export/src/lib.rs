@@ -12,7 +12,7 @@ mod smooth;
 mod trust;
 mod weights;
 
-pub use bundle::{BundleBuilder, sign, split};
+pub use bundle::{BundleBuilder, delta, sign, split};
 pub use config::{HeadKind, LayerSize, ModelConfig, WidePath};
 pub use error::ExportError;
 pub use keys::{generate, read_private};

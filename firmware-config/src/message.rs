@@ -17,13 +17,13 @@ pub const MAX_NAME: usize = 64;
 /// What an answer is for.
 pub const INTENDED_USE: &str = "Research use and decision support only: a computational prediction, to be read by a qualified person beside other evidence; not a diagnosis.";
 
-/// What a terminal asks. Exactly one form: `sequence` with `mutation`, or `variant`.
+/// What a terminal asks. Exactly one form: `sequence` with `mutation`, `variant`, or `sequence` alone.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Request {
     /// The asker's name for this request; a repeat with the same id is the same request.
     pub id: Option<String>,
-    /// Wild-type bases.
+    /// Wild-type bases; alone, the letters that a sequence model reads.
     pub sequence: Option<String>,
     /// Change in `sequence`, such as `A123T`.
     pub mutation: Option<String>,
@@ -31,7 +31,7 @@ pub struct Request {
     pub variant: Option<String>,
     /// Whom it is about: a pseudonym that only the journal keeps, encrypted.
     pub subject: Option<String>,
-    /// Model that must answer.
+    /// Model that must answer: its name, `name@version` or digest. Without one the form of the request chooses.
     pub model: Option<String>,
     /// Genome assembly that the variant is on.
     pub assembly: Option<String>,
@@ -149,6 +149,30 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// What an answer is for.
     pub intended_use: String,
+    /// What a sequence model says; null in an answer about a variant, and where it abstains. At the end, so that a
+    /// terminal of an earlier version reads what comes before it.
+    #[serde(default)]
+    pub prediction: Option<Prediction>,
+}
+
+/// What a sequence model says of a sequence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// The most probable label; of a model of values the name of the value.
+    pub label: String,
+    /// Calibrated probability of each label; none of a model of values.
+    pub probabilities: Vec<LabelProbability>,
+    /// The predicted value.
+    pub value: Option<f64>,
+}
+
+/// A label and its probability.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LabelProbability {
+    /// The label.
+    pub label: String,
+    /// Its calibrated probability.
+    pub probability: f64,
 }
 
 /// A model.
@@ -309,15 +333,14 @@ impl Request {
                 return bad("got a transcript with a variant, expected transcript_id there; a transcript goes with a sequence".into());
             }
             (None, None, Some(_)) => {}
-            (Some(_), None, None) => {
-                return bad(
-                    "got a sequence alone, expected a mutation with it; the active models judge variants"
-                        .into(),
-                );
+            (Some(_), None, None) if self.transcript.is_some() => {
+                return bad("got a transcript with a sequence alone, expected a mutation with both".into());
             }
+            (Some(_), None, None) => {}
             _ => {
                 return bad(
-                    "got neither or both forms, expected either sequence with mutation, or variant".into()
+                    "got no form or several, expected either sequence with mutation, or variant, or sequence alone"
+                        .into(),
                 );
             }
         }

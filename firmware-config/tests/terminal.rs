@@ -3,8 +3,8 @@
 
 use locus_firmware_config::{
     message::{
-        Answer, Band, EngineInfo, Fault, FaultCode, Lane, ModelInfo, ReceiptInfo, Request, Timing,
-        TranscriptSpec,
+        Answer, Band, EngineInfo, Fault, FaultCode, LabelProbability, Lane, ModelInfo, Prediction,
+        ReceiptInfo, Request, Timing, TranscriptSpec,
     },
     terminal::{
         ANSWER_BYTES, AnswerRef, AskError, Event, FaultRef, MAX_TEXTS, Patience, REQUEST_BYTES, RequestRef,
@@ -58,6 +58,11 @@ fn answer(id: &str, index: u64) -> Answer {
         receipt: Some(ReceiptInfo { journal: "j".into(), index, leaf: "l".repeat(64), root: "r".repeat(64) }),
         warnings: vec![format!("warning {index} ").repeat(20), "another".into()],
         intended_use: "Research use".into(),
+        prediction: Some(Prediction {
+            label: "exon".into(),
+            probabilities: vec![LabelProbability { label: "exon".into(), probability: 0.75 }],
+            value: None,
+        }),
     }
 }
 

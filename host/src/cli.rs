@@ -140,6 +140,16 @@ pub(crate) enum Bundle {
         /// Signed bundle to write
         out: PathBuf,
     },
+    /// Write what a box that has the old bundle still needs of the new one
+    Delta {
+        /// Bundle that is in a slot of the box
+        old: PathBuf,
+        /// Signed bundle to flash
+        new: PathBuf,
+        /// Delta to write
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Print the manifest
     Inspect {
         /// The manifest's own JSON

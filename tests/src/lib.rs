@@ -10,7 +10,7 @@ mod rig;
 use std::path::{Path, PathBuf};
 
 pub use demo::{Fact, Facts, facts};
-pub use models::variation;
+pub use models::{reweighted, variation};
 pub use mosquitto::{Mosquitto, free_port};
 pub use python::python;
 pub use rig::{Daemon, Rig, example, onnxruntime, program};

@@ -39,7 +39,7 @@ fn every_bad_bundle_is_refused_for_its_reason_within_its_memory_and_changes_noth
     rig.ctl(&["flash", &good.display().to_string()]).unwrap();
     let slots = || serde_json::from_str::<Value>(&rig.ctl(&["slots", "--json"]).unwrap()).unwrap();
     let before = slots();
-    assert_eq!(before["floor"], FLOOR);
+    assert_eq!(before["models"]["malicious"]["floor"], FLOOR);
     let kinds = malicious::kinds().unwrap();
     let names: BTreeSet<_> = kinds.iter().map(|kind| kind.name).collect();
     assert!(names.len() == kinds.len() && kinds.len() >= 100, "{} kinds", kinds.len());
@@ -67,7 +67,7 @@ fn every_bad_bundle_is_refused_for_its_reason_within_its_memory_and_changes_noth
                 None => wrong.push(format!("{}: flashed", kind.name)),
             }
         }
-        if record["record"]["active"] != before["active"] {
+        if record["record"]["models"] != before["models"] {
             wrong.push(format!("the slots say {record}"));
         }
         files.iter().for_each(|file| fs::remove_file(file).unwrap());

@@ -197,7 +197,7 @@ fn a_recipe_becomes_a_model_that_scores_fasta_and_abstains_outside_its_scope() {
     }
 
     refusals(&bundle);
-    a_box_for_variants_refuses(&bundle);
+    a_box_serves(&bundle);
 }
 
 /// The chain ends with a page and a card about validation; no test split was looked at for them.
@@ -256,17 +256,25 @@ fn refusals(bundle: &Path) {
     }
 }
 
-/// A signed sequence bundle is refused by a box before anything of it serves.
-fn a_box_for_variants_refuses(bundle: &Path) {
+/// A signed sequence bundle is served by a box, and answers as the workbench scores.
+fn a_box_serves(bundle: &Path) {
     let rig = Rig::new("").unwrap();
     let signed = rig.path("toy.locus");
     rig.sign(bundle, &signed).unwrap();
-    let output = rig.ctl_output(&["flash", &signed.display().to_string()]).unwrap();
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && text.contains("sequence-classification"), "{text}");
-    assert!(text.contains("variant-effect"), "{text}");
-    let slots: serde_json::Value = serde_json::from_str(&rig.ctl(&["slots", "--json"]).unwrap()).unwrap();
-    assert!(slots["active"].is_null(), "{slots}");
+    rig.ctl(&["init"]).unwrap();
+    rig.ctl(&["flash", &signed.display().to_string()]).unwrap();
+    let daemon = rig.start().unwrap();
+    let asked = rig.ctl(&["ask", "--json", "--sequence", &"ACGTTGCAAC".repeat(8)]).unwrap();
+    let answer: serde_json::Value = serde_json::from_str(&asked).unwrap();
+    assert_eq!(
+        (&answer["input_mode"], &answer["abstained"]),
+        (&"sequence".into(), &false.into()),
+        "{answer}"
+    );
+    let parts = answer["prediction"]["probabilities"].as_array().unwrap();
+    let sum: f64 = parts.iter().map(|part| part["probability"].as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-6, "{answer}");
+    drop(daemon);
 }
 
 #[test]

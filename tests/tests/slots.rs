@@ -21,16 +21,23 @@ use rand::{RngExt as _, SeedableRng as _};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The slots of the model that these tests are about.
 fn slots(rig: &Rig) -> serde_json::Value {
-    serde_json::from_str(&rig.ctl(&["slots", "--json"]).unwrap()).unwrap()
+    let record: serde_json::Value = serde_json::from_str(&rig.ctl(&["slots", "--json"]).unwrap()).unwrap();
+    record["models"]["variant-effect"].clone()
 }
 
-/// A signed model of another name and counter, with its temperature times and its prior over `factor`: what it says
+/// What tells one version from another, of an answer or of the health.
+fn label(version: &str) -> &str {
+    version.strip_prefix("1.2.0-").unwrap_or("shipped")
+}
+
+/// A signed version of another label and counter, with its temperature times and its prior over `factor`: what it says
 /// is another model's only where that is 1.
 fn model(rig: &Rig, name: &str, counter: u64, factor: f64) -> PathBuf {
     let (unsigned, signed) = (rig.path(&format!("{name}.unsigned")), rig.path(&format!("{name}.locus")));
     let bytes = variation(|manifest| {
-        manifest.name = name.into();
+        manifest.version = format!("1.2.0-{name}").parse().unwrap();
         manifest.security_counter = counter;
         for calibration in manifest.probability.modes.values_mut() {
             calibration.temperature *= factor;
@@ -132,6 +139,11 @@ fn a_model_whose_golden_answers_are_wrong_here_does_not_serve() {
     assert_eq!(daemon.http("x").unwrap().get("/ready").unwrap().0, 200);
 }
 
+/// The label of what serves.
+fn serves(daemon: &Daemon) -> String {
+    label(health(daemon)["model"]["version"].as_str().unwrap()).to_owned()
+}
+
 fn health(daemon: &Daemon) -> serde_json::Value {
     serde_json::from_slice(&daemon.http("x").unwrap().get("/health").unwrap().1).unwrap()
 }
@@ -155,13 +167,13 @@ fn what_is_damaged_in_the_slots_is_told_until_it_is_mended() {
     let fallen = health(&daemon);
     let notice = fallen["notices"][0].as_str().unwrap();
     assert!(notice.contains("does not serve, the previous one serves"), "{notice}");
-    assert_eq!(fallen["model"]["name"], "variant-effect");
+    assert_eq!(serves(&daemon), "shipped");
     refused(&rig, &root().join("models/variant-effect.locus"), "the bundle is unsigned");
     assert_eq!(health(&daemon)["notices"], fallen["notices"], "nothing was mended");
     let mended = flash(&rig, &one);
     assert_eq!((&mended["unchanged"], &mended["digest"]), (&false.into(), &digest.as_str().into()));
     let whole = health(&daemon);
-    assert_eq!((&whole["model"]["name"], &whole["notices"]), (&"one".into(), &serde_json::json!([])));
+    assert_eq!((serves(&daemon).as_str(), &whole["notices"]), ("one", &serde_json::json!([])));
     daemon.terminate().unwrap();
     fs::write(rig.path("state/slots/record.0"), b"LOCUSSL1 no more").unwrap();
     let shown = rig.ctl_output(&["slots"]).unwrap();
@@ -192,7 +204,7 @@ impl Voice {
         let mut voice = Self { digest: String::new(), said: Vec::new() };
         for (n, fact) in facts().variants.iter().enumerate() {
             let answer = answered(http, &fact.request(&format!("{name}-{n}"))).await;
-            assert_eq!(answer.model.name, name);
+            assert_eq!(label(&answer.model.version), name);
             voice.digest = answer.model.digest;
             voice.said.push((answer.prior, answer.pathogenic_probability));
         }
@@ -222,12 +234,12 @@ async fn models_change_while_terminals_ask_and_every_answer_is_of_one_alone() {
     let daemon = rig.start().unwrap();
     let mut voices = BTreeMap::new();
     let http = daemon.http("listener").unwrap();
-    voices.insert("variant-effect", Voice::of(&http, "variant-effect").await);
+    voices.insert("shipped", Voice::of(&http, "shipped").await);
     for (name, path) in ["one", "two"].into_iter().zip(&paths) {
         rig.ctl(&["flash", &path.display().to_string()]).unwrap();
         voices.insert(name, Voice::of(&http, name).await);
     }
-    for (a, b) in [("variant-effect", "one"), ("one", "two")] {
+    for (a, b) in [("shipped", "one"), ("one", "two")] {
         let (a, b) = (&voices[a], &voices[b]);
         assert!(a.differs(b) > a.said.len() / 2, "a mix of the two could not be seen");
     }
@@ -245,7 +257,7 @@ async fn models_change_while_terminals_ask_and_every_answer_is_of_one_alone() {
                     let facts = facts().variants;
                     let at = n % facts.len();
                     let answer = answered(&http, &facts[at].request(&n.to_string())).await;
-                    let voice = &voices[answer.model.name.as_str()];
+                    let voice = &voices[label(&answer.model.version)];
                     let (prior, probability) = voice.said[at];
                     assert_eq!(
                         (&answer.model.digest, answer.prior),
@@ -257,7 +269,7 @@ async fn models_change_while_terminals_ask_and_every_answer_is_of_one_alone() {
                         (got, expected) => got == expected,
                     };
                     assert!(same, "a mixed answer: {answer:?}, expected {probability:?}");
-                    seen.insert(answer.model.name);
+                    seen.insert(label(&answer.model.version).to_owned());
                 }
                 seen
             })
@@ -273,11 +285,11 @@ async fn models_change_while_terminals_ask_and_every_answer_is_of_one_alone() {
         assert!(seen.contains("one") && seen.contains("two"), "{seen:?}");
     }
     let back = health(&daemon);
-    assert_eq!(back["model"]["name"], "one", "back from two");
+    assert_eq!(serves(&daemon), "one", "back from two");
     assert!(back["free_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{back}");
     daemon.terminate().unwrap();
     let daemon = rig.start().unwrap();
-    assert_eq!(health(&daemon)["model"]["name"], "one", "and after a restart");
+    assert_eq!(serves(&daemon), "one", "and after a restart");
 }
 
 fn start_flash(rig: &Rig, path: &Path) -> Child {
@@ -386,7 +398,7 @@ async fn a_trial_is_confirmed_by_answers_or_by_hand_and_ended_by_order_or_by_a_r
     assert_eq!((&slots(&rig)["active"], &slots(&rig)["trial"]), (&shipped, &trial["digest"]));
     for n in 0..3 {
         assert_eq!(health(&daemon)["trial_answers"], n);
-        assert_eq!(answered(&http, &request(&format!("a{n}"))).await.model.name, "one");
+        assert_eq!(answered(&http, &request(&format!("a{n}"))).await.model.version, "1.2.0-one");
     }
     let waited = Instant::now();
     while slots(&rig)["active"] != trial["digest"] {
@@ -402,17 +414,17 @@ async fn a_trial_is_confirmed_by_answers_or_by_hand_and_ended_by_order_or_by_a_r
     flash(&rig, &two);
     rig.ctl(&["revert"]).unwrap();
     assert_eq!(slots(&rig)["floor"], 2, "a reverted trial does not raise the floor");
-    assert_eq!(answered(&http, &request("b")).await.model.name, "one");
+    assert_eq!(answered(&http, &request("b")).await.model.version, "1.2.0-one");
     flash(&rig, &two);
     daemon.signal(rustix::process::Signal::KILL).unwrap();
     daemon.wait().unwrap();
     with("confirm_by_hand = true");
     let daemon = rig.start().unwrap();
-    assert_eq!(health(&daemon)["model"]["name"], "one", "a trial does not outlive its process");
+    assert_eq!(serves(&daemon), "one", "a trial does not outlive its process");
     // A stick with a bundle.
     fs::copy(&two, watched.join("two.locus")).unwrap();
     let waited = Instant::now();
-    while health(&daemon)["model"]["name"] != "two" {
+    while serves(&daemon) != "two" {
         assert!(waited.elapsed() < PATIENCE, "{}", health(&daemon));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

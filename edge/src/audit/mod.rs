@@ -21,6 +21,8 @@ pub enum What {
     Confirm,
     /// A trial is ended badly.
     Revert,
+    /// A model is taken out.
+    Remove,
     /// The next trust document.
     Trust,
     /// The daemon starts, and serves something else than the record names, or ends a trial.

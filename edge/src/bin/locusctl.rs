@@ -30,6 +30,8 @@ enum Command {
     Slots(slots::SlotsArgs),
     /// Goes back to the previous model
     Rollback(slots::SlotsArgs),
+    /// Takes a model out of the slots; its floor stays
+    Remove(slots::RemoveArgs),
     /// Ends the trial well: the flashed model stays
     Confirm(slots::SlotsArgs),
     /// Ends the trial badly: the model before serves again
@@ -70,6 +72,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Init => init::init(&config()?),
         Command::Flash(args) => slots::flash(&config()?, args),
         Command::Slots(args) => slots::show(&config()?, args),
+        Command::Remove(args) => slots::remove(&config()?, args),
         Command::Rollback(args) => slots::roll_back(&config()?, args),
         Command::Confirm(args) => slots::end_trial(&config()?, args, true),
         Command::Revert(args) => slots::end_trial(&config()?, args, false),

@@ -47,10 +47,10 @@ pub struct AskArgs {
     #[arg(long)]
     pub serial_port: Option<PathBuf>,
     /// A whole request as JSON, in a file or `-` for standard input
-    #[arg(long, conflicts_with_all = ["sequence", "mutation", "variant", "transcript_id", "subject"])]
+    #[arg(long, conflicts_with_all = ["sequence", "mutation", "variant", "transcript_id", "subject", "model"])]
     pub request: Option<PathBuf>,
     /// Wild-type bases
-    #[arg(long, requires = "mutation")]
+    #[arg(long)]
     pub sequence: Option<String>,
     /// Change in the sequence, such as A123T
     #[arg(long, requires = "sequence")]
@@ -61,6 +61,9 @@ pub struct AskArgs {
     /// Transcript to read the variant on
     #[arg(long)]
     pub transcript_id: Option<String>,
+    /// Model that must answer, by name, name@version or digest
+    #[arg(long)]
+    pub model: Option<String>,
     /// Whom it is about, by pseudonym
     #[arg(long)]
     pub subject: Option<String>,
@@ -90,7 +93,9 @@ fn request(args: &AskArgs) -> Result<Request> {
                 .map_err(|fault| anyhow::anyhow!("{}: {}", fault.code.as_str(), fault.message))?
         }
         None if args.sequence.is_none() && args.variant.is_none() => {
-            bail!("got nothing to ask, expected --sequence with --mutation, --variant, or --request")
+            bail!(
+                "got nothing to ask, expected --sequence with or without --mutation, --variant, or --request"
+            )
         }
         None => Request {
             sequence: args.sequence.clone(),
@@ -98,6 +103,7 @@ fn request(args: &AskArgs) -> Result<Request> {
             variant: args.variant.clone(),
             transcript_id: args.transcript_id.clone(),
             subject: args.subject.clone(),
+            model: args.model.clone(),
             ..Request::default()
         },
     };
@@ -207,7 +213,10 @@ async fn ask(config: &Config, args: &AskArgs, request: &Request) -> Result<Outco
 
 fn show(answer: &Answer) {
     let known = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
-    println!("{}: {}", known(&answer.mutation), answer.predicted_description);
+    match &answer.mutation {
+        Some(mutation) => println!("{mutation}: {}", answer.predicted_description),
+        None => println!("{}", answer.predicted_description),
+    }
     if let Some(p) = answer.pathogenic_probability {
         println!(
             "  probability {p:.3} at a prior of {:.2}, band {}",
@@ -215,7 +224,12 @@ fn show(answer: &Answer) {
             answer.band.as_str()
         );
     }
-    println!("  consequence {}, transcript {}", known(&answer.consequence), known(&answer.transcript_id));
+    for part in answer.prediction.iter().flat_map(|prediction| &prediction.probabilities) {
+        println!("  {} {:.3}", part.label, part.probability);
+    }
+    if answer.input_mode != "sequence" {
+        println!("  consequence {}, transcript {}", known(&answer.consequence), known(&answer.transcript_id));
+    }
     println!(
         "  model {} {} on {} in {}, {} us",
         answer.model.name,

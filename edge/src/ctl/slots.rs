@@ -1,8 +1,8 @@
-//! `locusctl flash`, `slots`, `rollback`, `status`: over the running daemon where there is one, else by themselves.
+//! `locusctl flash`, `slots`, `rollback`, `remove`, `status`: over the running daemon where there is one, else by themselves.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use super::fetch;
@@ -10,7 +10,7 @@ use crate::{
     config::Config,
     control::{Order, order},
     flashing::{Flasher, damaged_notices},
-    slots::FileSlotStore,
+    slots::{FileSlotStore, MAX_CRASHES, SlotError, Slots, Step},
     state::StateDir,
     vfs::OsVfs,
 };
@@ -31,13 +31,41 @@ pub struct FlashArgs {
 /// How to show slots.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SlotsArgs {
+    /// The model; may be left out where the box has one
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Prints JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to take out.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RemoveArgs {
+    /// The model
+    #[arg(long)]
+    pub model: String,
     /// Prints JSON
     #[arg(long)]
     pub json: bool,
 }
 
 pub(super) fn told(config: &Config, what: &Order) -> Result<Option<Value>> {
-    order(&StateDir::new(&config.state), what).map_err(|reason| anyhow!(reason))
+    told_with(config, what, &|_| {})
+}
+
+fn told_with(config: &Config, what: &Order, tell: &dyn Fn(&Step)) -> Result<Option<Value>> {
+    order(&StateDir::new(&config.state), what, tell).map_err(|reason| anyhow!(reason))
+}
+
+fn show_step(step: &Step) {
+    match step {
+        Step::Verify => eprintln!("verifying signatures and parts"),
+        Step::Unpack { bytes } => eprintln!("unpacking {bytes} bytes"),
+        Step::Built { done, of, bucket } => eprintln!("engine {done} of {of} built, for {bucket} tokens"),
+        Step::SelfTest => eprintln!("comparing golden vectors"),
+        Step::Trial => eprintln!("changing over, on trial"),
+    }
 }
 
 fn print_report(report: &Value, running: bool, json: bool) {
@@ -78,9 +106,18 @@ fn print_report(report: &Value, running: bool, json: bool) {
 pub fn flash(config: &Config, args: &FlashArgs) -> Result<ExitCode> {
     let fetched = fetch::bundle(&args.bundle, args.ca.as_deref(), &config.state)?;
     let path = fetched.path().to_owned();
-    let (report, running) = match told(config, &Order::Flash(path.clone()))? {
+    let silent = args.json;
+    let tell = move |step: &Step| {
+        if !silent {
+            show_step(step);
+        }
+    };
+    let (report, running) = match told_with(config, &Order::Flash(path.clone()), &tell)? {
         Some(report) => (report, true),
-        None => (serde_json::to_value(Flasher::open(config)?.flash(&path, None)?)?, false),
+        None => {
+            let report = Flasher::open(config)?.flash_telling(&path, None, Arc::new(tell))?;
+            (serde_json::to_value(report)?, false)
+        }
     };
     print_report(&report, running, args.json);
     Ok(ExitCode::SUCCESS)
@@ -91,9 +128,11 @@ pub fn flash(config: &Config, args: &FlashArgs) -> Result<ExitCode> {
 /// # Errors
 /// Why it is refused; the active model serves on.
 pub fn roll_back(config: &Config, args: &SlotsArgs) -> Result<ExitCode> {
-    let (report, running) = match told(config, &Order::Rollback)? {
+    let (report, running) = match told(config, &Order::Rollback(args.model.clone()))? {
         Some(report) => (report, true),
-        None => (serde_json::to_value(Flasher::open(config)?.roll_back(None)?)?, false),
+        None => {
+            (serde_json::to_value(Flasher::open(config)?.roll_back(args.model.as_deref(), None)?)?, false)
+        }
     };
     print_report(&report, running, args.json);
     Ok(ExitCode::SUCCESS)
@@ -104,7 +143,8 @@ pub fn roll_back(config: &Config, args: &SlotsArgs) -> Result<ExitCode> {
 /// # Errors
 /// No daemon, or no trial.
 pub fn end_trial(config: &Config, args: &SlotsArgs, well: bool) -> Result<ExitCode> {
-    let what = if well { Order::Confirm } else { Order::Revert };
+    let model = args.model.clone();
+    let what = if well { Order::Confirm(model) } else { Order::Revert(model) };
     let told = told(config, &what)?;
     if well {
         let report = told.context("no daemon runs, and no trial outlives one")?;
@@ -113,7 +153,7 @@ pub fn end_trial(config: &Config, args: &SlotsArgs, well: bool) -> Result<ExitCo
     }
     let digest = match told {
         Some(digest) => digest,
-        None => json!(Flasher::open(config)?.revert(None, "by order")?),
+        None => json!(Flasher::open(config)?.revert(args.model.as_deref(), None, "by order")?),
     };
     match args.json {
         true => println!("{}", json!({"reverted": digest})),
@@ -134,16 +174,56 @@ pub fn show(config: &Config, args: &SlotsArgs) -> Result<ExitCode> {
     for notice in damaged_notices(&FileSlotStore::damaged_copies(&OsVfs, &dir)?) {
         eprintln!("locusctl: {notice}");
     }
+    let mut record = record;
+    if let Some(model) = &args.model {
+        let known: Vec<String> = record.models.keys().cloned().collect();
+        ensure!(record.models.contains_key(model), SlotError::UnknownModel { got: model.clone(), known });
+        record.models.retain(|name, _| name == model);
+    }
     if args.json {
         println!("{}", serde_json::to_string(&record)?);
         return Ok(ExitCode::SUCCESS);
     }
-    for (slot, digest) in
-        [("active", &record.active), ("previous", &record.previous), ("trial", &record.trial)]
-    {
-        println!("{slot:<9} {}", digest.as_deref().unwrap_or("-"));
+    for (name, slots) in &record.models {
+        show_model(name, slots);
     }
-    println!("{:<9} {}", "floor", record.floor);
+    if record.models.is_empty() {
+        println!("no model");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_model(name: &str, slots: &Slots) {
+    println!("{}", if name.is_empty() { "(named at the next start)" } else { name });
+    for (slot, digest) in [("active", &slots.active), ("previous", &slots.previous), ("trial", &slots.trial)]
+    {
+        println!("  {slot:<9} {}", digest.as_deref().unwrap_or("-"));
+    }
+    println!("  {:<9} {}", "floor", slots.floor);
+    if slots.crashes > 0 {
+        println!(
+            "  {:<9} {} of {MAX_CRASHES} ends of the daemon without an answer",
+            "crashes", slots.crashes
+        );
+    }
+    if let Some(digest) = &slots.set_back {
+        println!("  {:<9} {digest}, with which the daemon ended again and again", "set back");
+    }
+}
+
+/// Takes a model out of the slots.
+///
+/// # Errors
+/// Why it stays.
+pub fn remove(config: &Config, args: &RemoveArgs) -> Result<ExitCode> {
+    let digest = match told(config, &Order::Remove(args.model.clone()))? {
+        Some(digest) => digest,
+        None => json!(Flasher::open(config)?.remove(&args.model, None)?),
+    };
+    match args.json {
+        true => println!("{}", json!({"model": args.model, "removed": digest})),
+        false => println!("{} is taken out ({})", args.model, digest.as_str().unwrap_or("it did not serve")),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,13 +1,16 @@
 //! Puts models into slots and into the running pipeline.
 
+mod boot;
 mod prover;
+mod trials;
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use locus_engine::{GoldenReport, LoadOptions, Trust, TrustedKey};
+use locus_engine::{GoldenReport, LoadOptions, OnBuilt, Trust, TrustedKey};
 use locus_firmware_config::profile::DeviceProfile;
 use serde::Serialize;
 
@@ -17,12 +20,13 @@ use crate::{
     config::{Config, ConfigError},
     keys::{KeyError, load_or_create_device_key},
     pipeline::Pipeline,
-    slots::{self, FileSlotStore, Flashed, SlotError, SlotRecord, SlotStore, Trial},
+    slots::{self, FileSlotStore, Flashed, SlotError, SlotRecord, SlotStore, Step, Trial},
     state::StateDir,
     trust::{Expiry, TrustStore, TrustStoreError, expiry},
     vfs::OsVfs,
 };
-use prover::{Prover, open};
+pub use prover::OnStep;
+use prover::Prover;
 
 /// Why the box cannot take models.
 #[derive(Debug, thiserror::Error)]
@@ -64,9 +68,28 @@ pub struct Flasher {
     profile: DeviceProfile,
     options: LoadOptions,
     dir: PathBuf,
-    trial: Option<Trial>,
+    /// By the name of the model.
+    trials: BTreeMap<String, Trial>,
+    /// Models whose record counts ends of the daemon.
+    crashed: BTreeSet<String>,
     confirm_after: u32,
     confirm_by_hand: bool,
+    most_bytes: u64,
+    tell: Told,
+}
+
+/// Who is told of the steps of a flash.
+#[derive(Clone)]
+struct Told(OnStep);
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Told")
+    }
+}
+
+fn nobody() -> Told {
+    Told(Arc::new(|_: &Step| {}))
 }
 
 /// What came of a flash, with its proof.
@@ -105,6 +128,16 @@ pub(crate) fn damaged_notices(copies: &[PathBuf]) -> Vec<String> {
     copies.iter().map(notice).collect()
 }
 
+/// The one that is named, or the only one.
+fn chosen(model: Option<&str>, mut known: Vec<String>) -> Result<String, SlotError> {
+    match model {
+        Some(name) if known.iter().any(|known| known == name) => Ok(name.to_owned()),
+        Some(name) => Err(SlotError::UnknownModel { got: name.chars().take(64).collect(), known }),
+        None if known.len() == 1 => Ok(known.remove(0)),
+        None => Err(SlotError::WhichModel { known }),
+    }
+}
+
 fn keys_of(config: &Config) -> Result<Trust, FlashError> {
     let read = |path: &PathBuf| {
         let wrong = |detail: String| FlashError::Key { path: path.clone(), detail };
@@ -123,6 +156,7 @@ fn options_of(config: &Config, state: &StateDir) -> Result<LoadOptions, FlashErr
         intra_threads: engine.intra_threads.unwrap_or(0) as usize,
         onnxruntime: engine.onnxruntime.clone(),
         cache_dir: Some(state.engine_cache()),
+        built: OnBuilt::default(),
     })
 }
 
@@ -173,9 +207,12 @@ impl Flasher {
             profile,
             options,
             dir: state.slots(),
-            trial: None,
+            trials: BTreeMap::new(),
+            crashed: BTreeSet::new(),
             confirm_after: config.models.confirm_after,
             confirm_by_hand: config.models.confirm_by_hand,
+            most_bytes: config.models.memory_bytes,
+            tell: nobody(),
         })
     }
 
@@ -187,7 +224,7 @@ impl Flasher {
         let subject = Some(path.display().to_string());
         self.audited(What::Flash, subject, |flasher| {
             let warnings = flasher.holds()?;
-            let bytes = slots::read(path, &flasher.trust)?;
+            let bytes = slots::read(&flasher.store, path, &flasher.trust)?;
             let mut report = flasher
                 .proved(pipeline, |store, trust, prover| slots::flash_bytes(store, &bytes, trust, prover))?;
             report.warnings = warnings;
@@ -195,14 +232,67 @@ impl Flasher {
         })
     }
 
-    /// Goes back to the previous model.
+    /// As [`Flasher::flash`]; `tell` hears of each step.
     ///
     /// # Errors
-    /// [`SlotError`]; the active model serves on.
-    pub fn roll_back(&mut self, pipeline: Option<&Pipeline>) -> Result<FlashReport, SlotError> {
-        self.audited(What::Rollback, None, |flasher| {
-            flasher.proved(pipeline, |store, trust, prover| slots::roll_back(store, trust, prover))
+    /// As there.
+    pub fn flash_telling(
+        &mut self,
+        path: &Path,
+        pipeline: Option<&Pipeline>,
+        tell: OnStep,
+    ) -> Result<FlashReport, SlotError> {
+        self.tell = Told(tell);
+        let flashed = self.flash(path, pipeline);
+        self.tell = nobody();
+        flashed
+    }
+
+    /// Goes back to the previous bundle of a model; its name may be left out where the box has one.
+    ///
+    /// # Errors
+    /// [`SlotError`]; the active one serves on.
+    pub fn roll_back(
+        &mut self,
+        model: Option<&str>,
+        pipeline: Option<&Pipeline>,
+    ) -> Result<FlashReport, SlotError> {
+        let model = self.named(model)?;
+        self.audited(What::Rollback, Some(model.clone()), |flasher| {
+            flasher.proved(pipeline, |store, trust, prover| slots::roll_back(store, &model, trust, prover))
         })
+    }
+
+    /// Takes a model out of the slots and out of the pipeline; its floor stays. Gives the digest of what was active.
+    ///
+    /// # Errors
+    /// [`SlotError`]; it serves on.
+    pub fn remove(&mut self, model: &str, pipeline: Option<&Pipeline>) -> Result<Option<String>, SlotError> {
+        let model = self.named(Some(model))?;
+        self.noted(What::Remove, Some(model.clone()), |flasher| {
+            let digest = slots::remove(&mut flasher.store, &model)?;
+            if let Some(pipeline) = pipeline {
+                pipeline.remove(&model);
+            }
+            Ok((digest.clone(), About { digest, ..About::default() }))
+        })
+    }
+
+    /// The model that an order is for.
+    fn named(&self, model: Option<&str>) -> Result<String, SlotError> {
+        let known: Vec<String> = self.store.state()?.names().map(str::to_owned).collect();
+        chosen(model, known)
+    }
+
+    /// The model whose trial an order is for: where none is named, the only one on trial.
+    fn tried(&self, model: Option<&str>) -> Result<String, SlotError> {
+        let record = self.store.state()?;
+        let on_trial = record.models.iter().filter(|(_, slots)| slots.trial.is_some());
+        let known: Vec<String> = on_trial.map(|(name, _)| name.clone()).collect();
+        if known.is_empty() {
+            return Err(SlotError::NoTrial);
+        }
+        chosen(model, known)
     }
 
     /// Takes the next trust document.
@@ -218,9 +308,13 @@ impl Flasher {
             flasher.trust = Trust::Policy(Arc::clone(&policy));
             updated?;
             let record = flasher.store.state()?;
-            let untrusted = [&record.active, &record.previous].into_iter().flatten().filter_map(|digest| {
-                let reason = slots::trusted(&flasher.store, digest, &flasher.trust).err()?;
-                Some(format!("{digest}: {reason}"))
+            let models = record.models.iter();
+            let digests = models.flat_map(|(name, slots)| {
+                [&slots.active, &slots.previous].into_iter().flatten().map(move |digest| (name, digest))
+            });
+            let untrusted = digests.filter_map(|(name, digest)| {
+                let reason = slots::trusted(&flasher.store, name, digest, &flasher.trust).err()?;
+                Some(format!("{name} {digest}: {reason}"))
             });
             let report = TrustReport {
                 version: policy.document().version,
@@ -286,56 +380,23 @@ impl Flasher {
         result.map(|(value, _)| value)
     }
 
-    /// Ends the trial well: raises the floor.
-    ///
-    /// # Errors
-    /// [`SlotError::NoTrial`] where this process tries none: a trial does not outlive it.
-    pub fn confirm(&mut self, pipeline: Option<&Pipeline>) -> Result<FlashReport, SlotError> {
-        self.audited(What::Confirm, None, |flasher| {
-            let trial = flasher.trial.take().ok_or(SlotError::NoTrial)?;
-            flasher.proved(pipeline, |store, trust, prover| slots::confirm(store, &trial, trust, prover))
-        })
-    }
-
-    /// Ends the trial badly: the model before serves again. Gives the digest of what was tried.
-    ///
-    /// # Errors
-    /// [`SlotError`].
-    pub fn revert(&mut self, pipeline: Option<&Pipeline>, why: &str) -> Result<String, SlotError> {
-        self.noted(What::Revert, None, |flasher| {
-            flasher.trial = None;
-            let device = (&flasher.profile, &flasher.options);
-            let mut prover = Prover {
-                flasher: device,
-                pipeline,
-                at_once: false,
-                ready: None,
-                golden: None,
-                provider: None,
-            };
-            let digest = slots::end_trial(&mut flasher.store, &mut prover)?;
-            let about =
-                About { digest: Some(digest.clone()), reason: Some(why.to_owned()), ..About::default() };
-            Ok((digest, about))
-        })
-    }
-
-    /// Ends a trial by itself, once the model has answered often enough, or has failed. Gives what the operator should
-    /// know.
-    pub fn settle(&mut self, pipeline: &Pipeline) -> Option<String> {
-        let (good, failed) = pipeline.tried().filter(|_| self.trial.is_some())?;
-        if failed > 0 {
-            let why = format!("the model on trial gave no usable number {failed} times, and {good} answers");
-            let ended = self.revert(Some(pipeline), &why);
-            return Some(
-                ended
-                    .map_or_else(|error| error.to_string(), |digest| format!("{why}: {digest} was reverted")),
-            );
-        }
-        if self.confirm_by_hand || good < u64::from(self.confirm_after) {
-            return None;
-        }
-        self.confirm(Some(pipeline)).err().map(|error| format!("the trial was not confirmed: {error}"))
+    fn with_prover<T>(
+        &mut self,
+        pipeline: Option<&Pipeline>,
+        change: impl FnOnce(&mut FileSlotStore, &Trust, &mut Prover<'_>) -> T,
+    ) -> (T, Option<GoldenReport>, Option<String>) {
+        let mut prover = Prover {
+            flasher: (&self.profile, &self.options),
+            pipeline,
+            at_once: self.confirm_after == 0 && !self.confirm_by_hand,
+            most_bytes: self.most_bytes,
+            tell: Arc::clone(&self.tell.0),
+            ready: None,
+            golden: None,
+            provider: None,
+        };
+        let changed = change(&mut self.store, &self.trust, &mut prover);
+        (changed, prover.golden, prover.provider)
     }
 
     fn proved(
@@ -343,61 +404,16 @@ impl Flasher {
         pipeline: Option<&Pipeline>,
         change: impl FnOnce(&mut FileSlotStore, &Trust, &mut Prover<'_>) -> Result<Flashed, SlotError>,
     ) -> Result<FlashReport, SlotError> {
-        let at_once = self.confirm_after == 0 && !self.confirm_by_hand;
-        let flasher = (&self.profile, &self.options);
-        let mut prover = Prover { flasher, pipeline, at_once, ready: None, golden: None, provider: None };
-        let flashed = change(&mut self.store, &self.trust, &mut prover)?;
-        self.trial = flashed
-            .on_trial
-            .then(|| Trial { digest: flashed.digest.clone(), previous: flashed.previous.clone() });
-        Ok(FlashReport { flashed, golden: prover.golden, provider: prover.provider, warnings: Vec::new() })
-    }
-
-    /// Starts serving what the slots hold; what the operator should know of it.
-    ///
-    /// # Errors
-    /// [`SlotError`] where the record cannot be read: unknown state is never guessed at.
-    pub fn boot(&mut self, pipeline: &Pipeline) -> Result<Vec<String>, SlotError> {
-        let damaged = FileSlotStore::damaged_copies(&OsVfs, &self.dir)?;
-        let (profile, options) = (&self.profile, &self.options);
-        let boot = slots::boot(&mut self.store, &self.trust, &mut |bundle| {
-            pipeline.swap(open(bundle, profile, options)?)?;
-            pipeline.confirm();
-            Ok(())
-        })?;
-        let mut notices = damaged_notices(&damaged);
-        notices.extend(self.document_notices()?);
-        notices.extend(boot.reverted.map(|digest| format!("a restart ended the trial of {digest}")));
-        notices.extend(boot.fallback.map(|reason| {
-            let serves = boot.bundle.map_or_else(
-                || "nothing serves".to_owned(),
-                |bundle| format!("the previous one serves, {}", bundle.digest()),
-            );
-            format!("the active model does not serve, {serves}: {reason}")
-        }));
-        for notice in &notices {
-            tracing::error!("{notice}");
-            let about = About { reason: Some(notice.clone()), ..About::default() };
-            if let Err(error) = self.audit.note(What::Start, Stage::Noted, about) {
-                tracing::error!(%error, "a notice is not in the audit trail");
+        let (flashed, golden, provider) = self.with_prover(pipeline, change);
+        let flashed = flashed?;
+        match flashed.on_trial {
+            true => {
+                let trial = Trial { digest: flashed.digest.clone(), previous: flashed.previous.clone() };
+                self.trials.insert(flashed.name.clone(), trial);
             }
+            false => drop(self.trials.remove(&flashed.name)),
         }
-        Ok(notices)
-    }
-
-    /// What the operator should know of the trust document.
-    fn document_notices(&self) -> Result<Vec<String>, SlotError> {
-        let Some(document) = &self.document else { return Ok(Vec::new()) };
-        let damaged = TrustStore::damaged_copies(&OsVfs, document.folder())?;
-        let mut notices: Vec<String> = damaged
-            .iter()
-            .map(|path| format!("{} is damaged, the other copy of the trust document counts", path.display()))
-            .collect();
-        match self.holds() {
-            Ok(unknown) => notices.extend(unknown),
-            Err(error) => notices.push(error.to_string()),
-        }
-        Ok(notices)
+        Ok(FlashReport { flashed, golden, provider, warnings: Vec::new() })
     }
 
     /// The record of the slots.

@@ -1,12 +1,17 @@
 //! What a model has to pass on this device.
 
-use locus_engine::{ActivePrecision, Bundle, EngineKind, GoldenReport, LoadOptions, Scorer};
+use std::sync::Arc;
+
+use locus_engine::{ActivePrecision, Bundle, EngineKind, GoldenReport, LoadOptions, OnBuilt};
 use locus_firmware_config::profile::DeviceProfile;
 
 use crate::{
-    pipeline::Pipeline,
-    slots::{BoxError, Proving},
+    pipeline::{Loaded, Pipeline},
+    slots::{BoxError, Proving, Step},
 };
+
+/// Who is told how far a flash has come.
+pub type OnStep = Arc<dyn Fn(&Step) + Send + Sync>;
 
 /// Builds engines and changes the pipeline over.
 pub(super) struct Prover<'a> {
@@ -14,7 +19,9 @@ pub(super) struct Prover<'a> {
     pub(super) pipeline: Option<&'a Pipeline>,
     /// Whether a trial is confirmed at once.
     pub(super) at_once: bool,
-    pub(super) ready: Option<Scorer>,
+    pub(super) most_bytes: u64,
+    pub(super) tell: OnStep,
+    pub(super) ready: Option<Loaded>,
     pub(super) golden: Option<GoldenReport>,
     pub(super) provider: Option<String>,
 }
@@ -25,8 +32,8 @@ pub(super) fn open(
     bundle: &Bundle,
     profile: &DeviceProfile,
     options: &LoadOptions,
-) -> Result<Scorer, BoxError> {
-    let scorer = Scorer::open(bundle, profile, options)?;
+) -> Result<Loaded, BoxError> {
+    let scorer = Loaded::open(bundle, profile, options)?;
     if scorer.spec().precision == ActivePrecision::Fake && options.order != [EngineKind::Fake] {
         return Err(
             "got the fake engine, whose answers mean nothing, from the device profile, expected one that \
@@ -38,8 +45,22 @@ pub(super) fn open(
 }
 
 impl Proving for Prover<'_> {
+    fn step(&mut self, step: Step) {
+        (self.tell)(&step);
+    }
+
+    fn most_bytes(&self) -> u64 {
+        self.most_bytes
+    }
+
     fn self_test(&mut self, bundle: &Bundle) -> Result<(), BoxError> {
-        let mut scorer = open(bundle, self.flasher.0, self.flasher.1)?;
+        let tell = Arc::clone(&self.tell);
+        let built = OnBuilt::new(move |built| {
+            tell(&Step::Built { done: built.done, of: built.of, bucket: built.bucket });
+        });
+        let options = LoadOptions { built, ..self.flasher.1.clone() };
+        let mut scorer = open(bundle, self.flasher.0, &options)?;
+        self.step(Step::SelfTest);
         self.golden = Some(scorer.golden_self_test()?);
         self.provider = Some(scorer.spec().provider.clone());
         self.ready = Some(scorer);
@@ -53,9 +74,9 @@ impl Proving for Prover<'_> {
         }
     }
 
-    fn revert(&mut self) {
+    fn revert(&mut self, model: &str) {
         if let Some(pipeline) = self.pipeline {
-            pipeline.go_back();
+            pipeline.go_back(model);
         }
     }
 
@@ -64,15 +85,16 @@ impl Proving for Prover<'_> {
         self.at_once || self.pipeline.is_none()
     }
 
-    fn confirm(&mut self) {
+    fn confirm(&mut self, model: &str) {
         if let Some(pipeline) = self.pipeline {
-            pipeline.confirm();
+            pipeline.confirm(model);
         }
     }
 
     fn serves(&self, digest: &str) -> bool {
         // Without a daemon nothing serves: what is recorded already is proved once more.
-        self.pipeline.and_then(Pipeline::active).is_some_and(|active| active.info.digest == digest)
+        self.pipeline
+            .is_some_and(|pipeline| pipeline.models().values().any(|active| active.info.digest == digest))
     }
 }
 

@@ -2,11 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use locus_engine::{Score, Scorer};
-use locus_firmware_config::message::{Answer, Band, EngineInfo, INTENDED_USE, Timing};
+use locus_engine::{Score, SequenceScore};
+use locus_firmware_config::message::{
+    Answer, Band, EngineInfo, INTENDED_USE, LabelProbability, Prediction, Timing,
+};
 use zeroize::Zeroizing;
 
-use super::{ActiveModel, Job, prepare};
+use super::{
+    ActiveModel, Job,
+    loaded::{Encoded, Scored},
+    prepare,
+};
 
 pub(super) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
@@ -16,34 +22,44 @@ pub(super) fn micros(duration: Duration) -> u64 {
 pub(super) fn answer(
     box_name: &str,
     model: &ActiveModel,
-    scorer: &Scorer,
     job: &Job,
-    score: Score,
+    scored: Scored,
     started: Instant,
     infer: Duration,
 ) -> Answer {
     let (request, encoded) = (&job.request, &job.encoded);
-    let mut warnings = prepare::warnings(scorer, request, encoded);
+    let mut warnings = prepare::warnings(model, request, encoded);
     if let Some(index) = job.repeat_of {
         warnings.push(format!(
             "this id was answered before, as record {index}; that answer is no longer in memory, so it was computed again"
         ));
     }
-    let (predicted_label, predicted_description) = words(&score);
+    let variant = if let Encoded::Variant(variant) = encoded { Some(variant) } else { None };
+    let (score, prediction) = match scored {
+        Scored::Variant(score) => (Some(score), None),
+        Scored::Sequence(score) => (None, Some(predicted(model, &score))),
+    };
+    let (predicted_label, predicted_description) = match (&score, &prediction) {
+        (Some(score), _) => words(score),
+        (None, Some(Ok((_, words)))) => (None, words.clone()),
+        (None, Some(Err(reason))) => (None, format!("no prediction: {reason}")),
+        (None, None) => (None, String::new()),
+    };
+    let probability = score.as_ref().and_then(|score| score.probability);
     Answer {
         id: request.id.clone(),
         r#box: box_name.to_owned(),
         mutation: request.mutation.clone().or_else(|| request.variant.clone()),
         predicted_label,
         predicted_description,
-        pathogenic_probability: score.probability,
-        benign_probability: score.probability.map(|p| 1.0 - p),
-        prior: score.prior,
-        band: score.band,
-        abstained: score.abstained,
-        input_mode: encoded.mode.as_str().to_owned(),
-        consequence: encoded.consequence.map(|c| c.so_term().to_owned()),
-        transcript_id: encoded.transcript_id.clone(),
+        pathogenic_probability: probability,
+        benign_probability: probability.map(|p| 1.0 - p),
+        prior: score.as_ref().and_then(|score| score.prior),
+        band: score.as_ref().map_or(Band::None, |score| score.band),
+        abstained: score.as_ref().map_or(matches!(prediction, Some(Err(_))), |score| score.abstained),
+        input_mode: variant.map_or("sequence", |variant| variant.mode.as_str()).to_owned(),
+        consequence: variant.and_then(|v| v.consequence).map(|c| c.so_term().to_owned()),
+        transcript_id: variant.and_then(|variant| variant.transcript_id.clone()),
         model: model.info.clone(),
         engine: EngineInfo { provider: model.provider.clone(), precision: model.precision.clone() },
         timing_us: Timing {
@@ -55,7 +71,27 @@ pub(super) fn answer(
         receipt: None,
         warnings,
         intended_use: INTENDED_USE.to_owned(),
+        prediction: prediction.and_then(Result::ok).map(|(prediction, _)| prediction),
     }
+}
+
+/// What a sequence model says, also in words; or why it abstains.
+fn predicted(model: &ActiveModel, score: &SequenceScore) -> Result<(Prediction, String), String> {
+    if let Some(reason) = &score.abstained {
+        return Err(reason.clone());
+    }
+    let labels = &model.labels;
+    if let Some(value) = score.value {
+        let label = labels.first().cloned().unwrap_or_default();
+        let words = format!("computational prediction: {label} {value:.4}");
+        return Ok((Prediction { label, probabilities: Vec::new(), value: Some(value) }, words));
+    }
+    let (best, probability) = score.best().ok_or("the model has no labels")?;
+    let label = labels.get(best).cloned().unwrap_or_default();
+    let words = format!("computational prediction: {label}, probability {probability:.3}");
+    let each = labels.iter().cloned().zip(score.probabilities.iter().copied());
+    let probabilities = each.map(|(label, probability)| LabelProbability { label, probability }).collect();
+    Ok((Prediction { label, probabilities, value: None }, words))
 }
 
 fn words(score: &Score) -> (Option<u8>, String) {

@@ -6,6 +6,7 @@
 mod admission;
 mod answer;
 mod keeper;
+mod loaded;
 mod prepare;
 mod replay;
 mod shared;
@@ -21,20 +22,21 @@ use std::{
 };
 
 use crossbeam_channel::Sender;
-use locus_engine::Scorer;
 use locus_firmware_config::message::{Fault, FaultCode, Lane, Outcome, Request};
-use locus_genome::EncodedVariant;
 
 pub use keeper::JournalState;
+pub use loaded::Loaded;
 pub use prepare::{Genome, encode};
-pub use shared::ActiveModel;
+pub use shared::{ActiveModel, Models};
 
 use crate::{
     config::Limits,
     journal::{Journal, RequestHash, Seen},
     keys::{IndexKey, random},
+    unproven::Unproven,
 };
 use admission::{Admission, Units};
+use loaded::Encoded;
 use replay::{Entry, Replay};
 use shared::{Fatal, Job, Shared, Watched};
 use worker::Control;
@@ -54,6 +56,8 @@ pub struct PipelineConfig {
     pub index_key: IndexKey,
     /// Where answers are kept.
     pub journal: Journal,
+    /// Where models are marked until they have proved themselves.
+    pub unproven: Unproven,
     /// Called once when the journal or the inference thread cannot go on: the process must end.
     pub on_fatal: Fatal,
 }
@@ -87,7 +91,7 @@ impl Pipeline {
     /// # Errors
     /// A thread cannot be started.
     pub fn start(config: PipelineConfig) -> std::io::Result<(Self, Threads)> {
-        let PipelineConfig { box_name, limits, genome, index_key, journal, on_fatal } = config;
+        let PipelineConfig { box_name, limits, genome, index_key, journal, unproven, on_fatal } = config;
         let shared = Arc::new(Shared {
             box_name,
             genome: genome.map(Arc::new),
@@ -95,11 +99,11 @@ impl Pipeline {
             known: journal.known(),
             replay: Replay::new(Duration::from_millis(limits.replay_ms), limits.replay_answers),
             admission: Admission::new(limits.queue_units),
-            active: RwLock::new(None),
+            active: RwLock::default(),
+            unproven,
             stopping: AtomicBool::new(false),
             failed: OnceLock::new(),
             on_fatal,
-            tried: shared::Tried::default(),
             unit_us: AtomicU64::new(2_000),
             limits,
         });
@@ -197,7 +201,7 @@ impl Pipeline {
         // From here on the ticket answers, also those who joined meanwhile.
         let id = request.id.clone();
         match self.admit(terminal, transport, &request, hash, received) {
-            Ok((encoded, generation, repeat_of, tokenize, units)) => {
+            Ok((encoded, model, repeat_of, tokenize, units)) => {
                 let lane = request.lane.unwrap_or_default();
                 let deadline_ms = request.deadline_ms.unwrap_or(shared.limits.deadline_ms);
                 let job = Job {
@@ -206,7 +210,8 @@ impl Pipeline {
                     hash,
                     repeat_of,
                     encoded,
-                    generation,
+                    model: model.info.name.clone(),
+                    generation: model.generation,
                     received,
                     deadline: received + Duration::from_millis(deadline_ms.into()),
                     tokenize,
@@ -235,11 +240,9 @@ impl Pipeline {
         request: &Request,
         hash: RequestHash,
         received: Instant,
-    ) -> Result<(EncodedVariant, u64, Option<u64>, Duration, Units), Fault> {
+    ) -> Result<(Encoded, Arc<ActiveModel>, Option<u64>, Duration, Units), Fault> {
         let shared = &self.shared;
-        let model = self.active().ok_or_else(|| {
-            Fault::new(FaultCode::NoModel, "no model is active on this box; flash one with `locusctl flash`")
-        })?;
+        let model = prepare::choose(&self.models(), request)?;
         prepare::check_model(&model, shared.genome.as_deref(), request)?;
         let repeat_of = match shared.known.find(&hash) {
             _ if request.id.is_none() => None,
@@ -251,10 +254,10 @@ impl Pipeline {
         let lane = request.lane.unwrap_or_default();
         let units = shared.admission.enter(bytes, lane).ok_or_else(|| self.busy(lane))?;
         let waited = received.elapsed();
-        let encoded = prepare::encode(&model.encoder, shared.genome.as_deref(), request)?;
+        let encoded = prepare::read(&model, shared.genome.as_deref(), request)?;
         let tokenize = received.elapsed().saturating_sub(waited);
         tracing::debug!(transport, terminal, "request taken");
-        Ok((encoded, model.generation, repeat_of, tokenize, units))
+        Ok((encoded, model, repeat_of, tokenize, units))
     }
 
     fn busy(&self, lane: Lane) -> Fault {
@@ -288,39 +291,59 @@ impl Pipeline {
     }
 
     /// What serves.
-    pub fn active(&self) -> Option<Arc<ActiveModel>> {
+    pub fn models(&self) -> Models {
         self.shared.active.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Serves with another model, on trial: the one before is kept until [`Pipeline::confirm`] or
-    /// [`Pipeline::go_back`]. Every request is answered by one of the two, whole.
+    /// What serves under a name.
+    pub fn active(&self, model: &str) -> Option<Arc<ActiveModel>> {
+        self.shared.active.read().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
+    }
+
+    /// Serves with another bundle of the manifest's name, on trial: the one before is kept until [`Pipeline::confirm`] or
+    /// [`Pipeline::go_back`]. Every request for that model is answered by one of the two, whole; other models serve on.
     ///
     /// # Errors
     /// The new model fails its golden vectors in the serving thread, or the thread is gone.
-    pub fn swap(&self, scorer: Scorer) -> Result<(), String> {
+    pub fn swap(&self, loaded: Loaded) -> Result<(), String> {
         let (done, result) = crossbeam_channel::bounded(1);
-        self.control.send(Control::Swap { scorer: Box::new(scorer), done }).map_err(|_| gone())?;
+        self.control.send(Control::Swap { loaded, done }).map_err(|_| gone())?;
         result.recv().map_err(|_| gone())?
     }
 
-    /// Serves with the model before the trial.
-    pub fn go_back(&self) {
+    /// Serves with what was there before the trial of a model.
+    pub fn go_back(&self, model: &str) {
         let (done, result) = crossbeam_channel::bounded(1);
-        if self.control.send(Control::Back { done }).is_ok() {
+        if self.control.send(Control::Back { model: model.to_owned(), done }).is_ok() {
             let _ = result.recv();
         }
     }
 
-    /// Answers that the model on trial gave and failed to give; `None` where none is on trial.
-    pub fn tried(&self) -> Option<(u64, u64)> {
-        let tried = &self.shared.tried;
+    /// Takes a model out: from here on nothing is answered by it.
+    pub fn remove(&self, model: &str) {
+        let (done, result) = crossbeam_channel::bounded(1);
+        if self.control.send(Control::Remove { model: model.to_owned(), done }).is_ok() {
+            let _ = result.recv();
+        }
+    }
+
+    /// Answers that a model on trial gave and failed to give; `None` where it is not on trial.
+    pub fn tried(&self, model: &str) -> Option<(u64, u64)> {
+        let active = self.active(model)?;
+        let tried = &active.tried;
         let counts = (tried.good.load(Ordering::Acquire), tried.failed.load(Ordering::Acquire));
         tried.running.load(Ordering::Acquire).then_some(counts)
     }
 
-    /// Ends the trial: the model before it leaves memory.
-    pub fn confirm(&self) {
-        let _ = self.control.send(Control::Confirm);
+    /// Names of the models that gave a good answer since they serve.
+    pub fn proved(&self) -> Vec<String> {
+        let models = self.models().into_iter();
+        models.filter(|(_, m)| m.tried.proved.load(Ordering::Acquire)).map(|(name, _)| name).collect()
+    }
+
+    /// Ends the trial of a model: the one before it leaves memory.
+    pub fn confirm(&self, model: &str) {
+        let _ = self.control.send(Control::Confirm { model: model.to_owned() });
     }
 
     /// Takes nothing more; waits until what was taken is answered, or for the drain time.
@@ -347,9 +370,10 @@ impl Pipeline {
         self.shared.failed.get().copied()
     }
 
-    /// What the operator should know of genome and model together.
-    pub fn notice(&self) -> Option<String> {
-        prepare::other_assembly(&*self.active()?, self.shared.genome.as_deref()?)
+    /// What the operator should know of genome and models together.
+    pub fn notices(&self) -> Vec<String> {
+        let Some(genome) = self.shared.genome.as_deref() else { return Vec::new() };
+        self.models().values().filter_map(|model| prepare::other_assembly(model, genome)).collect()
     }
 
     /// Ends both threads and closes the journal. Call [`Pipeline::drain`] first.

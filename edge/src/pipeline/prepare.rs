@@ -1,8 +1,7 @@
 //! From a request to what the model reads. Cheap, pure, and the same for every transport.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use locus_engine::Scorer;
 use locus_firmware_config::message::{Fault, FaultCode, Request, TranscriptSpec};
 use locus_genome::{
     EncodeError, EncodedVariant, Mutation, ReadError, ReferencePack, Strand, Transcript, Variant,
@@ -10,7 +9,10 @@ use locus_genome::{
     transcript::{CdsPart, Exon},
 };
 
-use super::ActiveModel;
+use super::{
+    ActiveModel, Models,
+    loaded::{Encoded, Reader},
+};
 
 /// Longest mutation or variant, in characters: two alleles of 1,000 bases, and where they are.
 const MAX_CHANGE: usize = 2_200;
@@ -40,7 +42,92 @@ fn fault_of(error: &EncodeError) -> Fault {
     Fault::new(FaultCode::from_name(error.code()).unwrap_or(FaultCode::BadRequest), error.to_string())
 }
 
-/// Makes the model's input of a request.
+/// Makes a model's input of a request.
+pub(super) fn read(
+    model: &ActiveModel,
+    genome: Option<&Genome>,
+    request: &Request,
+) -> Result<Encoded, Fault> {
+    match &model.reader {
+        Reader::Variant(encoder) => {
+            encode(encoder, genome, request).map(|variant| Encoded::Variant(Box::new(variant)))
+        }
+        Reader::Sequence(encoder) => {
+            let sequence = request.sequence.as_deref().unwrap_or_default();
+            if sequence.is_empty() {
+                return Err(Fault::new(
+                    FaultCode::Empty,
+                    "got an empty sequence, expected one letter or more",
+                ));
+            }
+            let read = encoder.encode(sequence).map(Encoded::Sequence);
+            read.map_err(|error| Fault::new(FaultCode::BadSequence, error.to_string()))
+        }
+    }
+}
+
+/// The model that a request is for: the one that it names, or the only one that takes its form.
+///
+/// # Errors
+/// [`FaultCode::NoModel`], [`FaultCode::UnknownModel`], [`FaultCode::BadRequest`].
+pub(super) fn choose(models: &Models, request: &Request) -> Result<Arc<ActiveModel>, Fault> {
+    if models.is_empty() {
+        let message = "no model is active on this box; flash one with `locusctl flash`";
+        return Err(Fault::new(FaultCode::NoModel, message));
+    }
+    let listed = |models: &[&Arc<ActiveModel>]| {
+        let names: Vec<&str> = models.iter().map(|model| model.info.name.as_str()).collect();
+        names.join(", ")
+    };
+    if let Some(asked) = &request.model {
+        let all: Vec<_> = models.values().collect();
+        let named = all.iter().find(|model| is_asked(model, asked)).ok_or_else(|| {
+            let message = format!(
+                "got model {asked:?}, expected one that is active ({}), by name, name@version or digest",
+                listed(&all)
+            );
+            Fault::new(FaultCode::UnknownModel, message)
+        })?;
+        return Ok(Arc::clone(named));
+    }
+    let fitting: Vec<_> = models.values().filter(|model| takes(model, request)).collect();
+    match fitting.as_slice() {
+        [one] => Ok(Arc::clone(one)),
+        [] if is_sequence(request) => Err(Fault::new(
+            FaultCode::BadRequest,
+            format!(
+                "got a sequence alone, expected a mutation with it; the active models ({}) judge variants",
+                listed(&models.values().collect::<Vec<_>>())
+            ),
+        )),
+        [] => Err(Fault::new(
+            FaultCode::BadRequest,
+            format!(
+                "got a variant, expected a sequence alone; the active models ({}) judge whole sequences",
+                listed(&models.values().collect::<Vec<_>>())
+            ),
+        )),
+        several => Err(Fault::new(
+            FaultCode::BadRequest,
+            format!("got no model, expected one of {}: each takes such requests", listed(several)),
+        )),
+    }
+}
+
+const fn is_sequence(request: &Request) -> bool {
+    request.mutation.is_none() && request.variant.is_none()
+}
+
+fn takes(model: &ActiveModel, request: &Request) -> bool {
+    matches!(model.reader, Reader::Sequence(_)) == is_sequence(request)
+}
+
+fn is_asked(model: &ActiveModel, asked: &str) -> bool {
+    let info = &model.info;
+    asked == info.name || asked == info.digest || asked == format!("{}@{}", info.name, info.version)
+}
+
+/// Makes a variant model's input of a request.
 ///
 /// # Errors
 /// A [`Fault`] for a request that cannot be read on this box.
@@ -107,10 +194,10 @@ fn transcript_of(spec: &TranscriptSpec, request: &Request) -> Result<Transcript,
     )
 }
 
-/// Whether this model is the one that was asked for.
+/// Whether this model is the one that was asked for, and takes what is asked.
 ///
 /// # Errors
-/// [`FaultCode::UnknownModel`], [`FaultCode::WrongAssembly`].
+/// [`FaultCode::UnknownModel`], [`FaultCode::BadRequest`], [`FaultCode::WrongAssembly`].
 pub(super) fn check_model(
     model: &ActiveModel,
     genome: Option<&Genome>,
@@ -118,9 +205,7 @@ pub(super) fn check_model(
 ) -> Result<(), Fault> {
     let info = &model.info;
     if let Some(asked) = &request.model
-        && asked != &info.name
-        && asked != &info.digest
-        && asked != &format!("{}@{}", info.name, info.version)
+        && !is_asked(model, asked)
     {
         return Err(Fault::new(
             FaultCode::UnknownModel,
@@ -130,7 +215,16 @@ pub(super) fn check_model(
             ),
         ));
     }
+    if !takes(model, request) {
+        let (got, expected) = match is_sequence(request) {
+            true => ("a sequence alone", "a mutation with it, or a variant"),
+            false => ("a variant", "a sequence alone"),
+        };
+        let message = format!("got {got}, expected {expected}: so {} is asked", info.name);
+        return Err(Fault::new(FaultCode::BadRequest, message));
+    }
     if let Some(asked) = &request.assembly
+        && !model.assembly.is_empty()
         && !asked.eq_ignore_ascii_case(&model.assembly)
     {
         return Err(Fault::new(
@@ -146,7 +240,8 @@ pub(super) fn check_model(
 
 /// What is wrong where genome and model do not go together: positions and bases would be read off the wrong genome.
 pub(super) fn other_assembly(model: &ActiveModel, genome: &Genome) -> Option<String> {
-    (!model.assembly.eq_ignore_ascii_case(&genome.assembly)).then(|| {
+    let variants = matches!(model.reader, Reader::Variant(_));
+    (variants && !model.assembly.eq_ignore_ascii_case(&genome.assembly)).then(|| {
         format!(
             "got a reference pack of {}, expected {}, on which the model was trained: variants by position are refused until the box has that pack, sequences are answered",
             genome.assembly, model.assembly
@@ -155,15 +250,26 @@ pub(super) fn other_assembly(model: &ActiveModel, genome: &Genome) -> Option<Str
 }
 
 /// What the reader of an answer should know of how it came about.
-pub(super) fn warnings(scorer: &Scorer, request: &Request, encoded: &EncodedVariant) -> Vec<String> {
-    let mut warnings: Vec<String> = scorer
-        .skipped()
+pub(super) fn warnings(model: &ActiveModel, request: &Request, encoded: &Encoded) -> Vec<String> {
+    let mut warnings: Vec<String> = model
+        .skipped
         .iter()
         .map(|skipped| {
             format!("engine {} is configured but does not serve: {}", skipped.engine, skipped.reason)
         })
         .collect();
-    warnings.extend(scorer.spec().note.clone());
+    warnings.extend(model.note.clone());
+    if let Encoded::Variant(encoded) = encoded {
+        warnings.extend(variant_warnings(request, encoded));
+    }
+    if request.explain == Some(true) {
+        warnings.push("explain was asked for; this version gives no explanation".into());
+    }
+    warnings
+}
+
+fn variant_warnings(request: &Request, encoded: &EncodedVariant) -> Vec<String> {
+    let mut warnings = Vec::new();
     if request.sequence.is_some() && request.transcript.is_none() {
         warnings.push(
             "no transcript was given: the reading frame is unknown, and consequence and amino-acid change were not used"
@@ -181,9 +287,6 @@ pub(super) fn warnings(scorer: &Scorer, request: &Request, encoded: &EncodedVari
             "the phases of the transcript's coding parts contradict the parts' lengths: the reading frame, and with it the change of protein, may be wrong"
                 .into(),
         );
-    }
-    if request.explain == Some(true) {
-        warnings.push("explain was asked for; this version gives no explanation".into());
     }
     warnings
 }

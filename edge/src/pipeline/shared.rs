@@ -1,6 +1,7 @@
 //! What the threads of the pipeline hand on and see.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, OnceLock, RwLock,
         atomic::{AtomicBool, AtomicU64},
@@ -8,33 +9,42 @@ use std::{
     time::{Duration, Instant},
 };
 
-use locus_engine::{Scorer, Skipped};
-use locus_firmware_config::message::{Fault, FaultCode, ModelInfo, Outcome, Request};
-use locus_genome::{EncodedVariant, VariantEncoder};
+use locus_engine::Skipped;
+use locus_firmware_config::{
+    manifest::Task,
+    message::{Fault, FaultCode, ModelInfo, Outcome, Request},
+};
 
 use super::{
     Genome,
     admission::{Admission, Units},
+    loaded::{Encoded, Loaded, Reader},
     replay::{Replay, Ticket},
 };
 use crate::{
     config::Limits,
     journal::{KnownRequests, RequestHash},
     keys::IndexKey,
+    unproven::Unproven,
 };
 
-/// What serves, as other threads see it.
+/// What serves, by its name.
+pub type Models = BTreeMap<String, Arc<ActiveModel>>;
+
+/// A model that serves, as other threads see it.
 #[derive(Debug)]
 pub struct ActiveModel {
     /// Grows with every change of the model.
     pub(crate) generation: u64,
     /// Makes its input.
-    pub(crate) encoder: VariantEncoder,
+    pub(crate) reader: Reader,
+    /// What it does.
+    pub task: Task,
     /// Name, version, digest.
     pub info: ModelInfo,
     /// Digest as bytes.
     pub(crate) digest: [u8; 32],
-    /// Assembly that it was trained on.
+    /// Assembly that it was trained on; empty where there is none.
     pub assembly: String,
     /// Engine and provider that serve: the provider started and is asked first.
     pub provider: String,
@@ -46,17 +56,22 @@ pub struct ActiveModel {
     pub note: Option<String>,
     /// Engines that came first and do not serve.
     pub skipped: Vec<Skipped>,
+    /// Names of its outputs.
+    pub(super) labels: Vec<String>,
+    /// What it has done since it serves.
+    pub(super) tried: Tried,
 }
 
 impl ActiveModel {
-    pub(super) fn of(scorer: &Scorer, generation: u64) -> Self {
+    pub(super) fn of(scorer: &Loaded, generation: u64) -> Self {
         let (manifest, spec) = (scorer.manifest(), scorer.spec());
         let mut digest = [0; 32];
         // A digest that came from a bundle is always hexadecimal.
         let _ = hex::decode_to_slice(scorer.digest(), &mut digest);
         Self {
             generation,
-            encoder: *scorer.encoder(),
+            reader: scorer.reader(),
+            task: manifest.task,
             info: ModelInfo {
                 name: manifest.name.clone(),
                 version: manifest.version.to_string(),
@@ -69,6 +84,8 @@ impl ActiveModel {
             precision: spec.precision.to_string(),
             note: spec.note.clone(),
             skipped: scorer.skipped().to_vec(),
+            labels: manifest.labels.clone(),
+            tried: Tried::default(),
         }
     }
 }
@@ -81,7 +98,9 @@ pub(super) struct Job {
     pub(super) transport: &'static str,
     pub(super) hash: RequestHash,
     pub(super) repeat_of: Option<u64>,
-    pub(super) encoded: EncodedVariant,
+    pub(super) encoded: Encoded,
+    /// Name of the model that was chosen for it.
+    pub(super) model: String,
     pub(super) generation: u64,
     pub(super) received: Instant,
     pub(super) deadline: Instant,
@@ -103,10 +122,13 @@ impl Job {
     }
 }
 
-/// Counts what a model on trial does.
+/// Counts what a model does since it serves.
 #[derive(Debug, Default)]
 pub(super) struct Tried {
+    /// Whether it is on trial.
     pub(super) running: AtomicBool,
+    /// Whether it gave a good answer.
+    pub(super) proved: AtomicBool,
     pub(super) good: AtomicU64,
     pub(super) failed: AtomicU64,
 }
@@ -122,13 +144,12 @@ pub(super) struct Shared {
     pub(super) known: KnownRequests,
     pub(super) replay: Replay,
     pub(super) admission: Admission,
-    pub(super) active: RwLock<Option<Arc<ActiveModel>>>,
+    pub(super) active: RwLock<Models>,
+    pub(super) unproven: Unproven,
     pub(super) stopping: AtomicBool,
     /// Why the box answers no more.
     pub(super) failed: OnceLock<FaultCode>,
     pub(super) on_fatal: Fatal,
-    /// What the model on trial has done since it serves.
-    pub(super) tried: Tried,
     /// Moving mean of what one request costs, in microseconds.
     pub(super) unit_us: AtomicU64,
 }

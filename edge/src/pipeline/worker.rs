@@ -1,16 +1,16 @@
-//! The thread that owns the model. It takes what is there and never waits for more.
+//! The thread that owns the models. It takes what is there and never waits for more.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, PoisonError, atomic::Ordering},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
-use locus_engine::{Error, Score, Scorer};
 use locus_firmware_config::message::{Fault, FaultCode};
 
-use super::{ActiveModel, Job, Shared, Watched, answer, keeper::Kept, prepare};
+use super::{ActiveModel, Job, Loaded, Shared, Watched, answer, keeper::Kept, loaded::Encoded, prepare};
 
 /// Rows of the batch lane in one run, so that someone at a bedside never waits for many.
 const BATCH_ROWS: usize = 8;
@@ -21,9 +21,10 @@ const IDLE: Duration = Duration::from_millis(50);
 
 /// Orders to the thread; answered before any more requests.
 pub(super) enum Control {
-    Swap { scorer: Box<Scorer>, done: Sender<Result<(), String>> },
-    Back { done: Sender<()> },
-    Confirm,
+    Swap { loaded: Loaded, done: Sender<Result<(), String>> },
+    Back { model: String, done: Sender<()> },
+    Confirm { model: String },
+    Remove { model: String, done: Sender<()> },
     Stop,
 }
 
@@ -34,19 +35,25 @@ pub(super) struct Channels {
 }
 
 struct Serving {
-    scorer: Box<Scorer>,
+    loaded: Loaded,
     view: Arc<ActiveModel>,
+}
+
+/// What a name stands for.
+struct Hosted {
+    serving: Serving,
+    /// While it is on trial: what served before it, which may be nothing.
+    trial: Option<Option<Serving>>,
+    /// Whether its engine holds something of somebody.
+    dirty: bool,
 }
 
 struct Worker {
     shared: Arc<Shared>,
     kept: Sender<Kept>,
-    serving: Option<Serving>,
-    /// While a model is on trial: what served before it, which may be nothing.
-    trial: Option<Option<Serving>>,
+    hosted: BTreeMap<String, Hosted>,
     generation: u64,
     bedside_runs: u32,
-    dirty: bool,
 }
 
 /// Starts the thread. The lanes have no bound of their own: admission is theirs.
@@ -55,10 +62,10 @@ pub(super) fn start(shared: Arc<Shared>, kept: Sender<Kept>) -> std::io::Result<
     let (batch, from_batch) = unbounded();
     let (control, orders) = unbounded();
     let watched = Watched { shared: Arc::clone(&shared), code: FaultCode::EngineFailed };
-    let worker =
-        Worker { shared, kept, serving: None, trial: None, generation: 0, bedside_runs: 0, dirty: false };
+    let worker = Worker { shared, kept, hosted: BTreeMap::new(), generation: 0, bedside_runs: 0 };
     let thread = std::thread::Builder::new().name("inference".into()).spawn(move || {
         let _watched = watched;
+        locus_engine::this_thread_answers();
         worker.run(&orders, &from_bedside, &from_batch);
     })?;
     Ok((thread, Channels { bedside, batch, control }))
@@ -70,23 +77,24 @@ impl Worker {
             if self.bedside_runs >= BEDSIDE_RUNS {
                 self.bedside_runs = 0;
                 if let Ok(job) = batch.try_recv() {
-                    self.serve(take(job, batch, BATCH_ROWS));
+                    self.serve_all(take(job, batch, BATCH_ROWS));
                 }
             }
-            let idle = if self.dirty { crossbeam_channel::after(IDLE) } else { crossbeam_channel::never() };
+            let dirty = self.hosted.values().any(|hosted| hosted.dirty);
+            let idle = if dirty { crossbeam_channel::after(IDLE) } else { crossbeam_channel::never() };
             select_biased! {
                 recv(orders) -> order => match order {
                     Ok(Control::Stop) | Err(_) => break,
                     Ok(order) => self.obey(order),
                 },
                 recv(bedside) -> job => if let Ok(job) = job {
-                    let most = self.max_batch();
+                    let most = self.max_batch(&job);
                     self.bedside_runs += 1;
-                    self.serve(take(job, bedside, most));
+                    self.serve_all(take(job, bedside, most));
                 },
                 recv(batch) -> job => if let Ok(job) = job {
                     self.bedside_runs = 0;
-                    self.serve(take(job, batch, BATCH_ROWS));
+                    self.serve_all(take(job, batch, BATCH_ROWS));
                 },
                 recv(idle) -> _ => self.write_over(),
             }
@@ -98,61 +106,98 @@ impl Worker {
         self.write_over();
     }
 
-    fn max_batch(&self) -> usize {
-        self.serving.as_ref().map_or(1, |s| s.scorer.spec().max_batch as usize)
+    fn max_batch(&self, job: &Job) -> usize {
+        self.hosted.get(&job.model).map_or(1, |hosted| hosted.serving.loaded.spec().max_batch as usize)
     }
 
     fn obey(&mut self, order: Control) {
         match order {
-            Control::Swap { mut scorer, done } => {
-                let proved = scorer.golden_self_test().map(drop).map_err(|error| error.to_string());
+            Control::Swap { mut loaded, done } => {
+                let proved = loaded.golden_self_test().map(drop).map_err(|error| error.to_string());
                 if proved.is_ok() {
-                    let before = self.serve_with(Some(scorer));
-                    // A trial that follows a trial keeps what was confirmed last.
-                    self.trial.get_or_insert(before);
-                    let tried = &self.shared.tried;
-                    tried.good.store(0, Ordering::Release);
-                    tried.failed.store(0, Ordering::Release);
-                    tried.running.store(true, Ordering::Release);
+                    self.try_out(loaded);
                 }
                 let _ = done.send(proved);
             }
-            Control::Back { done } => {
+            Control::Back { model, done } => {
                 // A model that failed its proof never served: there is nothing to go back from.
-                if let Some(before) = self.trial.take() {
-                    self.serve_with(before.map(|before| before.scorer));
+                if self.hosted.get(&model).is_some_and(|hosted| hosted.trial.is_some()) {
+                    self.write_over();
+                    let before = self.hosted.remove(&model).and_then(|hosted| hosted.trial.flatten());
+                    if let Some(Serving { loaded, .. }) = before {
+                        let serving = self.serving(loaded);
+                        self.hosted.insert(model, Hosted { serving, trial: None, dirty: false });
+                    }
+                    self.show();
                 }
-                self.shared.tried.running.store(false, Ordering::Release);
                 let _ = done.send(());
             }
-            Control::Confirm => {
-                self.trial = None;
-                self.shared.tried.running.store(false, Ordering::Release);
+            Control::Confirm { model } => {
+                if let Some(hosted) = self.hosted.get_mut(&model) {
+                    hosted.trial = None;
+                    hosted.serving.view.tried.running.store(false, Ordering::Release);
+                }
+            }
+            Control::Remove { model, done } => {
+                self.write_over();
+                self.hosted.remove(&model);
+                self.show();
+                let _ = done.send(());
             }
             Control::Stop => {}
         }
     }
 
-    /// Changes over; gives what served before, with nothing of anybody left in it.
-    fn serve_with(&mut self, scorer: Option<Box<Scorer>>) -> Option<Serving> {
-        self.write_over();
-        let serving = scorer.map(|scorer| {
-            self.generation += 1;
-            let view = Arc::new(ActiveModel::of(&scorer, self.generation));
-            Serving { scorer, view }
-        });
-        let view = serving.as_ref().map(|serving| Arc::clone(&serving.view));
-        *self.shared.active.write().unwrap_or_else(PoisonError::into_inner) = view;
-        std::mem::replace(&mut self.serving, serving)
+    fn serving(&mut self, loaded: Loaded) -> Serving {
+        self.generation += 1;
+        let view = Arc::new(ActiveModel::of(&loaded, self.generation));
+        Serving { loaded, view }
     }
 
-    fn serve(&mut self, jobs: Vec<Job>) {
-        let Some(Serving { scorer, view }) = &mut self.serving else {
+    /// Serves with a model on trial. What served before is kept, with nothing of anybody left in it.
+    fn try_out(&mut self, loaded: Loaded) {
+        self.write_over();
+        let serving = self.serving(loaded);
+        serving.view.tried.running.store(true, Ordering::Release);
+        let name = serving.view.info.name.clone();
+        let before = self.hosted.remove(&name);
+        // A trial that follows a trial keeps what was confirmed last.
+        let before = before.and_then(|hosted| hosted.trial.unwrap_or(Some(hosted.serving)));
+        self.hosted.insert(name, Hosted { serving, trial: Some(before), dirty: false });
+        self.show();
+    }
+
+    /// Lets the other threads see what serves.
+    fn show(&self) {
+        let views = self.hosted.iter().map(|(name, hosted)| (name.clone(), Arc::clone(&hosted.serving.view)));
+        *self.shared.active.write().unwrap_or_else(PoisonError::into_inner) = views.collect();
+    }
+
+    /// Runs jobs of one model together, models in the order of their first jobs.
+    fn serve_all(&mut self, mut jobs: Vec<Job>) {
+        while let Some(first) = jobs.first() {
+            let model = first.model.clone();
+            let (own, others) = jobs.into_iter().partition(|job| job.model == model);
+            jobs = others;
+            self.serve(&model, own);
+        }
+    }
+
+    fn serve(&mut self, model: &str, jobs: Vec<Job>) {
+        let none = self.hosted.is_empty();
+        let Some(Hosted { serving: Serving { loaded, view }, trial, dirty }) = self.hosted.get_mut(model)
+        else {
             for job in jobs {
-                job.fail(Fault::new(
-                    FaultCode::NoModel,
-                    "no model is active on this box; flash one with `locusctl flash`",
-                ));
+                job.fail(match none {
+                    true => Fault::new(
+                        FaultCode::NoModel,
+                        "no model is active on this box; flash one with `locusctl flash`",
+                    ),
+                    false => Fault::new(
+                        FaultCode::UnknownModel,
+                        format!("the model {model} was taken out meanwhile; ask for another one"),
+                    ),
+                });
             }
             return;
         };
@@ -170,7 +215,7 @@ impl Worker {
                 // It was taken for another model: it may have asked for that one, and only for that one.
                 let genome = self.shared.genome.as_deref();
                 let again = prepare::check_model(view, genome, &job.request)
-                    .and_then(|()| prepare::encode(&view.encoder, genome, &job.request));
+                    .and_then(|()| prepare::read(view, genome, &job.request));
                 match again {
                     Ok(again) => job.encoded = again,
                     Err(fault) => {
@@ -179,19 +224,28 @@ impl Worker {
                     }
                 }
             }
-            encoded.push(std::mem::replace(&mut job.encoded, blank()));
+            encoded.push(std::mem::replace(&mut job.encoded, Encoded::Taken));
             ready.push(job);
         }
         if ready.is_empty() {
             return;
         }
-        let scores = each_score(scorer, &encoded);
-        if self.trial.is_some() {
-            let good = scores.iter().filter(|score| score.is_ok()).count() as u64;
-            self.shared.tried.failed.fetch_add(scores.len() as u64 - good, Ordering::AcqRel);
-            self.shared.tried.good.fetch_add(good, Ordering::AcqRel);
+        let proved = view.tried.proved.load(Ordering::Acquire);
+        if !proved {
+            self.shared.unproven.mark(&view.info.digest);
         }
-        self.dirty = true;
+        let (encoded, scores) = loaded.score(encoded);
+        let good = scores.iter().filter(|score| score.is_ok()).count() as u64;
+        if !proved {
+            self.shared.unproven.clear(&view.info.digest);
+            view.tried.proved.store(good > 0, Ordering::Release);
+        }
+        if trial.is_some() {
+            view.tried.failed.fetch_add(scores.len() as u64 - good, Ordering::AcqRel);
+            view.tried.good.fetch_add(good, Ordering::AcqRel);
+        }
+        metrics::counter!("locus_answers_total", "model" => view.info.name.clone()).increment(good);
+        *dirty = true;
         let infer = started.elapsed();
         metrics::histogram!("locus_batch_rows").record(ready.len() as f64);
         metrics::histogram!("locus_stage_seconds", "stage" => "infer").record(infer.as_secs_f64());
@@ -202,8 +256,7 @@ impl Worker {
             job.encoded = encoded;
             match score {
                 Ok(score) => {
-                    let answer =
-                        answer::answer(&self.shared.box_name, view, scorer, &job, score, started, infer);
+                    let answer = answer::answer(&self.shared.box_name, view, &job, score, started, infer);
                     let kept =
                         Kept { job, answer: Box::new(answer), bundle: view.digest, ready: Instant::now() };
                     if let Err(crossbeam_channel::SendError(kept)) = self.kept.send(kept) {
@@ -224,28 +277,14 @@ impl Worker {
         }
     }
 
-    /// The engine keeps its buffers, and the last token ids in them.
+    /// The engines keep their buffers, and the last token ids in them.
     fn write_over(&mut self) {
-        self.dirty = false;
-        let Some(Serving { scorer, .. }) = &mut self.serving else { return };
-        if let Err(error) = scorer.write_over() {
-            tracing::warn!(%error, "the engine's buffers could not be written over");
+        for hosted in self.hosted.values_mut().filter(|hosted| hosted.dirty) {
+            hosted.dirty = false;
+            if let Err(error) = hosted.serving.loaded.write_over() {
+                tracing::warn!(%error, "the engine's buffers could not be written over");
+            }
         }
-    }
-}
-
-/// A row that fails must not fail the others: after an error each is run by itself.
-fn each_score(scorer: &mut Scorer, encoded: &[locus_genome::EncodedVariant]) -> Vec<Result<Score, Error>> {
-    match scorer.score(encoded) {
-        Ok(scores) => scores.into_iter().map(Ok).collect(),
-        Err(error) if encoded.len() == 1 => vec![Err(error)],
-        Err(_) => encoded
-            .iter()
-            .map(|one| {
-                let mut scores = scorer.score(std::slice::from_ref(one))?;
-                Ok(scores.swap_remove(0))
-            })
-            .collect(),
     }
 }
 
@@ -257,22 +296,4 @@ fn take(first: Job, queue: &Receiver<Job>, most: usize) -> Vec<Job> {
         jobs.push(job);
     }
     jobs
-}
-
-/// Stands in a job while its rows are in the batch.
-fn blank() -> locus_genome::EncodedVariant {
-    locus_genome::EncodedVariant {
-        ref_ids: Vec::new(),
-        alt_ids: Vec::new(),
-        track: Vec::new(),
-        features: Vec::new(),
-        mode: locus_genome::InputMode::SequenceOnly,
-        consequence: None,
-        amino_acid_change: None,
-        transcript_id: None,
-        gene: None,
-        phases_agree: true,
-        window_bases: 0,
-        in_scope: Err(locus_genome::encode::ScopeReason::TooShort),
-    }
 }

@@ -4,6 +4,11 @@ use std::{io, path::PathBuf};
 
 use locus_engine::BundleError;
 
+/// Names in a sentence.
+pub(crate) fn listed(names: &[String]) -> String {
+    if names.is_empty() { "none is there".to_owned() } else { names.join(", ") }
+}
+
 /// Any reason that a proving step has.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -122,6 +127,60 @@ pub enum SlotError {
     /// There is nothing to go back to.
     #[error("there is no previous bundle to go back to")]
     NoPrevious,
+    /// The bundle of another model in a model's slot.
+    #[error("the stored bundle {digest} is of the model {got}, expected {expected}")]
+    Name {
+        /// Its digest.
+        digest: String,
+        /// Its name.
+        got: String,
+        /// The name of the slots.
+        expected: String,
+    },
+    /// Slots of a name that the record does not have.
+    #[error("got model {got:?}, expected one of those in the slots: {}", listed(.known))]
+    UnknownModel {
+        /// The name.
+        got: String,
+        /// Names in the slots.
+        known: Vec<String>,
+    },
+    /// No name where several models are there.
+    #[error("got no model, expected --model with one of {}", listed(.known))]
+    WhichModel {
+        /// Names to choose from.
+        known: Vec<String>,
+    },
+    /// No room for slots of another model.
+    #[error(
+        "the box has {got} models, expected at most {limit}: no slots are made for {name}; `locusctl remove --model NAME` takes one out"
+    )]
+    TooManyModels {
+        /// The new name.
+        name: String,
+        /// Models in the slots, or names in the record.
+        got: usize,
+        /// Most.
+        limit: usize,
+    },
+    /// The models together are too large.
+    #[error(
+        "the models of this box would have {got} bytes together, expected at most {limit} (models.memory_bytes): flash a smaller one, or `locusctl remove --model NAME` another one"
+    )]
+    TooMuch {
+        /// Bytes of all.
+        got: u64,
+        /// Most.
+        limit: u64,
+    },
+    /// The model was never confirmed, or was removed.
+    #[error(
+        "the model {name} is on trial, expected one that is not: `locusctl revert --model {name}` ends it"
+    )]
+    OnTrial {
+        /// The name.
+        name: String,
+    },
     /// The simulated store lost power.
     #[error("simulated power cut")]
     PowerCut,

@@ -6,15 +6,19 @@ use std::{
     sync::Arc,
 };
 
-use super::{SlotError, SlotRecord, SlotStore, check_digest, confirmed, swapped};
+use locus_engine::{Bundle, Limits, Trust};
+
+use super::{SlotError, SlotRecord, SlotStore, Slots, check_digest, confirmed, reverted, swapped};
 use crate::vfs::{Access, Vfs, VfsLock, write_atomic};
 
 const COPIES: [&str; 2] = ["record.0", "record.1"];
 /// Largest record, in bytes.
-const MAX_RECORD: u64 = 16 << 10;
+const MAX_RECORD: u64 = 32 << 10;
 /// Largest bundle, in bytes: the engine opens none that is larger.
 const MAX_BUNDLE: u64 = 2 << 30;
 const END: &str = ".locus";
+/// Name of slots of a record of one model, where neither of their bundles can be read.
+const UNREADABLE: &str = "unreadable";
 
 /// Slots in a folder. The floor in the record is worth what the folder is worth: whoever is root on the box can
 /// put an old record back.
@@ -44,7 +48,36 @@ impl FileSlotStore {
             io::ErrorKind::WouldBlock => SlotError::Locked { path: path.clone() },
             _ => SlotError::Io { operation: "lock", path: path.clone(), source },
         })?;
-        Ok(Self { vfs, dir: dir.to_owned(), bundles, _lock: lock })
+        let mut store = Self { vfs, dir: dir.to_owned(), bundles, _lock: lock };
+        store.adopt()?;
+        Ok(store)
+    }
+
+    /// Gives the slots of a record of one model the names that their bundles have.
+    fn adopt(&mut self) -> Result<(), SlotError> {
+        // What cannot be read is told by whoever asks for it.
+        let Ok(mut record) = self.state() else { return Ok(()) };
+        let Some(slots) = record.models.remove("") else { return Ok(()) };
+        let name = |digest: &Option<String>| digest.as_ref().and_then(|digest| self.name_of(digest));
+        let (active, previous) = (name(&slots.active), name(&slots.previous));
+        let own = active.clone().or_else(|| previous.clone()).unwrap_or_else(|| UNREADABLE.to_owned());
+        let other = previous.filter(|previous| *previous != own);
+        if let Some(other) = other {
+            // At that time another model took the slot; it stays to be gone back to, as what it is.
+            let before = Slots { previous: slots.previous.clone(), floor: slots.floor, ..Slots::default() };
+            record = record.with(&other, before).with(&own, Slots { previous: None, ..slots });
+        } else {
+            record = record.with(&own, slots);
+        }
+        self.write_both(record)
+    }
+
+    /// The name in a stored bundle's manifest.
+    fn name_of(&self, digest: &str) -> Option<String> {
+        let bytes = self.read(digest).ok()?;
+        let bundle =
+            Bundle::read(bytes.as_slice(), bytes.len() as u64, &Trust::AllowUnsigned, &Limits::default());
+        Some(bundle.ok()?.manifest().name.clone())
     }
 
     /// The record of a folder that another process may have open, for reading only.
@@ -105,11 +138,11 @@ impl FileSlotStore {
 
     /// Removes what no slot refers to, so that failures never fill the disk.
     fn tidy(&mut self, record: &SlotRecord, keep: &str) -> Result<(), SlotError> {
-        let used =
-            [record.active.as_deref(), record.previous.as_deref(), record.trial.as_deref(), Some(keep)];
+        let used: Vec<&str> =
+            record.models.values().flat_map(Slots::digests).chain(std::iter::once(keep)).collect();
         for name in self.vfs.list(&self.bundles).map_err(io_at("list", &self.bundles))? {
             let digest = name.strip_suffix(END);
-            if digest.is_none() || !used.contains(&digest) {
+            if !digest.is_some_and(|digest| used.contains(&digest)) {
                 let path = self.bundles.join(&name);
                 self.vfs.remove(&path).map_err(io_at("remove", &path))?;
             }
@@ -154,31 +187,42 @@ impl SlotStore for FileSlotStore {
         }
     }
 
-    fn stage(&mut self, digest: &str) -> Result<(), SlotError> {
+    fn stage(&mut self, model: &str, digest: &str) -> Result<(), SlotError> {
         let path = self.path_of(digest)?;
         if !self.vfs.exists(&path).map_err(io_at("look for", &path))? {
             return Err(SlotError::Missing { digest: digest.to_owned() });
         }
         let record = self.state()?;
-        self.write(SlotRecord { trial: Some(digest.to_owned()), ..record })
+        let slots = Slots { trial: Some(digest.to_owned()), ..record.of(model) };
+        self.write(record.with(model, slots))
     }
 
-    fn confirm(&mut self, security_counter: u64, previous: Option<&str>) -> Result<(), SlotError> {
-        let record = confirmed(self.state()?, security_counter, previous)?;
-        self.write_both(record)
-    }
-
-    fn revert(&mut self) -> Result<(), SlotError> {
+    fn confirm(
+        &mut self,
+        model: &str,
+        security_counter: u64,
+        previous: Option<&str>,
+    ) -> Result<(), SlotError> {
         let record = self.state()?;
-        if record.trial.is_none() {
-            return Err(SlotError::NoTrial);
-        }
-        self.write_both(SlotRecord { trial: None, ..record })
+        let slots = confirmed(record.of(model), security_counter, previous)?;
+        self.write_both(record.with(model, slots))
     }
 
-    fn swap_back(&mut self) -> Result<(), SlotError> {
-        let record = swapped(self.state()?)?;
-        self.write_both(record)
+    fn revert(&mut self, model: &str) -> Result<(), SlotError> {
+        let record = self.state()?;
+        let slots = reverted(record.of(model))?;
+        self.write_both(record.with(model, slots))
+    }
+
+    fn swap_back(&mut self, model: &str) -> Result<(), SlotError> {
+        let record = self.state()?;
+        let slots = swapped(record.of(model))?;
+        self.write_both(record.with(model, slots))
+    }
+
+    fn put(&mut self, model: &str, slots: Slots) -> Result<(), SlotError> {
+        let record = self.state()?;
+        self.write_both(record.with(model, slots))
     }
 }
 
@@ -203,21 +247,21 @@ mod tests {
         assert_eq!(store.state().unwrap(), SlotRecord::default());
         for (n, counter) in [(1, 5), (2, 4)] {
             store.write_standby(&digest(n), &[n]).unwrap();
-            store.stage(&digest(n)).unwrap();
-            let previous = store.state().unwrap().active;
-            store.confirm(counter, previous.as_deref()).unwrap();
+            store.stage("m", &digest(n)).unwrap();
+            let previous = store.state().unwrap().of("m").active;
+            store.confirm("m", counter, previous.as_deref()).unwrap();
         }
-        let state = store.state().unwrap();
+        let state = store.state().unwrap().of("m");
         assert_eq!((state.active, state.previous, state.trial), (Some(digest(2)), Some(digest(1)), None));
         assert_eq!(state.floor, 5, "the floor is never lowered");
-        store.swap_back().unwrap();
-        assert_eq!(store.state().unwrap().active, Some(digest(1)));
+        store.swap_back("m").unwrap();
+        assert_eq!(store.state().unwrap().of("m").active, Some(digest(1)));
         assert_eq!(store.read(&digest(2)).unwrap(), [2]);
         store.write_standby(&digest(3), &[3]).unwrap();
-        store.stage(&digest(3)).unwrap();
-        store.revert().unwrap();
-        assert!(matches!(store.revert(), Err(SlotError::NoTrial)));
-        assert!(matches!(store.confirm(9, None), Err(SlotError::NoTrial)));
+        store.stage("m", &digest(3)).unwrap();
+        store.revert("m").unwrap();
+        assert!(matches!(store.revert("m"), Err(SlotError::NoTrial)));
+        assert!(matches!(store.confirm("m", 9, None), Err(SlotError::NoTrial)));
         store.write_standby(&digest(4), &[4]).unwrap();
         assert!(matches!(store.read(&digest(3)), Err(SlotError::Missing { .. })), "nobody refers to it");
         assert!(store.read(&digest(1)).is_ok() && store.read(&digest(2)).is_ok());
@@ -229,10 +273,10 @@ mod tests {
         for name in ["", "../../etc/passwd", &digest(1)[1..], &digest(171).to_uppercase()] {
             assert!(matches!(store.write_standby(name, b"x"), Err(SlotError::NotADigest { .. })), "{name}");
             assert!(matches!(store.read(name), Err(SlotError::NotADigest { .. })));
-            assert!(matches!(store.stage(name), Err(SlotError::NotADigest { .. })));
+            assert!(matches!(store.stage("m", name), Err(SlotError::NotADigest { .. })));
         }
-        assert!(matches!(store.stage(&digest(1)), Err(SlotError::Missing { .. })));
-        assert!(matches!(store.swap_back(), Err(SlotError::NoPrevious)));
+        assert!(matches!(store.stage("m", &digest(1)), Err(SlotError::Missing { .. })));
+        assert!(matches!(store.swap_back("m"), Err(SlotError::NoPrevious)));
     }
 
     #[test]
@@ -240,16 +284,16 @@ mod tests {
         let (vfs, mut store) = store();
         for n in 1..=2 {
             store.write_standby(&digest(n), &[n]).unwrap();
-            store.stage(&digest(n)).unwrap();
-            store.confirm(1, None).unwrap();
+            store.stage("m", &digest(n)).unwrap();
+            store.confirm("m", 1, None).unwrap();
         }
-        let confirmed = store.state().unwrap();
+        let confirmed = store.state().unwrap().of("m");
         let dir = Path::new("/slots");
         assert!(FileSlotStore::damaged_copies(&vfs, dir).unwrap().is_empty());
         for name in COPIES {
             let one = vfs.fork();
             one.tamper(&dir.join(name), |bytes| bytes[9] ^= 1).unwrap();
-            let state = FileSlotStore::peek(&one, dir).unwrap();
+            let state = FileSlotStore::peek(&one, dir).unwrap().of("m");
             assert_eq!(
                 (&state.active, state.trial),
                 (&confirmed.active, None),
@@ -257,8 +301,8 @@ mod tests {
             );
             assert_eq!(FileSlotStore::damaged_copies(&one, dir).unwrap(), [dir.join(name)]);
             let mut store = FileSlotStore::open(Arc::new(one.clone()), dir).unwrap();
-            store.stage(&digest(1)).unwrap();
-            store.revert().unwrap();
+            store.stage("m", &digest(1)).unwrap();
+            store.revert("m").unwrap();
             assert!(FileSlotStore::damaged_copies(&one, dir).unwrap().is_empty(), "and is written again");
         }
         for name in COPIES {

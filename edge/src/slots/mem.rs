@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{SlotError, SlotRecord, SlotStore, check_digest, confirmed, swapped};
+use super::{SlotError, SlotRecord, SlotStore, Slots, check_digest, confirmed, reverted, swapped};
 
 /// Slots in memory.
 #[derive(Debug, Clone, Default)]
@@ -48,8 +48,9 @@ impl MemSlotStore {
         if self.off() { Err(SlotError::PowerCut) } else { Ok(value) }
     }
 
-    fn next(&mut self, record: SlotRecord) {
-        self.record = SlotRecord { sequence: record.sequence + 1, ..record };
+    fn next(&mut self, model: &str, slots: Slots) {
+        let record = std::mem::take(&mut self.record);
+        self.record = SlotRecord { sequence: record.sequence + 1, ..record }.with(model, slots);
     }
 }
 
@@ -61,9 +62,8 @@ impl SlotStore for MemSlotStore {
     fn write_standby(&mut self, digest: &str, bundle: &[u8]) -> Result<(), SlotError> {
         check_digest(digest)?;
         self.change(|store| {
-            let record = &store.record;
-            let used = [&record.active, &record.previous, &record.trial].map(Clone::clone);
-            store.bundles.retain(|name, _| used.contains(&Some(name.clone())));
+            let used: Vec<&str> = store.record.models.values().flat_map(Slots::digests).collect();
+            store.bundles.retain(|name, _| used.contains(&name.as_str()));
             store.bundles.insert(digest.to_owned(), bundle.to_vec());
             Ok(())
         })
@@ -77,32 +77,43 @@ impl SlotStore for MemSlotStore {
         self.bundles.get(digest).cloned().ok_or_else(|| SlotError::Missing { digest: digest.to_owned() })
     }
 
-    fn stage(&mut self, digest: &str) -> Result<(), SlotError> {
+    fn stage(&mut self, model: &str, digest: &str) -> Result<(), SlotError> {
         self.read(digest)?;
         self.change(|store| {
-            store.next(SlotRecord { trial: Some(digest.to_owned()), ..store.record.clone() });
+            store.next(model, Slots { trial: Some(digest.to_owned()), ..store.record.of(model) });
             Ok(())
         })
     }
 
-    fn confirm(&mut self, security_counter: u64, previous: Option<&str>) -> Result<(), SlotError> {
+    fn confirm(
+        &mut self,
+        model: &str,
+        security_counter: u64,
+        previous: Option<&str>,
+    ) -> Result<(), SlotError> {
         self.change(|store| {
-            store.next(confirmed(store.record.clone(), security_counter, previous)?);
+            store.next(model, confirmed(store.record.of(model), security_counter, previous)?);
             Ok(())
         })
     }
 
-    fn revert(&mut self) -> Result<(), SlotError> {
+    fn revert(&mut self, model: &str) -> Result<(), SlotError> {
         self.change(|store| {
-            store.record.trial.as_ref().ok_or(SlotError::NoTrial)?;
-            store.next(SlotRecord { trial: None, ..store.record.clone() });
+            store.next(model, reverted(store.record.of(model))?);
             Ok(())
         })
     }
 
-    fn swap_back(&mut self) -> Result<(), SlotError> {
+    fn swap_back(&mut self, model: &str) -> Result<(), SlotError> {
         self.change(|store| {
-            store.next(swapped(store.record.clone())?);
+            store.next(model, swapped(store.record.of(model))?);
+            Ok(())
+        })
+    }
+
+    fn put(&mut self, model: &str, slots: Slots) -> Result<(), SlotError> {
+        self.change(|store| {
+            store.next(model, slots);
             Ok(())
         })
     }

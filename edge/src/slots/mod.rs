@@ -1,5 +1,6 @@
-//! Which model the box runs: slots, and the way a new bundle takes to get into one.
+//! Which models the box runs: slots of each, and the way a new bundle takes to get into them.
 
+mod boot;
 mod error;
 mod file;
 mod flow;
@@ -7,12 +8,13 @@ mod flow;
 mod mem;
 
 use locus_engine::Bundle;
-pub use locus_firmware_config::slot::SlotRecord;
+pub use locus_firmware_config::slot::{MAX_MODELS, MAX_NAMES, SlotRecord, Slots};
 use serde::Serialize;
 
+pub use boot::{MAX_CRASHES, boot};
 pub use error::{BoxError, SlotError};
 pub use file::FileSlotStore;
-pub use flow::{Trial, boot, confirm, end_trial, flash_bytes, read, roll_back, trusted};
+pub use flow::{Step, Trial, confirm, end_trial, flash_bytes, read, remove, roll_back, trusted};
 #[cfg(test)]
 pub use mem::MemSlotStore;
 
@@ -36,34 +38,59 @@ pub trait SlotStore: Send {
     /// [`SlotError`].
     fn read(&self, digest: &str) -> Result<Vec<u8>, SlotError>;
 
-    /// Puts the standby bundle on trial: after a restart it is not trusted.
+    /// Puts the standby bundle on trial as a model's: after a restart it is not trusted.
     ///
     /// # Errors
     /// [`SlotError`].
-    fn stage(&mut self, digest: &str) -> Result<(), SlotError>;
+    fn stage(&mut self, model: &str, digest: &str) -> Result<(), SlotError>;
 
-    /// Makes the bundle on trial the active one, `previous` the one to go back to, and raises the floor to the
+    /// Makes a model's bundle on trial the active one, `previous` the one to go back to, and raises the floor to the
     /// counter, in one step.
     ///
     /// # Errors
     /// [`SlotError`]; whether it took effect is for [`SlotStore::state`] to say.
-    fn confirm(&mut self, security_counter: u64, previous: Option<&str>) -> Result<(), SlotError>;
+    fn confirm(
+        &mut self,
+        model: &str,
+        security_counter: u64,
+        previous: Option<&str>,
+    ) -> Result<(), SlotError>;
 
-    /// Ends the trial; the active bundle stays.
+    /// Ends the trial of a model; the active bundle stays.
     ///
     /// # Errors
     /// [`SlotError`].
-    fn revert(&mut self) -> Result<(), SlotError>;
+    fn revert(&mut self, model: &str) -> Result<(), SlotError>;
 
-    /// Makes the previous bundle the active one again, and the active one the previous.
+    /// Makes the previous bundle of a model the active one again, and the active one the previous.
     ///
     /// # Errors
     /// As [`SlotStore::confirm`].
-    fn swap_back(&mut self) -> Result<(), SlotError>;
+    fn swap_back(&mut self, model: &str) -> Result<(), SlotError>;
+
+    /// Writes other slots of a model, in one step.
+    ///
+    /// # Errors
+    /// As [`SlotStore::confirm`].
+    fn put(&mut self, model: &str, slots: Slots) -> Result<(), SlotError>;
 }
+
+/// Largest sum of the sizes of the bundles that serve, in bytes: each is in memory, and a new one beside the one that it
+/// replaces.
+pub const MAX_SERVED_BYTES: u64 = 2 << 30;
 
 /// What a new model has to pass on this device.
 pub trait Proving {
+    /// Is told how far a flash has come.
+    fn step(&mut self, step: Step) {
+        let _ = step;
+    }
+
+    /// Largest sum of the sizes of the bundles that serve, in bytes.
+    fn most_bytes(&self) -> u64 {
+        MAX_SERVED_BYTES
+    }
+
     /// Builds the engine and compares its golden vectors, before anything is recorded.
     ///
     /// # Errors
@@ -79,16 +106,20 @@ pub trait Proving {
         Ok(())
     }
 
-    /// Goes back to what served before the trial.
-    fn revert(&mut self) {}
+    /// Goes back to what served before the trial of a model.
+    fn revert(&mut self, model: &str) {
+        let _ = model;
+    }
 
     /// Whether a trial that began well is confirmed at once; else it goes on after the flash.
     fn confirms_at_once(&self) -> bool {
         true
     }
 
-    /// Ends the trial: what is tried is what the record names now.
-    fn confirm(&mut self) {}
+    /// Ends the trial of a model: what is tried is what the record names now.
+    fn confirm(&mut self, model: &str) {
+        let _ = model;
+    }
 
     /// Whether requests are answered by this model now; else what the record names is proved again.
     fn serves(&self, digest: &str) -> bool {
@@ -122,13 +153,17 @@ pub struct Flashed {
     pub floor: u64,
 }
 
-/// What a box starts with.
+/// What a box starts with of one model.
 #[derive(Debug)]
 pub struct Boot {
-    /// The model that serves; none on a box that was never flashed or has lost all.
+    /// Name of the model.
+    pub model: String,
+    /// What serves; none where it has lost all.
     pub bundle: Option<Bundle>,
-    /// The record.
-    pub record: SlotRecord,
+    /// Its slots.
+    pub slots: Slots,
+    /// Set back to the previous bundle now, because the daemon ended again and again with this one.
+    pub set_back: Option<String>,
     /// A trial that a restart ended.
     pub reverted: Option<String>,
     /// Why not the active one: it is damaged or fails on this device, and the previous serves, or nothing.
@@ -143,25 +178,25 @@ fn check_digest(digest: &str) -> Result<(), SlotError> {
     Err(SlotError::NotADigest { got: digest.chars().take(80).collect() })
 }
 
-/// The record once the trial is confirmed. The floor is only ever raised, and never before.
-fn confirmed(
-    record: SlotRecord,
-    security_counter: u64,
-    previous: Option<&str>,
-) -> Result<SlotRecord, SlotError> {
-    let trial = record.trial.ok_or(SlotError::NoTrial)?;
-    Ok(SlotRecord {
+/// The slots once the trial is confirmed. The floor is only ever raised, and never before.
+fn confirmed(slots: Slots, security_counter: u64, previous: Option<&str>) -> Result<Slots, SlotError> {
+    let trial = slots.trial.ok_or(SlotError::NoTrial)?;
+    Ok(Slots {
         previous: previous.map(str::to_owned),
         active: Some(trial),
-        trial: None,
-        floor: record.floor.max(security_counter),
-        ..record
+        floor: slots.floor.max(security_counter),
+        ..Slots::default()
     })
 }
 
-fn swapped(record: SlotRecord) -> Result<SlotRecord, SlotError> {
-    let previous = record.previous.ok_or(SlotError::NoPrevious)?;
-    Ok(SlotRecord { active: Some(previous), previous: record.active, trial: None, ..record })
+fn reverted(slots: Slots) -> Result<Slots, SlotError> {
+    slots.trial.as_ref().ok_or(SlotError::NoTrial)?;
+    Ok(Slots { trial: None, ..slots })
+}
+
+fn swapped(slots: Slots) -> Result<Slots, SlotError> {
+    let previous = slots.previous.ok_or(SlotError::NoPrevious)?;
+    Ok(Slots { active: Some(previous), previous: slots.active, floor: slots.floor, ..Slots::default() })
 }
 
 #[cfg(test)]

@@ -39,16 +39,29 @@ fn archive(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// A small bundle that says `name`, signed or not.
-fn bundle(name: &str, counter: u64, signer: Option<&SigningKey>) -> Vec<u8> {
+/// Name of the model that most tests are about.
+const MODEL: &str = "variant-effect";
+
+/// A small bundle of that model that says `label`, signed or not.
+fn bundle(label: &str, counter: u64, signer: Option<&SigningKey>) -> Vec<u8> {
+    bundle_of(MODEL, label, counter, signer)
+}
+
+/// What a bundle made here says.
+fn label(bundle: &Bundle) -> String {
+    bundle.manifest().provenance.source.clone().unwrap()
+}
+
+fn bundle_of(model: &str, label: &str, counter: u64, signer: Option<&SigningKey>) -> Vec<u8> {
     let mut manifest = SHIPPED.manifest().clone();
-    manifest.name = name.to_owned();
+    manifest.name = model.to_owned();
+    manifest.provenance.source = Some(label.to_owned());
     manifest.security_counter = counter;
     let mut parts = Vec::new();
     for part in &mut manifest.parts {
         let mut bytes = SHIPPED.part(&part.name).unwrap().to_vec();
         if part.name.ends_with(".onnx") {
-            bytes = format!("graph of {name}").into_bytes();
+            bytes = format!("graph of {label}").into_bytes();
             part.size = bytes.len() as u64;
             part.sha256 = hex::encode(Sha256::digest(&bytes));
         }
@@ -73,6 +86,11 @@ fn signed(name: &str, counter: u64) -> Vec<u8> {
     bundle(name, counter, Some(&key(1)))
 }
 
+/// A signed bundle of another model.
+fn other(label: &str, counter: u64) -> Vec<u8> {
+    bundle_of("coding", label, counter, Some(&key(1)))
+}
+
 fn good(_: &Bundle) -> Result<(), BoxError> {
     Ok(())
 }
@@ -95,22 +113,22 @@ impl Daemon {
 
 impl Proving for Daemon {
     fn self_test(&mut self, bundle: &Bundle) -> Result<(), BoxError> {
-        self.told.push(format!("test {}", bundle.manifest().name));
+        self.told.push(format!("test {}", label(bundle)));
         if self.fail_self_test { Err("golden vector 3 is off by 0.2".into()) } else { Ok(()) }
     }
 
     fn trial(&mut self, bundle: &Bundle) -> Result<(), BoxError> {
-        self.told.push(format!("try {}", bundle.manifest().name));
+        self.told.push(format!("try {}", label(bundle)));
         self.before = Some(self.serving.replace(bundle.digest().to_owned()));
         if self.fail_trial { Err("no answer in 5 s".into()) } else { Ok(()) }
     }
 
-    fn revert(&mut self) {
+    fn revert(&mut self, _: &str) {
         self.told.push("back".to_owned());
         self.serving = self.before.take().unwrap();
     }
 
-    fn confirm(&mut self) {
+    fn confirm(&mut self, _: &str) {
         assert!(self.before.take().is_some(), "there was a trial");
     }
 
@@ -120,9 +138,22 @@ impl Proving for Daemon {
 }
 
 fn serving(store: &mut dyn SlotStore) -> Option<String> {
-    let boot = boot(store, &trust(), &mut good).unwrap();
+    serving_of(store, MODEL)
+}
+
+fn serving_of(store: &mut dyn SlotStore, model: &str) -> Option<String> {
+    let boot = booted(store, model, &mut good)?;
     assert!(boot.fallback.is_none(), "{:?}", boot.fallback);
-    boot.bundle.map(|bundle| bundle.manifest().name.clone())
+    boot.bundle.as_ref().map(label)
+}
+
+fn booted(
+    store: &mut dyn SlotStore,
+    model: &str,
+    start: &mut dyn FnMut(&Bundle) -> Result<(), BoxError>,
+) -> Option<Boot> {
+    let boots = boot(store, &trust(), &|_| false, start).unwrap();
+    boots.into_iter().find(|boot| boot.model == model)
 }
 
 #[test]
@@ -139,8 +170,8 @@ fn a_bundle_is_proved_before_it_serves_and_the_old_one_is_kept() {
     let again = flash_bytes(&mut store, &signed("two", 3), &trust(), &mut daemon).unwrap();
     assert!(again.unchanged);
     assert_eq!(daemon.told.len(), 2, "what serves already is not tried again");
-    let back = roll_back(&mut store, &trust(), &mut daemon).unwrap();
-    assert_eq!((back.name.as_str(), back.previous.as_ref()), ("one", Some(&second.digest)));
+    let back = roll_back(&mut store, MODEL, &trust(), &mut daemon).unwrap();
+    assert_eq!((back.name.as_str(), back.previous.as_ref()), (MODEL, Some(&second.digest)));
     assert_eq!(serving(&mut store).as_deref(), Some("one"));
 }
 
@@ -184,19 +215,31 @@ fn a_slot_is_usable_after_a_hundred_failures_in_a_row() {
             flash_bytes(&mut store, &signed(&format!("bad-{n}"), 9), &trust(), &mut daemon).unwrap_err();
         assert!(matches!(error, SlotError::SelfTest { .. } | SlotError::Trial { .. }));
         assert_eq!(daemon.told.last().unwrap() == "back", daemon.fail_trial);
-        assert_eq!(store.state().unwrap().floor, 1, "a model that failed does not raise the floor");
+        assert_eq!(store.state().unwrap().of(MODEL).floor, 1, "a model that failed does not raise the floor");
     }
     assert_eq!(serving(&mut store).as_deref(), Some("one"));
     let bundles = vfs.files().iter().filter(|(path, _)| path.starts_with("/slots/bundles")).count();
     assert!(bundles <= 2, "{bundles} bundles pile up");
     flash_bytes(&mut store, &signed("two", 2), &trust(), &mut good).unwrap();
-    assert_eq!((serving(&mut store).as_deref(), store.state().unwrap().floor), (Some("two"), 2));
+    assert_eq!((serving(&mut store).as_deref(), store.state().unwrap().of(MODEL).floor), (Some("two"), 2));
 }
 
-/// Old or new, whole, with the floor that belongs to it; and the next flash works.
+/// Old or new, whole, with the floor that belongs to it; and the next flash works. The model beside it is untouched.
 fn check(store: &mut dyn SlotStore, ok: bool, context: &str) {
+    untouched(store, context);
+    check_one(store, ok, context);
+    untouched(store, context);
+}
+
+fn untouched(store: &mut dyn SlotStore, context: &str) {
+    assert_eq!(serving_of(store, "coding").as_deref(), Some("beside"), "{context}");
+    let slots = store.state().unwrap().of("coding");
+    assert_eq!((slots.floor, slots.previous, slots.trial), (7, None, None), "{context}");
+}
+
+fn check_one(store: &mut dyn SlotStore, ok: bool, context: &str) {
     let name = serving(store).unwrap_or_else(|| panic!("{context}: no model"));
-    let record = store.state().unwrap();
+    let record = store.state().unwrap().of(MODEL);
     assert_eq!(record.trial, None, "{context}");
     match name.as_str() {
         "new" => assert_eq!(record.floor, 2, "{context}"),
@@ -212,6 +255,7 @@ fn power_cut_after_every_operation_of_the_store_leaves_one_valid_model() {
     let (old, new) = (signed("old", 1), signed("new", 2));
     for cut in 0.. {
         let mut store = MemSlotStore::new();
+        flash_bytes(&mut store, &other("beside", 7), &trust(), &mut good).unwrap();
         flash_bytes(&mut store, &old, &trust(), &mut good).unwrap();
         store.cut_after(cut);
         let ok = flash_bytes(&mut store, &new, &trust(), &mut good).is_ok();
@@ -228,6 +272,7 @@ fn power_cut_at_every_file_operation_leaves_one_valid_model() {
     let (old, new) = (signed("old", 1), signed("new", 2));
     let open = |vfs: &FaultyVfs| FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
     let base = FaultyVfs::new();
+    flash_bytes(&mut open(&base), &other("beside", 7), &trust(), &mut good).unwrap();
     flash_bytes(&mut open(&base), &old, &trust(), &mut good).unwrap();
     let mut cuts = 0;
     for at in 1.. {
@@ -255,6 +300,7 @@ fn power_cut_at_every_file_operation_leaves_one_valid_model() {
 fn power_cut_at_every_file_operation_of_going_back_leaves_one_valid_model() {
     let open = |vfs: &FaultyVfs| FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
     let base = FaultyVfs::new();
+    flash_bytes(&mut open(&base), &other("beside", 7), &trust(), &mut good).unwrap();
     for name in ["old", "new"] {
         flash_bytes(&mut open(&base), &signed(name, 2), &trust(), &mut good).unwrap();
     }
@@ -263,10 +309,11 @@ fn power_cut_at_every_file_operation_of_going_back_leaves_one_valid_model() {
         let mut store = open(&vfs);
         let before = vfs.operations();
         vfs.fail_at(before + at, Fault::PowerCut);
-        let ok = roll_back(&mut store, &trust(), &mut good).is_ok();
+        let ok = roll_back(&mut store, MODEL, &trust(), &mut good).is_ok();
         let reached = vfs.operations() - before >= at;
         drop(store);
         vfs.restart(at);
+        untouched(&mut open(&vfs), &format!("operation {at}"));
         let name = serving(&mut open(&vfs)).unwrap();
         assert!(name == "old" || name == "new" && !ok, "operation {at}: {name}");
         if !reached {
@@ -279,6 +326,7 @@ fn power_cut_at_every_file_operation_of_going_back_leaves_one_valid_model() {
 fn an_error_of_the_disk_while_going_back_leaves_what_serves_and_what_is_recorded_the_same() {
     let open = |vfs: &FaultyVfs| FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
     let base = FaultyVfs::new();
+    flash_bytes(&mut open(&base), &other("beside", 7), &trust(), &mut good).unwrap();
     for name in ["old", "new"] {
         flash_bytes(&mut open(&base), &signed(name, 2), &trust(), &mut good).unwrap();
     }
@@ -289,9 +337,9 @@ fn an_error_of_the_disk_while_going_back_leaves_what_serves_and_what_is_recorded
             let (before, kind) = (vfs.operations(), std::io::ErrorKind::StorageFull);
             let fault = if lasting { Fault::Lasting(kind) } else { Fault::Error(kind) };
             vfs.fail_at(before + at, fault);
-            let mut daemon = Daemon::serving(store.state().unwrap().active.as_ref());
-            let back = roll_back(&mut store, &trust(), &mut daemon);
-            assert_eq!(daemon.serving, store.state().unwrap().active, "operation {at}: {back:?}");
+            let mut daemon = Daemon::serving(store.state().unwrap().of(MODEL).active.as_ref());
+            let back = roll_back(&mut store, MODEL, &trust(), &mut daemon);
+            assert_eq!(daemon.serving, store.state().unwrap().of(MODEL).active, "operation {at}: {back:?}");
             if vfs.operations() - before < at {
                 break;
             }
@@ -304,6 +352,7 @@ fn a_full_disk_at_every_file_operation_leaves_the_old_model_or_the_new_one() {
     let (old, new) = (signed("old", 1), signed("new", 2));
     let open = |vfs: &FaultyVfs| FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
     let base = FaultyVfs::new();
+    flash_bytes(&mut open(&base), &other("beside", 7), &trust(), &mut good).unwrap();
     flash_bytes(&mut open(&base), &old, &trust(), &mut good).unwrap();
     let mut unsettled = 0;
     for lasting in [false, true] {
@@ -314,10 +363,10 @@ fn a_full_disk_at_every_file_operation_leaves_the_old_model_or_the_new_one() {
             let fault = if lasting { Fault::Lasting(kind) } else { Fault::Error(kind) };
             let before = vfs.operations();
             vfs.fail_at(before + at, fault);
-            let mut daemon = Daemon::serving(store.state().unwrap().active.as_ref());
+            let mut daemon = Daemon::serving(store.state().unwrap().of(MODEL).active.as_ref());
             let flashed = flash_bytes(&mut store, &new, &trust(), &mut daemon);
             let ok = flashed.is_ok();
-            let now = store.state().unwrap();
+            let now = store.state().unwrap().of(MODEL);
             assert_eq!(daemon.serving, now.active, "operation {at}: {flashed:?}, {:?}", daemon.told);
             assert!(daemon.before.is_none(), "operation {at}: the trial has an end");
             let settled = !matches!(flashed, Err(SlotError::Unsettled { .. }));
@@ -342,14 +391,14 @@ fn a_damaged_active_bundle_falls_back_and_a_trial_does_not_outlive_a_restart() {
     let mut store = FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
     flash_bytes(&mut store, &signed("one", 1), &trust(), &mut good).unwrap();
     let two = flash_bytes(&mut store, &signed("two", 1), &trust(), &mut good).unwrap();
-    store.stage(&two.digest).unwrap();
-    let restarted = boot(&mut store, &trust(), &mut good).unwrap();
+    store.stage(MODEL, &two.digest).unwrap();
+    let restarted = booted(&mut store, MODEL, &mut good).unwrap();
     assert_eq!(restarted.reverted.as_ref(), Some(&two.digest));
-    assert!(boot(&mut store, &trust(), &mut good).unwrap().reverted.is_none());
+    assert!(booted(&mut store, MODEL, &mut good).unwrap().reverted.is_none());
     let path = format!("/slots/bundles/{}.locus", two.digest);
     vfs.tamper(Path::new(&path), |bytes| bytes[3000] ^= 1).unwrap();
-    let fallen = boot(&mut store, &trust(), &mut good).unwrap();
-    assert_eq!(fallen.bundle.unwrap().manifest().name, "one");
+    let fallen = booted(&mut store, MODEL, &mut good).unwrap();
+    assert_eq!(label(&fallen.bundle.unwrap()), "one");
     assert!(fallen.fallback.is_some());
     let repaired = flash_bytes(&mut store, &signed("two", 1), &trust(), &mut good).unwrap();
     assert_eq!(serving(&mut store).as_deref(), Some("two"));
@@ -357,8 +406,8 @@ fn a_damaged_active_bundle_falls_back_and_a_trial_does_not_outlive_a_restart() {
     // Another bundle under the active one's name is not taken for it.
     let other = signed("two-b", 1);
     vfs.tamper(Path::new(&path), |bytes| *bytes = other).unwrap();
-    let swapped = boot(&mut store, &trust(), &mut good).unwrap();
-    assert_eq!(swapped.bundle.unwrap().manifest().name, "one");
+    let swapped = booted(&mut store, MODEL, &mut good).unwrap();
+    assert_eq!(label(&swapped.bundle.unwrap()), "one");
     assert!(swapped.fallback.unwrap().contains(&two.digest));
 }
 
@@ -388,7 +437,7 @@ fn a_model_that_does_not_start_on_this_device_falls_back_and_the_good_one_stays_
             vfs.tamper(Path::new(&path), |bytes| bytes[3000] ^= 1).unwrap();
         }
         let mut daemon = Daemon::default();
-        let fallen = boot(&mut store, &trust(), &mut |bundle| match bundle.manifest().name.as_str() {
+        let fallen = booted(&mut store, MODEL, &mut |bundle| match label(bundle).as_str() {
             "one" => {
                 daemon.serving = Some(bundle.digest().to_owned());
                 Ok(())
@@ -399,10 +448,10 @@ fn a_model_that_does_not_start_on_this_device_falls_back_and_the_good_one_stays_
         assert_eq!(fallen.bundle.unwrap().digest(), one.digest);
         let reason = fallen.fallback.unwrap();
         assert_eq!(reason.contains("golden vector 3"), !damaged, "{reason}");
-        assert_eq!(fallen.record.active, Some(two.digest), "the next start tries it again");
+        assert_eq!(fallen.slots.active, Some(two.digest), "the next start tries it again");
         let three = flash_bytes(&mut store, &signed("three", 1), &trust(), &mut daemon).unwrap();
         assert_eq!(three.previous, Some(one.digest.clone()), "damaged {damaged}");
-        let back = roll_back(&mut store, &trust(), &mut daemon).unwrap();
+        let back = roll_back(&mut store, MODEL, &trust(), &mut daemon).unwrap();
         assert_eq!(back.digest, one.digest);
     }
 }
@@ -425,7 +474,7 @@ fn the_reason_of_a_failed_trial_is_told_even_where_its_end_cannot_be_recorded() 
     }
     let error = flash_bytes(&mut store, &signed("two", 1), &trust(), &mut FullDisk(vfs.clone())).unwrap_err();
     assert!(error.to_string().contains("no answer in 5 s"), "{error}");
-    assert!(store.state().unwrap().trial.is_some());
+    assert!(store.state().unwrap().of(MODEL).trial.is_some());
     vfs.restart(1);
     assert_eq!(serving(&mut store).as_deref(), Some("one"));
 }
@@ -444,6 +493,7 @@ fn power_cut_at_every_file_operation_of_a_trial_that_fails_or_is_confirmed_later
         }
     }
     let base = FaultyVfs::new();
+    flash_bytes(&mut open(&base), &other("beside", 7), &trust(), &mut good).unwrap();
     flash_bytes(&mut open(&base), &signed("old", 1), &trust(), &mut good).unwrap();
     for well in [true, false] {
         for at in 1.. {
@@ -457,9 +507,10 @@ fn power_cut_at_every_file_operation_of_a_trial_that_fails_or_is_confirmed_later
                     match well {
                         true => {
                             let trial = Trial { digest: flashed.digest, previous: flashed.previous };
-                            confirm(&mut store, &trial, &trust(), &mut Later).map(|flashed| flashed.digest)
+                            confirm(&mut store, MODEL, &trial, &trust(), &mut Later)
+                                .map(|flashed| flashed.digest)
                         }
-                        false => end_trial(&mut store, &mut Later),
+                        false => end_trial(&mut store, MODEL, &mut Later),
                     }
                 });
             let reached = vfs.operations() - before >= at;
@@ -472,4 +523,199 @@ fn power_cut_at_every_file_operation_of_a_trial_that_fails_or_is_confirmed_later
             }
         }
     }
+}
+
+#[test]
+fn two_models_each_have_their_slots_their_floor_and_their_way_back() {
+    let mut store = MemSlotStore::new();
+    for (label, counter) in [("one", 5), ("two", 6)] {
+        flash_bytes(&mut store, &signed(label, counter), &trust(), &mut good).unwrap();
+    }
+    flash_bytes(&mut store, &other("a", 1), &trust(), &mut good).unwrap();
+    flash_bytes(&mut store, &other("b", 1), &trust(), &mut good).unwrap();
+    let back = roll_back(&mut store, "coding", &trust(), &mut good).unwrap();
+    assert_eq!((back.name.as_str(), back.floor), ("coding", 1));
+    assert_eq!(serving(&mut store).as_deref(), Some("two"));
+    assert_eq!(serving_of(&mut store, "coding").as_deref(), Some("a"));
+    assert!(matches!(
+        flash_bytes(&mut store, &signed("old", 5), &trust(), &mut good),
+        Err(SlotError::Downgrade { got: 5, floor: 6 })
+    ));
+    // A bundle of one model in the slots of another is not started under its name.
+    let stray = Slots { active: Some(back.digest), ..Slots::default() };
+    store.put("stray", stray).unwrap();
+    let fallen = booted(&mut store, "stray", &mut good).unwrap();
+    assert!(
+        fallen.bundle.is_none() && fallen.fallback.unwrap().contains("of the model coding, expected stray")
+    );
+}
+
+#[test]
+fn a_removed_model_leaves_its_floor_and_a_trial_is_ended_first() {
+    let mut store = MemSlotStore::new();
+    let one = flash_bytes(&mut store, &signed("one", 5), &trust(), &mut good).unwrap();
+    store.stage(MODEL, &one.digest).unwrap();
+    assert!(matches!(remove(&mut store, MODEL), Err(SlotError::OnTrial { .. })));
+    store.revert(MODEL).unwrap();
+    assert_eq!(remove(&mut store, MODEL).unwrap(), Some(one.digest));
+    assert_eq!((store.state().unwrap().names().count(), serving(&mut store)), (0, None));
+    let old = flash_bytes(&mut store, &signed("old", 4), &trust(), &mut good);
+    assert!(matches!(old, Err(SlotError::Downgrade { got: 4, floor: 5 })), "{old:?}");
+}
+
+#[test]
+fn names_and_bytes_have_a_bound_and_what_is_above_it_writes_nothing() {
+    let mut store = MemSlotStore::new();
+    for n in 0..MAX_MODELS {
+        let made = bundle_of(&format!("m{n}"), "x", 1, Some(&key(1)));
+        flash_bytes(&mut store, &made, &trust(), &mut good).unwrap();
+    }
+    let operations = store.operations();
+    let above = flash_bytes(&mut store, &other("a", 1), &trust(), &mut good);
+    assert!(matches!(above, Err(SlotError::TooManyModels { got: MAX_MODELS, .. })), "{above:?}");
+    let next = bundle_of("m3", "y", 1, Some(&key(1)));
+    struct Small(u64);
+    impl Proving for Small {
+        fn most_bytes(&self) -> u64 {
+            self.0
+        }
+
+        fn self_test(&mut self, _: &Bundle) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+    let all = (MAX_MODELS * next.len()) as u64;
+    let above = flash_bytes(&mut store, &next, &trust(), &mut Small(all - 1_000));
+    assert!(matches!(above, Err(SlotError::TooMuch { .. })), "{above:?}");
+    assert_eq!(store.operations(), operations);
+    flash_bytes(&mut store, &next, &trust(), &mut Small(all + 1_000)).unwrap();
+    for n in 0..MAX_NAMES {
+        let name = format!("gone{n}");
+        store.put(&name, Slots { floor: 1, ..Slots::default() }).unwrap();
+    }
+    remove(&mut store, "m0").unwrap();
+    let above = flash_bytes(&mut store, &other("a", 1), &trust(), &mut good);
+    assert!(matches!(above, Err(SlotError::TooManyModels { limit: MAX_NAMES, .. })), "{above:?}");
+}
+
+#[test]
+fn a_bundle_with_which_the_daemon_ends_again_and_again_gives_way_to_the_previous_one() {
+    let mut store = MemSlotStore::new();
+    let one = flash_bytes(&mut store, &signed("one", 1), &trust(), &mut good).unwrap();
+    let two = flash_bytes(&mut store, &signed("two", 1), &trust(), &mut good).unwrap();
+    let lone = flash_bytes(&mut store, &other("lone", 1), &trust(), &mut good).unwrap();
+    let start = |store: &mut MemSlotStore, ended: &[&str]| {
+        let boots = boot(store, &trust(), &|digest| ended.contains(&digest), &mut good).unwrap();
+        boots.into_iter().map(|boot| (boot.bundle.map(|b| label(&b)), boot.set_back)).collect::<Vec<_>>()
+    };
+    let named = |label: &str| Some(label.to_owned());
+    for crashes in 1..MAX_CRASHES {
+        assert_eq!(start(&mut store, &[&two.digest]), [(named("lone"), None), (named("two"), None)]);
+        assert_eq!(store.state().unwrap().of(MODEL).crashes, crashes);
+    }
+    // An answer in between: the count begins anew.
+    let slots = store.state().unwrap().of(MODEL);
+    store.put(MODEL, Slots { crashes: 0, ..slots }).unwrap();
+    for _ in 1..MAX_CRASHES {
+        start(&mut store, &[&two.digest]);
+    }
+    let third = start(&mut store, &[&two.digest]);
+    assert_eq!(third, [(named("lone"), None), (named("one"), Some(two.digest.clone()))]);
+    let slots = store.state().unwrap().of(MODEL);
+    assert_eq!(
+        (slots.active, slots.previous, slots.set_back),
+        (Some(one.digest), None, Some(two.digest.clone()))
+    );
+    // Where there is nothing to go back to, the others serve on without it.
+    for _ in 0..MAX_CRASHES {
+        start(&mut store, &[&lone.digest]);
+    }
+    assert_eq!(start(&mut store, &[]), [(named("one"), None)]);
+    assert_eq!(store.state().unwrap().of("coding").set_back, Some(lone.digest));
+    let again = flash_bytes(&mut store, &signed("two", 1), &trust(), &mut good).unwrap();
+    assert_eq!((again.digest, store.state().unwrap().of(MODEL).set_back), (two.digest, None));
+}
+
+#[test]
+fn power_cut_at_every_file_operation_of_setting_back_leaves_one_valid_model() {
+    let open = |vfs: &FaultyVfs| FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots")).unwrap();
+    let base = FaultyVfs::new();
+    flash_bytes(&mut open(&base), &other("beside", 7), &trust(), &mut good).unwrap();
+    flash_bytes(&mut open(&base), &signed("old", 1), &trust(), &mut good).unwrap();
+    let new = flash_bytes(&mut open(&base), &signed("new", 1), &trust(), &mut good).unwrap();
+    let slots = open(&base).state().unwrap().of(MODEL);
+    open(&base).put(MODEL, Slots { crashes: MAX_CRASHES - 1, ..slots }).unwrap();
+    for at in 1.. {
+        let vfs = base.fork();
+        let mut store = open(&vfs);
+        let before = vfs.operations();
+        vfs.fail_at(before + at, Fault::PowerCut);
+        let ok = boot(&mut store, &trust(), &|digest| digest == new.digest, &mut good).is_ok();
+        let reached = vfs.operations() - before >= at;
+        drop(store);
+        vfs.restart(at);
+        let name = serving(&mut open(&vfs)).unwrap();
+        assert!(name == "old" || name == "new" && !ok, "operation {at}: {name}");
+        untouched(&mut open(&vfs), &format!("operation {at}"));
+        if !reached {
+            break;
+        }
+    }
+}
+
+/// A record as it was written when a box ran one model.
+fn single(active: Option<&str>, previous: Option<&str>, trial: Option<&str>, floor: u64) -> Vec<u8> {
+    let json = serde_json::json!({
+        "sequence": 9, "active": active, "previous": previous, "trial": trial, "floor": floor
+    });
+    let mut bytes = [b"LOCUSSL1".as_slice(), &serde_json::to_vec(&json).unwrap()].concat();
+    let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(&bytes);
+    bytes.extend(crc.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn a_record_of_one_model_goes_on_under_the_name_of_its_bundle_whenever_the_power_is_cut() {
+    let open = |vfs: &FaultyVfs| FileSlotStore::open(Arc::new(vfs.clone()), Path::new("/slots"));
+    let base = FaultyVfs::new();
+    let mut store = open(&base).unwrap();
+    let one = flash_bytes(&mut store, &signed("one", 3), &trust(), &mut good).unwrap().digest;
+    let two = flash_bytes(&mut store, &signed("two", 3), &trust(), &mut good).unwrap().digest;
+    let lone = flash_bytes(&mut store, &other("a", 3), &trust(), &mut good).unwrap().digest;
+    drop(store);
+    let old = |vfs: &FaultyVfs, record: &[u8]| {
+        for name in ["record.0", "record.1"] {
+            vfs.tamper(&Path::new("/slots").join(name), |bytes| *bytes = record.to_vec()).unwrap();
+        }
+    };
+    let same = single(Some(&two), Some(&one), Some(&lone), 3);
+    for at in 1.. {
+        let vfs = base.fork();
+        old(&vfs, &same);
+        let before = vfs.operations();
+        vfs.fail_at(before + at, Fault::PowerCut);
+        drop(open(&vfs));
+        let reached = vfs.operations() - before >= at;
+        vfs.restart(at);
+        let mut store = open(&vfs).unwrap();
+        let boot = booted(&mut store, MODEL, &mut good).unwrap();
+        assert_eq!(boot.reverted, Some(lone.clone()), "operation {at}");
+        assert_eq!(label(&boot.bundle.unwrap()), "two");
+        let slots = store.state().unwrap();
+        assert_eq!(
+            (slots.models.len(), slots.of(MODEL).previous, slots.of(MODEL).floor),
+            (1, Some(one.clone()), 3)
+        );
+        if !reached {
+            break;
+        }
+    }
+    // At that time a bundle of another name took the slot.
+    let vfs = base.fork();
+    old(&vfs, &single(Some(&lone), Some(&two), None, 3));
+    let mut store = open(&vfs).unwrap();
+    assert_eq!((serving(&mut store), serving_of(&mut store, "coding").as_deref()), (None, Some("a")));
+    roll_back(&mut store, MODEL, &trust(), &mut good).unwrap();
+    assert_eq!(serving(&mut store).as_deref(), Some("two"));
+    assert_eq!(store.state().unwrap().of(MODEL).floor, 3);
 }

@@ -214,7 +214,8 @@ async fn show_health(State(health): State<Arc<Health>>) -> Response {
 async fn ready(State(health): State<Arc<Health>>) -> Response {
     let ready = health.ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json(status, format!("{{\"ready\":{ready}}}").into_bytes())
+    let models: Vec<String> = health.pipeline.models().into_keys().collect();
+    json(status, serde_json::json!({ "ready": ready, "models": models }).to_string().into_bytes())
 }
 
 async fn show_metrics(State(health): State<Arc<Health>>) -> Response {

@@ -77,7 +77,7 @@ pub fn options(link: &Link, config: &Mqtt) -> Result<MqttOptions, String> {
     network.set_tcp_nodelay(true);
     let will = LastWill::new(
         status_topic(&link.site, &link.box_name),
-        status(link, "offline"),
+        status(link, "offline", &[]),
         QoS::AtLeastOnce,
         true,
         None,
@@ -106,9 +106,12 @@ pub fn options(link: &Link, config: &Mqtt) -> Result<MqttOptions, String> {
     Ok(options)
 }
 
-fn status(link: &Link, word: &str) -> Vec<u8> {
+/// `models`: names of those that serve, where they are known.
+fn status(link: &Link, word: &str, models: &[String]) -> Vec<u8> {
     let (name, version) = (&link.box_name, env!("CARGO_PKG_VERSION"));
-    serde_json::json!({ "status": word, "box": name, "version": version }).to_string().into_bytes()
+    serde_json::json!({ "status": word, "box": name, "version": version, "models": models })
+        .to_string()
+        .into_bytes()
 }
 
 struct Context {
@@ -144,6 +147,7 @@ pub async fn run(
     let mut tick = interval(CHECKPOINT);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut published = 0;
+    let mut shown: Vec<String> = context.pipeline.models().into_keys().collect();
     loop {
         let event = {
             let next = events.poll();
@@ -152,7 +156,7 @@ pub async fn run(
             loop {
                 tokio::select! {
                     () = stop.cancelled() => break None,
-                    _ = tick.tick() => context.checkpoint(&mut published),
+                    _ = tick.tick() => context.checkpoint(&mut published, &mut shown),
                     event = &mut next => break Some(event),
                 }
             }
@@ -287,14 +291,22 @@ impl Context {
 
     async fn publish_status(&self, word: &str) {
         let topic = status_topic(&self.link.site, &self.link.box_name);
+        let models: Vec<String> = self.pipeline.models().into_keys().collect();
         let options = PublishOptions::new(QoS::AtLeastOnce).retained();
-        if let Err(error) = self.client.publish(topic, status(&self.link, word), options).await {
+        if let Err(error) = self.client.publish(topic, status(&self.link, word, &models), options).await {
             tracing::warn!(%error, "the status could not be published");
         }
     }
 
-    /// Publishes the signed head of the journal, retained, so that others witness it.
-    fn checkpoint(&self, published: &mut u64) {
+    /// Publishes the signed head of the journal, retained, so that others witness it; and the status anew where other
+    /// models serve.
+    fn checkpoint(self: &Arc<Self>, published: &mut u64, shown: &mut Vec<String>) {
+        let models: Vec<String> = self.pipeline.models().into_keys().collect();
+        if models != *shown && self.link.connected.load(Ordering::Acquire) {
+            *shown = models;
+            let context = Arc::clone(self);
+            tokio::spawn(async move { context.publish_status("online").await });
+        }
         let (next, checkpoint) = self.pipeline.journal().head();
         let Some(checkpoint) = checkpoint.filter(|_| next != *published) else { return };
         if !self.link.connected.load(Ordering::Acquire) {

@@ -92,6 +92,24 @@ pub enum BundleError {
         /// In the manifest.
         expected: String,
     },
+    /// The head of a delta is none.
+    #[error("delta.json cannot be used: {detail}; make the delta again with `locus bundle delta`")]
+    Delta {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A part that a delta leaves out is nowhere to be found.
+    #[error(
+        "the delta leaves out part {name} (SHA-256 {sha256}) of the bundle {from}, and no bundle in the slots has it: flash the whole bundle"
+    )]
+    NotHere {
+        /// The part.
+        name: String,
+        /// Its digest.
+        sha256: String,
+        /// Digest of the bundle that the delta was made from.
+        from: String,
+    },
     /// A graph that must not be given to an engine.
     #[error("{name}: {source}")]
     Graph {

@@ -5,6 +5,7 @@
 
 mod archive;
 mod checks;
+mod delta;
 mod error;
 mod policy;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use archive::ArchiveError;
 use archive::ArchiveReader;
 pub use checks::{ENGINE_VERSION, GOLDEN_VECTORS};
 use checks::{TOKENIZER, check_tokenizer, parse_manifest};
+pub use delta::{DELTA, DELTA_FORMAT, DeltaInfo, completed, is_delta};
 pub use error::BundleError;
 pub use policy::Policy;
 use trust::Signers;
@@ -200,6 +202,7 @@ struct Head {
     manifest_bytes: Vec<u8>,
     digest: [u8; 32],
     signers: Signers,
+    signatures: Option<Vec<u8>>,
     /// Most bytes that an archive of this manifest has.
     longest: u64,
 }
@@ -253,7 +256,7 @@ impl<R: Read> Entries<'_, R> {
         let front = [Some(manifest_bytes.len()), signatures.as_ref().map(Vec::len)].into_iter().flatten();
         let sizes = front.map(|size| size as u64).chain(manifest.parts.iter().map(|part| part.size));
         let longest = archive::longest(sizes);
-        Ok(Head { manifest, manifest_bytes, digest, signers, longest })
+        Ok(Head { manifest, manifest_bytes, digest, signers, signatures, longest })
     }
 
     fn take_part(&mut self, part: &Part) -> Result<Vec<u8>, BundleError> {

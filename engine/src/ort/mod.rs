@@ -23,7 +23,8 @@ use crate::batch::TokenBatch;
 use crate::graphs::{FEATURES_INPUT, Graphs, LOGITS_OUTPUT};
 use crate::precision::{self, Cpu};
 use crate::session::{
-    ActivePrecision, Engine, EngineKind, LoadOptions, Logits, Session, SessionError, SessionSpec, Unavailable,
+    ActivePrecision, Engine, EngineKind, LoadOptions, Logits, Session, SessionError, SessionSpec,
+    Unavailable, warm_up,
 };
 use crate::settings::EngineSettings;
 use cache::EngineCache;
@@ -106,7 +107,7 @@ impl Engine for OrtEngine {
         let provider = providers.first().map_or("CPUExecutionProvider", |provider| provider.name());
         let spec = graphs.spec(kind, provider, &library.version, chosen.precision, chosen.note);
         let mut session = OrtRunner { session, spec };
-        session.warm_up()?;
+        warm_up(&mut session, options)?;
         let cached = cache.as_ref().is_some_and(EngineCache::is_hit);
         if let Some(cache) = cache {
             cache.seal().map_err(failed)?;
@@ -119,18 +120,6 @@ impl Engine for OrtEngine {
 struct OrtRunner {
     session: OrtSession,
     spec: SessionSpec,
-}
-
-impl OrtRunner {
-    /// One run per bucket: kernels are chosen and arenas grow here, not in the first answer. A provider that
-    /// registers but cannot compute fails here as well.
-    fn warm_up(&mut self) -> Result<(), Error> {
-        for bucket in self.spec.buckets.clone() {
-            let blank = self.spec.blank(1, bucket as usize);
-            self.run(&blank, &mut Logits::default())?;
-        }
-        Ok(())
-    }
 }
 
 impl Session for OrtRunner {

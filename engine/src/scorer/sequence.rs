@@ -100,6 +100,14 @@ impl SequenceScorer {
         self.model.golden_self_test()
     }
 
+    /// As [`super::Scorer::write_over`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_over(&mut self) -> Result<(), Error> {
+        self.model.session.write_over()
+    }
+
     /// As [`logits_of`], by this scorer's session.
     ///
     /// # Errors

@@ -3,7 +3,15 @@
 mod error;
 mod words;
 
-use std::path::PathBuf;
+use std::{
+    cell::Cell,
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use locus_firmware_config::profile::DeviceProfile;
 use serde::Serialize;
@@ -28,6 +36,76 @@ pub struct LoadOptions {
     pub onnxruntime: Option<PathBuf>,
     /// Where TensorRT keeps built engines; `None` keeps none.
     pub cache_dir: Option<PathBuf>,
+    /// Told of each length of rows that is ready.
+    pub built: OnBuilt,
+}
+
+/// One more length of rows is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Built {
+    /// How many are.
+    pub done: usize,
+    /// How many there will be.
+    pub of: usize,
+    /// Length of the rows, in tokens.
+    pub bucket: u32,
+}
+
+/// Who is told while a session is built; nobody by default.
+#[derive(Clone, Default)]
+pub struct OnBuilt(Option<Arc<dyn Fn(Built) + Send + Sync>>);
+
+impl OnBuilt {
+    /// Tells this one.
+    pub fn new(tell: impl Fn(Built) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(tell)))
+    }
+
+    pub(crate) fn tell(&self, built: Built) {
+        if let Some(tell) = &self.0 {
+            tell(built);
+        }
+    }
+}
+
+impl fmt::Debug for OnBuilt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnBuilt").field(&self.0.is_some()).finish()
+    }
+}
+
+thread_local! {
+    static ANSWERS: Cell<bool> = const { Cell::new(false) };
+}
+
+static BUILT_WHILE_SERVING: AtomicU64 = AtomicU64::new(0);
+
+/// Says of this thread that it answers requests: whoever asks waits for whatever it builds.
+pub fn this_thread_answers() {
+    ANSWERS.set(true);
+}
+
+/// Sessions that threads which answer requests have built; none are.
+pub fn built_while_serving() -> u64 {
+    BUILT_WHILE_SERVING.load(Ordering::Relaxed)
+}
+
+pub(crate) fn count_build() {
+    if ANSWERS.get() {
+        BUILT_WHILE_SERVING.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs a blank row of each bucket and tells of it: kernels are chosen and arenas grow here, not in the first answer. A
+/// provider that registers but cannot compute fails here as well.
+pub(crate) fn warm_up(session: &mut dyn Session, options: &LoadOptions) -> Result<(), Error> {
+    let buckets = session.spec().buckets.clone();
+    for (n, &bucket) in buckets.iter().enumerate() {
+        let blank = session.spec().blank(1, bucket as usize);
+        session.run(&blank, &mut Logits::default())?;
+        options.built.tell(Built { done: n + 1, of: buckets.len(), bucket });
+    }
+    Ok(())
 }
 
 /// What a session takes and what runs it.
@@ -169,6 +247,20 @@ pub trait Session: Send {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn builds_of_a_thread_that_answers_are_counted_and_no_others() {
+        let before = built_while_serving();
+        count_build();
+        assert_eq!(built_while_serving(), before);
+        std::thread::spawn(|| {
+            this_thread_answers();
+            count_build();
+        })
+        .join()
+        .unwrap();
+        assert_eq!(built_while_serving(), before + 1);
+    }
 
     fn spec() -> SessionSpec {
         SessionSpec {

@@ -2,9 +2,11 @@ use super::*;
 
 #[test]
 fn both_forms_are_read_and_mixtures_are_not() {
-    for good in
-        [r#"{"sequence":"ACGT","mutation":"A1C"}"#, r#"{"variant":"chr1-5-A-T","id":"x","lane":"batch"}"#]
-    {
+    for good in [
+        r#"{"sequence":"ACGT","mutation":"A1C"}"#,
+        r#"{"variant":"chr1-5-A-T","id":"x","lane":"batch"}"#,
+        r#"{"sequence":"ACGT","model":"coding"}"#,
+    ] {
         let r = Request::from_json(good.as_bytes()).unwrap();
         assert_eq!(Request::from_postcard(&postcard::to_stdvec(&r).unwrap()).unwrap(), r);
     }
@@ -13,7 +15,8 @@ fn both_forms_are_read_and_mixtures_are_not() {
         "{",
         "[]",
         "{}",
-        r#"{"sequence":"A"}"#,
+        r#"{"mutation":"A1C"}"#,
+        r#"{"sequence":"A","transcript":{"strand":"+","exons":[],"cds":[]}}"#,
         r#"{"variant":"a","mutation":"A1C"}"#,
         r#"{"variant":"a","sequence":"A","mutation":"A1C"}"#,
         r#"{"variant":"a","id":""}"#,

@@ -1,6 +1,6 @@
 //! Request, answer and fault, borrowed: the same bytes as those of the module `message`, without an allocation.
 
-use core::fmt;
+use core::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -9,15 +9,15 @@ use serde::{
 
 use crate::words::{Band, FaultCode, Lane, Timing};
 
-/// Texts of a list that are kept.
+/// Entries of a list that are kept.
 pub const MAX_TEXTS: usize = 16;
 
-/// What to ask. Exactly one form: `sequence` with `mutation`, or `variant`.
+/// What to ask. Exactly one form: `sequence` with `mutation`, `variant`, or `sequence` alone.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct RequestRef<'a> {
     /// The asker's name for this request; a repeat with the same id is the same request.
     pub id: Option<&'a str>,
-    /// Wild-type bases.
+    /// Wild-type bases; alone, the letters that a sequence model reads.
     pub sequence: Option<&'a str>,
     /// Change in `sequence`, such as `A123T`.
     pub mutation: Option<&'a str>,
@@ -116,6 +116,29 @@ pub struct AnswerRef<'a> {
     pub warnings: Texts<'a>,
     /// What an answer is for.
     pub intended_use: &'a str,
+    /// What a sequence model says.
+    pub prediction: Option<PredictionRef<'a>>,
+}
+
+/// What a sequence model says of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PredictionRef<'a> {
+    /// The most probable label; of a model of values the name of the value.
+    #[serde(borrow)]
+    pub label: &'a str,
+    /// Calibrated probability of each label; none of a model of values.
+    pub probabilities: List<LabelProbabilityRef<'a>>,
+    /// The predicted value.
+    pub value: Option<f64>,
+}
+
+/// A label and its probability.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LabelProbabilityRef<'a> {
+    /// The label.
+    pub label: &'a str,
+    /// Its calibrated probability.
+    pub probability: f64,
 }
 
 /// A model.
@@ -167,16 +190,19 @@ pub struct FaultRef<'a> {
     pub retry_after_ms: Option<u32>,
 }
 
-/// A list of texts: the first [`MAX_TEXTS`] of them, and how many there are. A longer list is read all the same.
+/// The first [`MAX_TEXTS`] entries of a list, and how many there are. A longer list is read all the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Texts<'a> {
-    kept: [&'a str; MAX_TEXTS],
+pub struct List<T> {
+    kept: [T; MAX_TEXTS],
     total: usize,
 }
 
-impl<'a> Texts<'a> {
-    /// The texts that are kept.
-    pub fn kept(&self) -> &[&'a str] {
+/// A list of texts.
+pub type Texts<'a> = List<&'a str>;
+
+impl<T> List<T> {
+    /// The entries that are kept.
+    pub fn kept(&self) -> &[T] {
         &self.kept[..self.total.min(MAX_TEXTS)]
     }
 
@@ -186,34 +212,34 @@ impl<'a> Texts<'a> {
     }
 }
 
-impl Serialize for Texts<'_> {
-    /// The texts that are kept.
+impl<T: Serialize> Serialize for List<T> {
+    /// The entries that are kept.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.kept().serialize(serializer)
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Texts<'a> {
+impl<'de, T: Deserialize<'de> + Default + Copy> Deserialize<'de> for List<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Texts<'de>;
+        struct Reader<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + Default + Copy> Visitor<'de> for Reader<T> {
+            type Value = List<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of texts")
+                f.write_str("a list")
             }
 
             fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Self::Value, S::Error> {
-                let mut texts = Texts::default();
-                while let Some(text) = list.next_element()? {
-                    if let Some(place) = texts.kept.get_mut(texts.total) {
-                        *place = text;
+                let mut read = List { kept: [T::default(); MAX_TEXTS], total: 0 };
+                while let Some(entry) = list.next_element()? {
+                    if let Some(place) = read.kept.get_mut(read.total) {
+                        *place = entry;
                     }
-                    texts.total += 1;
+                    read.total += 1;
                 }
-                Ok(texts)
+                Ok(read)
             }
         }
-        deserializer.deserialize_seq(Reader)
+        deserializer.deserialize_seq(Reader(PhantomData))
     }
 }

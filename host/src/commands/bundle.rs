@@ -157,6 +157,22 @@ pub fn sign(key: &Path, input: &Path, out: &Path) -> Result<()> {
     files::write_atomically(out, &signed)
 }
 
+/// Writes what a box that has the bundle `old` still needs of `new`: whole parts, by their SHA-256.
+///
+/// # Errors
+/// A bundle that is refused.
+pub fn delta(old: &Path, new: &Path, out: &Path) -> Result<()> {
+    let read = |path: &Path| {
+        Bundle::open(path, &Trust::AllowUnsigned).map_err(locus_engine::Error::from)?;
+        std::fs::read(path).map_err(io_at(path))
+    };
+    let (old, new) = (read(old)?, read(new)?);
+    let delta = locus_export::delta(&old, &new)?;
+    files::write_atomically(out, &delta)?;
+    println!("{}: {} of {} bytes", out.display(), delta.len(), new.len());
+    Ok(())
+}
+
 /// What is written must open, within the limits of a box.
 fn opens(bytes: &[u8], trust: &Trust) -> Result<Bundle> {
     let bundle = Bundle::read(bytes, bytes.len() as u64, trust, &Limits::default());

@@ -1,6 +1,7 @@
 //! Bundles that must not be flashed, one way to be wrong each.
 
 mod archives;
+mod deltas;
 mod graphs;
 mod manifests;
 mod signatures;
@@ -211,6 +212,7 @@ pub fn kinds() -> Result<Vec<Kind>> {
     Ok([
         signatures::kinds(&small),
         archives::kinds(&small),
+        deltas::kinds(&small),
         manifests::kinds(&small),
         graphs::kinds(&shipped),
     ]
