@@ -37,7 +37,7 @@ fn options(library: &Path, cache: &Path, precision: Precision) -> LoadOptions {
 }
 
 fn shipped(name: &str) -> Bundle {
-    Bundle::open(&root().join(format!("models/{name}.locus")), &Trust::AllowUnsigned).unwrap()
+    Bundle::open(root().join(format!("models/{name}.locus")), &Trust::AllowUnsigned).unwrap()
 }
 
 /// Files below a folder's folders.

@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn whatever_differs_from_its_seal_is_built_again() {
-        let changes: [(&str, &dyn Fn(&Path)); 7] = [
+        type Change<'a> = (&'a str, &'a dyn Fn(&Path));
+        let changes: [Change<'_>; 7] = [
             ("a byte", &|f| fs::write(f.join("a.engine"), b"enginf").unwrap()),
             ("a file less", &|f| fs::remove_file(f.join("b.timing")).unwrap()),
             ("a file more", &|f| fs::write(f.join("c.engine"), b"x").unwrap()),

@@ -125,5 +125,5 @@ fn of_a_sequence_set(bundle: &Bundle, stage: Stage<SequenceRecipe>) -> Result<Me
 }
 
 fn graphs(bundle: &Bundle) -> Result<Graphs> {
-    Ok(Graphs::from_bundle(bundle).map_err(locus_engine::Error::from)?)
+    Ok(Graphs::from_bundle(bundle)?)
 }
