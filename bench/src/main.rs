@@ -3,6 +3,7 @@
 mod figures;
 mod flash;
 mod pretraining;
+mod pruning;
 mod quantisation;
 mod sample;
 mod sequences;
@@ -99,6 +100,15 @@ enum Command {
         #[arg(long, default_value = "bench/results")]
         out: PathBuf,
     },
+    /// The steps of recipes/variant-effect-pruned.toml (pruned where they are not)
+    Pruning {
+        /// Output folder
+        #[arg(long, default_value = "runs/variant-effect-pruned")]
+        run: PathBuf,
+        /// File to write
+        #[arg(long, default_value = "bench/results/pruning.json")]
+        out: PathBuf,
+    },
     /// Quality of the sequence models' recipes, each trained with several seeds, beside their floors
     Sequences(sequences::SequencesArguments),
     /// INT8 beside FP32: what it costs, how large and how fast it is, beside ONNX Runtime's own quantiser
@@ -122,6 +132,7 @@ fn main() -> anyhow::Result<()> {
             variants::run(seeds, ablated.unwrap_or(seeds).min(seeds), test, &out)
         }
         Command::VariantEffect { run, test, out } => variants::shipped(&run, test, &out),
+        Command::Pruning { run, out } => pruning::run(&run, &out),
         Command::Sequences(arguments) => arguments.run(),
         Command::Quantisation(arguments) => arguments.run(),
         Command::ExportStep(arguments) => arguments.run(),
