@@ -158,7 +158,10 @@ pub fn end_trial(config: &Config, args: &SlotsArgs, well: bool) -> Result<ExitCo
     match args.json {
         true => println!("{}", json!({"reverted": digest})),
         false => {
-            println!("the trial of {} has ended; the model before serves", digest.as_str().unwrap_or("-"))
+            println!(
+                "the trial of {} has ended; the model before it, if there was one, serves",
+                digest.as_str().unwrap_or("-")
+            )
         }
     }
     Ok(ExitCode::SUCCESS)

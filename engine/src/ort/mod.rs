@@ -109,8 +109,9 @@ impl Engine for OrtEngine {
         let mut session = OrtRunner { session, spec };
         warm_up(&mut session, options)?;
         let cached = cache.as_ref().is_some_and(EngineCache::is_hit);
-        if let Some(cache) = cache {
-            cache.seal().map_err(failed)?;
+        // Without a seal, as on a full disk, the next start builds them again; this session computes.
+        if let Some(Err(reason)) = cache.map(|cache| cache.seal()) {
+            tracing::warn!(%reason, "the engines are not kept");
         }
         tracing::info!(provider, precision = %session.spec.precision, threads, cached, "ONNX Runtime session ready");
         Ok(Box::new(session))
