@@ -1,0 +1,244 @@
+//! What the site wants of its box: one TOML file, refused as a whole where any of it is unknown or impossible.
+
+mod http;
+mod journal;
+mod models;
+mod mqtt;
+mod serial;
+
+use std::path::{Path, PathBuf};
+
+use locus_firmware_config::profile::{DeviceProfile, ProfileError};
+use serde::{Deserialize, Serialize};
+
+pub use http::Http;
+pub use journal::{JournalSection, Limits};
+pub use models::{Engine, Models, Reference};
+pub use mqtt::{Mqtt, MqttMode};
+pub use serial::Serial;
+
+use crate::names::is_name;
+
+/// Largest configuration file, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// What a name may be.
+const NAME: &str = "1 to 64 letters, digits, dots, dashes or underscores";
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}; name it with --config")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not TOML of this shape.
+    #[error("configuration {path}: {source}")]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// A value that cannot be.
+    #[error("configuration {path}: got {field} = {got}, expected {expected}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        field: &'static str,
+        /// Its value.
+        got: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// The device profile.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+}
+
+/// The file, with every default filled in; `locusd config print` shows it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of the site: part of every MQTT topic.
+    pub site: String,
+    /// Name of this box, unique at the site.
+    pub r#box: String,
+    /// Folder for slots, journal and keys.
+    pub state: PathBuf,
+    /// A shipped device profile, or a TOML file.
+    #[serde(default = "default_profile")]
+    pub profile: String,
+    /// Whose models are taken.
+    pub models: Models,
+    /// How models run here.
+    #[serde(default)]
+    pub engine: Engine,
+    /// The genome that `variant` requests are read on.
+    pub reference: Option<Reference>,
+    /// Who may read results.
+    pub journal: JournalSection,
+    /// How much is taken at once.
+    #[serde(default)]
+    pub limits: Limits,
+    /// MQTT.
+    #[serde(default)]
+    pub mqtt: Mqtt,
+    /// HTTPS.
+    #[serde(default)]
+    pub http: Http,
+    /// Serial lines.
+    #[serde(default)]
+    pub serial: Vec<Serial>,
+}
+
+fn default_profile() -> String {
+    "cpu-x86".into()
+}
+
+/// A value that cannot be.
+struct Problem {
+    field: &'static str,
+    got: String,
+    expected: &'static str,
+}
+
+impl Problem {
+    /// The first check that does not hold: (whether it does, key, value, what it may be).
+    fn first<const N: usize>(checks: [(bool, &'static str, String, &'static str); N]) -> Option<Self> {
+        let bad = checks.into_iter().find(|(good, ..)| !good);
+        bad.map(|(_, field, got, expected)| Self { field, got, expected })
+    }
+}
+
+impl Config {
+    /// Reads and checks a file; relative paths in it start at its folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn open(path: &Path) -> Result<Self, ConfigError> {
+        let io = |source| ConfigError::Io { path: path.to_owned(), source };
+        let size = std::fs::metadata(path).map_err(io)?.len();
+        if size > MAX_FILE_BYTES {
+            return Err(io(std::io::ErrorKind::FileTooLarge.into()));
+        }
+        Self::parse(&std::fs::read_to_string(path).map_err(io)?, path)
+    }
+
+    /// As [`Config::open`], from text; `path` is for messages and relative paths.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = toml::from_str(text)
+            .map_err(|source| ConfigError::Toml { path: path.to_owned(), source: Box::new(source) })?;
+        config.resolve(path.parent().unwrap_or(Path::new("")));
+        if let Some(Problem { field, got, expected }) = config.problem() {
+            return Err(ConfigError::Value { path: path.to_owned(), field, got, expected });
+        }
+        config.device_profile()?;
+        Ok(config)
+    }
+
+    /// The device profile that is named.
+    ///
+    /// # Errors
+    /// [`ConfigError::Profile`], [`ConfigError::Io`].
+    pub fn device_profile(&self) -> Result<DeviceProfile, ConfigError> {
+        if !self.profile.ends_with(".toml") {
+            return Ok(DeviceProfile::named(&self.profile)?);
+        }
+        let path = PathBuf::from(&self.profile);
+        let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Io { path, source })?;
+        Ok(DeviceProfile::parse(&self.profile, &text)?)
+    }
+
+    fn resolve(&mut self, folder: &Path) {
+        let optional = [
+            &mut self.engine.onnxruntime,
+            &mut self.mqtt.password_file,
+            &mut self.http.certificate,
+            &mut self.http.key,
+        ];
+        let all = std::iter::once(&mut self.state)
+            .chain(self.models.paths())
+            .chain(&mut self.journal.recipients)
+            .chain(self.serial.iter_mut().map(|line| &mut line.path))
+            .chain(optional.into_iter().flatten())
+            .chain(self.reference.iter_mut().flat_map(Reference::paths));
+        for path in all {
+            *path = folder.join(&*path);
+        }
+        if self.profile.ends_with(".toml") {
+            self.profile = folder.join(&self.profile).display().to_string();
+        }
+    }
+
+    /// The first value that cannot be.
+    fn problem(&self) -> Option<Problem> {
+        let names = [
+            (is_name(&self.site), "site", self.site.clone(), NAME),
+            (is_name(&self.r#box), "box", self.r#box.clone(), NAME),
+        ];
+        Problem::first(names)
+            .or_else(|| self.mqtt.problem())
+            .or_else(|| self.serial.iter().find_map(Serial::problem))
+            .or_else(|| self.models.problem())
+            .or_else(|| self.journal.problem())
+            .or_else(|| self.limits.problem())
+            .or_else(|| self.http.problem())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = "site = \"s\"\nbox = \"b\"\nstate = \"state\"\n[models]\ntrusted_keys = [\"p.pub\"]\n[journal]\nrecipients = [\"/k/h.pub\"]\n";
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("/etc/locus/locusd.toml"))
+    }
+
+    #[test]
+    fn paths_start_at_the_files_folder_and_what_is_printed_reads_back() {
+        let config = parse(SMALL).unwrap();
+        assert_eq!(config.state, Path::new("/etc/locus/state"));
+        assert_eq!(config.models.trusted_keys, [Path::new("/etc/locus/p.pub")]);
+        assert_eq!(config.journal.recipients, [Path::new("/k/h.pub")]);
+        assert_eq!((config.http.port, config.mqtt.mode), (8443, MqttMode::Embedded));
+        let printed = toml::to_string(&config).unwrap();
+        assert_eq!(toml::to_string(&parse(&printed).unwrap()).unwrap(), printed);
+    }
+
+    #[test]
+    fn what_cannot_be_is_named() {
+        for (extra, named) in [
+            ("[http]\naddress = \"0.0.0.0\"\n", "http.address"),
+            ("[mqtt]\nhost = \"10.0.0.1\"\n", "mqtt.host"),
+            ("[mqtt]\nmode = \"external\"\nport = 0\n", "mqtt.port"),
+            ("[mqtt]\nmode = \"external\"\nhost = \"10.0.0.1\"\n", "mqtt.without_tls"),
+            ("[mqtt]\npassword_file = \"p\"\n", "mqtt.username"),
+            ("[mqtt]\ngroup = \"a/b\"\n", "mqtt.group"),
+            ("[limits]\nqueue_units = 0\n", "limits.queue_units"),
+            ("[[serial]]\npath = \"/dev/ttyS0\"\nterminal = \"#\"\n", "serial.terminal"),
+            ("[http]\nprot = 1\n", "prot"),
+            ("[http]\ncertificate = \"c.pem\"\n", "http.certificate"),
+        ] {
+            let error = parse(&format!("{SMALL}{extra}")).unwrap_err().to_string();
+            assert!(error.contains(named) && error.contains("locusd.toml"), "{error}");
+        }
+        for said in ["host = \"localhost\"", "host = \"::1\"", "host = \"broker.ward\"\nwithout_tls = true"] {
+            let config = parse(&format!("{SMALL}[mqtt]\nmode = \"external\"\n{said}\n"));
+            assert!(config.is_ok(), "{said}: {config:?}");
+        }
+        assert!(parse(&SMALL.replace("\"s\"", "\"a+b\"")).is_err());
+        assert!(parse(&format!("profile = \"none-such\"\n{SMALL}")).is_err());
+        assert!(parse(&SMALL.replace("[\"p.pub\"]", "[]")).unwrap_err().to_string().contains("trusted_keys"));
+    }
+}
