@@ -30,6 +30,7 @@ use crate::{
     transport::{broker, http, mqtt, serial},
     unproven::Unproven,
     vfs::OsVfs,
+    watchdog,
 };
 
 /// Longest time that readiness waits for the broker; a broker that is gone does not keep the box from serving.
@@ -240,6 +241,9 @@ impl Running {
             let (pipeline, line, stop) = (pipeline.clone(), line.clone(), self.stop.clone());
             self.tasks.spawn(serial::run(pipeline, line, stop));
         }
+        if let Some(limit) = sd_notify::watchdog_enabled() {
+            self.tasks.spawn(watchdog::run(limit, pipeline.clone(), self.stop.clone()));
+        }
         if let Some(metrics) = metrics.clone() {
             self.tasks.spawn(health::keep_metrics(metrics, self.stop.clone()));
         }
@@ -285,8 +289,8 @@ impl Running {
         }
         let link = mqtt::Link::new(config, host, port);
         let options = mqtt::options(&link, &config.mqtt).map_err(DaemonError::Transport)?;
-        let (group, stop) = (config.mqtt.group.clone(), self.stop.clone());
-        self.tasks.spawn(mqtt::run(pipeline.clone(), link.clone(), options, group, stop));
+        let (mqtt, stop) = (config.mqtt.clone(), self.stop.clone());
+        self.tasks.spawn(mqtt::run(pipeline.clone(), link.clone(), options, mqtt, stop));
         let waited = Instant::now();
         while !link.connected.load(std::sync::atomic::Ordering::Acquire) && waited.elapsed() < BROKER_WAIT {
             tokio::time::sleep(Duration::from_millis(2)).await;

@@ -20,3 +20,4 @@ pub mod trust;
 pub mod unproven;
 pub mod vfs;
 pub mod watch;
+pub mod watchdog;

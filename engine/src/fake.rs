@@ -2,6 +2,8 @@
 //!
 //! It says so in its provider and precision, and is used only where an order names it and nothing else.
 
+use std::time::Duration;
+
 use locus_firmware_config::profile::DeviceProfile;
 
 use crate::Error;
@@ -16,7 +18,10 @@ pub const FAKE_PROVIDER: &str = "FAKE-NOT-A-MODEL";
 
 /// Makes [`Session`]s whose logits are a hash of the token ids.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct FakeEngine;
+pub struct FakeEngine {
+    /// Time that a batch takes, whatever is in it.
+    pub batch: Duration,
+}
 
 impl Engine for FakeEngine {
     fn kind(&self) -> EngineKind {
@@ -34,12 +39,13 @@ impl Engine for FakeEngine {
         );
         let note = Some("answers of the fake engine mean nothing".to_owned());
         let spec = graphs.spec(EngineKind::Fake, FAKE_PROVIDER, "none", ActivePrecision::Fake, note);
-        Ok(Box::new(FakeSession { spec }))
+        Ok(Box::new(FakeSession { spec, batch: self.batch }))
     }
 }
 
 struct FakeSession {
     spec: SessionSpec,
+    batch: Duration,
 }
 
 impl Session for FakeSession {
@@ -49,6 +55,9 @@ impl Session for FakeSession {
 
     fn run(&mut self, batch: &TokenBatch, logits: &mut Logits) -> Result<(), Error> {
         self.spec.check(batch)?;
+        if !self.batch.is_zero() {
+            std::thread::sleep(self.batch);
+        }
         let labels = self.spec.labels as u64;
         let values: Vec<f32> = (0..batch.rows)
             .flat_map(|row| {
@@ -85,7 +94,7 @@ mod tests {
 
     fn run(ids: &[i64], bucket: usize) -> Vec<f32> {
         let graphs = Graphs::from_onnx(None, None, &[8, 16], 4, 1, 0);
-        let mut session = FakeEngine.load_graphs(&graphs, &LoadOptions::default()).unwrap();
+        let mut session = FakeEngine::default().load_graphs(&graphs, &LoadOptions::default()).unwrap();
         let zeros = vec![0; ids.len()];
         let row = Row { ref_ids: ids, alt_ids: ids, ref_track: &zeros, alt_track: &zeros, features: &[] };
         let mut logits = Logits::default();

@@ -101,6 +101,6 @@ pub fn engine_for(kind: EngineKind, settings: &EngineSettings) -> Result<Box<dyn
                 "this build has no tract; build with the feature tract, or name ort-cpu",
             ));
         }
-        EngineKind::Fake => Box::new(FakeEngine),
+        EngineKind::Fake => Box::new(FakeEngine { batch: settings.fake_batch }),
     })
 }

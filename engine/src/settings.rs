@@ -1,6 +1,6 @@
 //! What engines take from a device profile, in checked types.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use locus_firmware_config::profile::DeviceProfile;
 
@@ -33,6 +33,8 @@ pub struct EngineSettings {
     pub dla_core: Option<u32>,
     /// Device of OpenVINO, its CPU where none is named.
     pub openvino_device: Option<String>,
+    /// Time that a batch of the fake engine takes.
+    pub fake_batch: Duration,
     /// Where ONNX Runtime may be.
     pub onnxruntime: Vec<PathBuf>,
     /// Where the libraries of CUDA and TensorRT may be.
@@ -53,6 +55,7 @@ impl Default for EngineSettings {
             tensorrt_major: None,
             dla_core: None,
             openvino_device: None,
+            fake_batch: Duration::ZERO,
             onnxruntime: Vec::new(),
             library_folders: Vec::new(),
         }
@@ -86,6 +89,7 @@ impl EngineSettings {
             tensorrt_major: profile.tensorrt_major,
             dla_core: profile.dla_core,
             openvino_device: profile.openvino_device.clone(),
+            fake_batch: Duration::from_millis(profile.fake_batch_ms.unwrap_or(0).into()),
             onnxruntime: profile.onnxruntime.clone(),
             library_folders: profile.library_folders.clone(),
         })

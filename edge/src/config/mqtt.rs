@@ -35,6 +35,10 @@ pub struct Mqtt {
     pub session_expiry_s: u32,
     /// Requests taken before the first is acknowledged.
     pub receive_maximum: u16,
+    /// How long the broker keeps an answer for a terminal that is away; 0 for as long as that terminal's session.
+    pub answer_expiry_s: u32,
+    /// Time without any progress after which the connection to the broker is given up and made anew.
+    pub stalled_ms: u32,
     /// Whether a broker on another machine may be used although the box speaks no TLS to it.
     pub without_tls: bool,
     /// User name at the site's broker.
@@ -52,6 +56,8 @@ impl Default for Mqtt {
             group: "locus".into(),
             session_expiry_s: 300,
             receive_maximum: 64,
+            answer_expiry_s: 300,
+            stalled_ms: 30_000,
             without_tls: false,
             username: None,
             password_file: None,
@@ -65,6 +71,7 @@ impl Mqtt {
         let checks = [
             (is_name(&self.group), "mqtt.group", self.group.clone(), NAME),
             (self.receive_maximum > 0, "mqtt.receive_maximum", "0".into(), "1 to 65,535"),
+            (self.stalled_ms >= 1_000, "mqtt.stalled_ms", self.stalled_ms.to_string(), "1,000 or more"),
             (
                 self.mode != MqttMode::Embedded || loopback,
                 "mqtt.host",

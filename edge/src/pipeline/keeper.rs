@@ -30,6 +30,8 @@ pub(super) struct Kept {
 pub struct JournalState {
     id: String,
     head: Arc<Mutex<(u64, Option<Checkpoint>)>>,
+    /// When the thread last came round.
+    round: Arc<Mutex<Instant>>,
 }
 
 impl JournalState {
@@ -43,6 +45,11 @@ impl JournalState {
         self.head.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether the thread came round within so much time, and the time that it waits when nothing is to be kept.
+    pub(super) fn gets_on(&self, within: Duration) -> bool {
+        self.round.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < TICK + within
+    }
+
     fn note(&self, journal: &Journal) {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) =
             (journal.next_index(), journal.checkpoint().cloned());
@@ -54,7 +61,11 @@ pub(super) fn start(
     shared: Arc<Shared>,
 ) -> std::io::Result<(JoinHandle<()>, Sender<Kept>, JournalState)> {
     let (kept, incoming) = unbounded();
-    let state = JournalState { id: journal.id().to_owned(), head: Arc::default() };
+    let state = JournalState {
+        id: journal.id().to_owned(),
+        head: Arc::default(),
+        round: Arc::new(Mutex::new(Instant::now())),
+    };
     state.note(&journal);
     let noted = state.clone();
     let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
@@ -66,6 +77,7 @@ pub(super) fn start(
 
 fn run(mut journal: Journal, incoming: &Receiver<Kept>, shared: &Shared, state: &JournalState) {
     loop {
+        *state.round.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let result = match incoming.recv_timeout(TICK) {
             Ok(first) => {
                 let mut batch = vec![first];

@@ -35,7 +35,7 @@ use crate::{
     keys::{IndexKey, random},
     unproven::Unproven,
 };
-use admission::{Admission, Units};
+use admission::{Admission, Full, Units};
 use loaded::Encoded;
 use replay::{Entry, Replay};
 use shared::{Fatal, Job, Shared, Watched};
@@ -252,7 +252,8 @@ impl Pipeline {
         };
         let bytes = request.sequence.as_ref().map_or(0, String::len);
         let lane = request.lane.unwrap_or_default();
-        let units = shared.admission.enter(bytes, lane).ok_or_else(|| self.busy(lane))?;
+        let units =
+            shared.admission.enter(bytes, lane, transport, terminal).map_err(|full| self.busy(&full))?;
         let waited = received.elapsed();
         let encoded = prepare::read(&model, shared.genome.as_deref(), request)?;
         let tokenize = received.elapsed().saturating_sub(waited);
@@ -260,18 +261,16 @@ impl Pipeline {
         Ok((encoded, model, repeat_of, tokenize, units))
     }
 
-    fn busy(&self, lane: Lane) -> Fault {
-        let shared = &self.shared;
-        let waiting = shared.admission.taken();
-        let ms = (u64::from(waiting) * shared.unit_us.load(Ordering::Relaxed) / 1_000)
+    fn busy(&self, full: &Full) -> Fault {
+        let (shared, Full { taken, limit, whose }) = (&self.shared, full);
+        let ms = (u64::from(*taken) * shared.unit_us.load(Ordering::Relaxed) / 1_000)
             .clamp(RETRY_MS.0, RETRY_MS.1);
         Fault {
             retry_after_ms: Some(ms as u32),
             ..Fault::new(
                 FaultCode::Busy,
                 format!(
-                    "got a request while {waiting} units of work wait, expected at most {}; ask again in {ms} ms",
-                    shared.admission.limit(lane)
+                    "got a request while {taken} units of work {whose} wait, expected at most {limit}; ask again in {ms} ms"
                 ),
             )
         }
@@ -363,6 +362,14 @@ impl Pipeline {
     /// What the journal thread says of itself.
     pub const fn journal(&self) -> &JournalState {
         &self.journal
+    }
+
+    /// Whether both threads get on: the inference thread takes an order, and the journal thread has come round, within
+    /// so much time. Blocks for as long.
+    pub fn gets_on(&self, within: Duration) -> bool {
+        let (done, result) = crossbeam_channel::bounded(1);
+        let asked = self.control.send(Control::Ping { done }).is_ok();
+        asked && result.recv_timeout(within).is_ok() && self.journal.gets_on(within)
     }
 
     /// Why the box answers no more and is about to end.

@@ -100,6 +100,23 @@ impl Ticket {
         self.close(outcome);
     }
 
+    /// Whether nobody waits any more. Then the request is forgotten: who asks again asks anew.
+    pub(super) fn forget_if_unheard(&mut self) -> bool {
+        let Some(id) = self.id else { return self.line.receiver_count() == 0 };
+        // Who joins does so under the lock; the table itself holds one end of the line.
+        let unheard = self.replay.locked(|table| {
+            let unheard = self.line.receiver_count() <= 1;
+            if unheard {
+                table.by_id.remove(&id);
+            }
+            unheard
+        });
+        if unheard {
+            self.id = None;
+        }
+        unheard
+    }
+
     fn close(&mut self, outcome: Outcome) {
         if let Some(id) = self.id.take() {
             let keep = matches!(outcome, Outcome::Answer(_));
@@ -156,6 +173,28 @@ mod tests {
         ticket.finish(fault());
         assert!(first.borrow().is_some() && second.borrow().is_some());
         assert!(matches!(enter(&replay, 1, 2), Entry::New(..)), "a fault is not kept");
+    }
+
+    #[test]
+    fn a_request_is_forgotten_once_nobody_waits_and_not_before() {
+        let replay = Replay::new(Duration::from_secs(60), 8);
+        let Entry::New(mut ticket, first) = enter(&replay, 1, 1) else { panic!("not new") };
+        let Entry::Same(second) = enter(&replay, 1, 1) else { panic!("not the same") };
+        drop(first);
+        assert!(!ticket.forget_if_unheard(), "the second one waits");
+        drop(second);
+        assert!(ticket.forget_if_unheard());
+        let Entry::New(newer, _line) = enter(&replay, 1, 2) else { panic!("not new") };
+        drop(ticket);
+        assert!(
+            matches!(enter(&replay, 1, 2), Entry::Same(_)),
+            "the old ticket does not end the new request"
+        );
+        drop(newer);
+        let (mut ticket, line) = replay.anonymous();
+        assert!(!ticket.forget_if_unheard());
+        drop(line);
+        assert!(ticket.forget_if_unheard());
     }
 
     #[test]

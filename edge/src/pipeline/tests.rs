@@ -179,8 +179,16 @@ impl Box_ {
 
     /// Asks, and waits until that is queued.
     async fn queue(&self, request: Request) -> tokio::task::JoinHandle<Arc<Outcome>> {
+        self.queue_from("ward-1", request).await
+    }
+
+    async fn queue_from(
+        &self,
+        terminal: &'static str,
+        request: Request,
+    ) -> tokio::task::JoinHandle<Arc<Outcome>> {
         let (before, pipeline) = (self.pipeline.load().0, self.pipeline.clone());
-        let asked = tokio::spawn(async move { pipeline.ask("ward-1", "loopback", Ok(request)).await });
+        let asked = tokio::spawn(async move { pipeline.ask(terminal, "loopback", Ok(request)).await });
         until("queued request", || self.pipeline.load().0 > before).await;
         asked
     }
@@ -273,7 +281,7 @@ async fn a_box_without_a_model_or_with_another_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn work_above_the_limit_is_refused_with_a_hint_and_the_rest_is_answered() {
-    let limits = Limits { queue_units: 2, ..Limits::default() };
+    let limits = Limits { queue_units: 4, ..Limits::default() };
     let made = a_box(limits, FaultyVfs::new());
     made.pipeline.swap(scorer()).unwrap();
     let asked = (0..64).map(|n| {
@@ -295,7 +303,7 @@ async fn work_above_the_limit_is_refused_with_a_hint_and_the_rest_is_answered() 
     assert!(answered >= 2 && answered + refused == 64, "{answered} answered, {refused} refused");
     let heavy = Request { sequence: Some("A".repeat(40_000)), ..request("heavy") };
     index(&made.ask(heavy).await);
-    assert_eq!(made.pipeline.load(), (0, 2));
+    assert_eq!(made.pipeline.load(), (0, 4));
     made.stop();
 }
 
@@ -334,6 +342,33 @@ async fn a_passed_deadline_and_a_stop_are_told() {
     assert_eq!(code(&made.ask(late).await), FaultCode::DeadlineExceeded);
     made.pipeline.drain().await;
     assert_eq!(code(&made.ask(request("a")).await), FaultCode::ShuttingDown);
+    made.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_asker_is_gone_reaches_no_model() {
+    let made = Box_::new();
+    let held = made.hold().await;
+    let gone = made.queue(request("gone")).await;
+    let waits = made.queue(request("waits")).await;
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    drop(held);
+    assert_eq!(index(&waits.await.unwrap()), 0, "the only record");
+    assert_eq!(index(&made.ask(request("gone")).await), 1, "who asks again asks anew");
+    made.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thread_that_is_held_does_not_get_on() {
+    let made = Box_::new();
+    assert!(made.pipeline.gets_on(Duration::from_secs(10)));
+    let held = made.hold().await;
+    let pipeline = made.pipeline.clone();
+    let asked = tokio::task::spawn_blocking(move || pipeline.gets_on(Duration::from_millis(50)));
+    assert!(!asked.await.unwrap());
+    drop(held);
+    assert!(made.pipeline.gets_on(Duration::from_secs(10)));
     made.stop();
 }
 
@@ -408,11 +443,14 @@ async fn a_batch_keeps_no_bedside_out() {
     let held = made.hold().await;
     let batch = |id: &str| Request { lane: Some(Lane::Batch), ..request(id) };
     let mut queued = Vec::new();
-    for id in ["a", "b", "c"] {
-        queued.push(made.queue(batch(id)).await);
+    for (terminal, id) in [("ward-1", "a"), ("ward-2", "b"), ("ward-3", "c")] {
+        queued.push(made.queue_from(terminal, batch(id)).await);
     }
     assert_eq!(code(&made.ask(batch("d")).await), FaultCode::Busy);
-    queued.push(made.queue(request("e")).await);
+    let pipeline = made.pipeline.clone();
+    let bedside = tokio::spawn(async move { pipeline.ask("ward-4", "another", Ok(request("e"))).await });
+    until("queued request", || made.pipeline.load().0 == 4).await;
+    queued.push(bedside);
     drop(held);
     for asked in queued {
         index(&asked.await.unwrap());

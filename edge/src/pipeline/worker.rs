@@ -21,10 +21,25 @@ const IDLE: Duration = Duration::from_millis(50);
 
 /// Orders to the thread; answered before any more requests.
 pub(super) enum Control {
-    Swap { loaded: Loaded, done: Sender<Result<(), String>> },
-    Back { model: String, done: Sender<()> },
-    Confirm { model: String },
-    Remove { model: String, done: Sender<()> },
+    Swap {
+        loaded: Loaded,
+        done: Sender<Result<(), String>>,
+    },
+    Back {
+        model: String,
+        done: Sender<()>,
+    },
+    Confirm {
+        model: String,
+    },
+    Remove {
+        model: String,
+        done: Sender<()>,
+    },
+    /// Shows that the thread gets on.
+    Ping {
+        done: Sender<()>,
+    },
     Stop,
 }
 
@@ -144,6 +159,7 @@ impl Worker {
                 self.show();
                 let _ = done.send(());
             }
+            Control::Ping { done } => drop(done.send(())),
             Control::Stop => {}
         }
     }
@@ -204,7 +220,12 @@ impl Worker {
         let started = Instant::now();
         let (mut ready, mut encoded) = (Vec::with_capacity(jobs.len()), Vec::with_capacity(jobs.len()));
         for mut job in jobs {
+            if job.ticket.forget_if_unheard() {
+                dropped("asker_gone");
+                continue;
+            }
             if started >= job.deadline {
+                dropped("deadline");
                 job.fail(Fault::new(
                     FaultCode::DeadlineExceeded,
                     "the deadline passed before the model could run; ask again with the same id",
@@ -286,6 +307,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// Counts a request that the model never saw.
+fn dropped(reason: &'static str) {
+    metrics::counter!("locus_dropped_total", "reason" => reason).increment(1);
 }
 
 fn take(first: Job, queue: &Receiver<Job>, most: usize) -> Vec<Job> {

@@ -10,8 +10,8 @@ use std::{
 
 use locus_firmware_config::message::{Fault, Outcome, Request};
 use rumqttc::{
-    AckMode, AsyncClient, Event, EventLoop, IncomingPacketSizeLimit, MqttOptions, NetworkOptions,
-    PublishOptions,
+    AckMode, AsyncClient, ClientError, Event, EventLoop, IncomingPacketSizeLimit, MqttOptions,
+    NetworkOptions, PublishOptions,
     mqttbytes::{
         QoS,
         v5::{LastWill, Packet, Publish, PublishProperties, SubAck, SubscribeReasonCode},
@@ -19,10 +19,14 @@ use rumqttc::{
 };
 use tokio::{
     sync::Semaphore,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
+
+mod progress;
+
+use progress::Progress;
 
 use super::MAX_INPUT_BYTES;
 use crate::{
@@ -120,6 +124,9 @@ struct Context {
     pipeline: Pipeline,
     /// Grows with every connection: an acknowledgement of an older one belongs to nobody.
     connection: AtomicU64,
+    progress: Progress,
+    /// How long a broker keeps an answer for a terminal that is away, in seconds; 0 for as long as its session.
+    answer_expiry_s: u32,
     /// Of QoS 0.
     tasks: Arc<Semaphore>,
     all_tasks: Arc<Semaphore>,
@@ -130,19 +137,46 @@ pub async fn run(
     pipeline: Pipeline,
     link: Link,
     options: MqttOptions,
-    group: String,
+    config: Mqtt,
     stop: CancellationToken,
 ) {
-    let (client, mut events) = AsyncClient::builder(options).capacity(TASKS).build();
-    let filter = format!("$share/{group}/locus/v1/{}/request/+", link.site);
-    let context = Arc::new(Context {
-        client,
-        link,
-        pipeline,
-        connection: AtomicU64::new(0),
-        tasks: Arc::new(Semaphore::new(TASKS)),
-        all_tasks: Arc::new(Semaphore::new(ALL_TASKS as usize)),
-    });
+    let filter = format!("$share/{}/locus/v1/{}/request/+", config.group, link.site);
+    loop {
+        let (client, mut events) = AsyncClient::builder(options.clone()).capacity(TASKS).build();
+        let context = Arc::new(Context {
+            client,
+            link: link.clone(),
+            pipeline: pipeline.clone(),
+            connection: AtomicU64::new(0),
+            progress: Progress::new(Duration::from_millis(config.stalled_ms.into())),
+            answer_expiry_s: config.answer_expiry_s,
+            tasks: Arc::new(Semaphore::new(TASKS)),
+            all_tasks: Arc::new(Semaphore::new(ALL_TASKS as usize)),
+        });
+        match serve(&context, &mut events, &filter, &stop).await {
+            Ended::Stopped => return goodbye(&context, &mut events).await,
+            Ended::Stalled => {
+                // Its state is not trusted any more; what it had not sent is asked for again by the terminals.
+                link.connected.store(false, Ordering::Release);
+                metrics::counter!("locus_mqtt_rebuilt_total").increment(1);
+                tracing::error!("the client of the broker does not move any more; it is made anew");
+            }
+        }
+    }
+}
+
+/// Why a client is no longer served.
+enum Ended {
+    Stopped,
+    Stalled,
+}
+
+async fn serve(
+    context: &Arc<Context>,
+    events: &mut EventLoop,
+    filter: &str,
+    stop: &CancellationToken,
+) -> Ended {
     let mut backoff = BACKOFF.0;
     let mut tick = interval(CHECKPOINT);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -155,13 +189,17 @@ pub async fn run(
             // A tick leaves the poll alone: it may be a connect that takes longer than that.
             loop {
                 tokio::select! {
-                    () = stop.cancelled() => break None,
-                    _ = tick.tick() => context.checkpoint(&mut published, &mut shown),
-                    event = &mut next => break Some(event),
+                    () = stop.cancelled() => return Ended::Stopped,
+                    _ = tick.tick() => {
+                        if context.progress.is_stalled() {
+                            return Ended::Stalled;
+                        }
+                        context.checkpoint(&mut published, &mut shown);
+                    }
+                    event = &mut next => break event,
                 }
             }
         };
-        let Some(event) = event else { break };
         match event {
             Ok(event) => {
                 backoff = BACKOFF.0;
@@ -169,20 +207,20 @@ pub async fn run(
                     // From now on the session is this process's own: the broker keeps what comes while it is away.
                     events.options.set_clean_start(false);
                 }
-                context.take(event, &filter);
+                context.take(event, filter);
             }
             Err(error) => {
+                context.progress.disconnected();
                 if context.link.connected.swap(false, Ordering::AcqRel) || backoff == BACKOFF.0 {
                     tracing::warn!(%error, "the broker is gone");
                 }
                 tokio::select! {
-                    () = stop.cancelled() => break,
+                    () = stop.cancelled() => return Ended::Stopped,
                     () = sleep(backoff) => backoff = (backoff * 2).min(BACKOFF.1),
                 }
             }
         }
     }
-    goodbye(&context, &mut events).await;
 }
 
 /// Sends what is still in work, says that the box goes, and disconnects.
@@ -212,6 +250,7 @@ impl Context {
         match event {
             Event::Incoming(Packet::ConnAck(_)) => {
                 self.connection.fetch_add(1, Ordering::AcqRel);
+                self.progress.connected();
                 let (context, filter) = (Arc::clone(self), filter.to_owned());
                 tokio::spawn(async move {
                     if let Err(error) = context.client.subscribe(filter, QoS::AtLeastOnce).await {
@@ -219,7 +258,11 @@ impl Context {
                     }
                 });
             }
-            Event::Incoming(Packet::SubAck(ack)) => self.subscribed(&ack),
+            Event::Incoming(Packet::SubAck(ack)) => {
+                self.progress.subscribed();
+                self.subscribed(&ack);
+            }
+            Event::Incoming(Packet::PubAck(_)) => self.progress.acknowledged(),
             Event::Incoming(Packet::Publish(publish)) => {
                 let unbounded = publish.qos == QoS::AtMostOnce;
                 let one = unbounded.then(|| Arc::clone(&self.tasks).try_acquire_owned()).transpose();
@@ -277,14 +320,26 @@ impl Context {
                 Ok(topic) => (topic, Request::from_json(&publish.payload)),
                 Err(fault) => (response_topic(&self.link.site, terminal), Err(fault)),
             };
-        let outcome = self.pipeline.ask(terminal, "mqtt", request).await;
+        let asked_for = self.pipeline.ask(terminal, "mqtt", request);
+        let outcome = match properties.and_then(|p| p.message_expiry_interval) {
+            None => asked_for.await,
+            // What the broker counted down is what is left.
+            Some(seconds) => match timeout(Duration::from_secs(seconds.into()), asked_for).await {
+                Ok(outcome) => outcome,
+                Err(_) => {
+                    metrics::counter!("locus_mqtt_expired_total").increment(1);
+                    return;
+                }
+            },
+        };
         let properties = PublishProperties {
+            message_expiry_interval: Some(self.answer_expiry_s).filter(|seconds| *seconds > 0),
             correlation_data: properties.and_then(|p| p.correlation_data.clone()),
             content_type: Some("application/json".into()),
             ..PublishProperties::default()
         };
         let options = PublishOptions::new(QoS::AtLeastOnce).properties(properties);
-        if let Err(error) = self.client.publish(topic, Outcome::to_json(&outcome), options).await {
+        if let Err(error) = self.publish(topic, Outcome::to_json(&outcome), options).await {
             tracing::warn!(%error, "an answer could not be published; the terminal asks again");
         }
     }
@@ -293,9 +348,20 @@ impl Context {
         let topic = status_topic(&self.link.site, &self.link.box_name);
         let models: Vec<String> = self.pipeline.models().into_keys().collect();
         let options = PublishOptions::new(QoS::AtLeastOnce).retained();
-        if let Err(error) = self.client.publish(topic, status(&self.link, word, &models), options).await {
+        if let Err(error) = self.publish(topic, status(&self.link, word, &models), options).await {
             tracing::warn!(%error, "the status could not be published");
         }
+    }
+
+    /// With QoS 1: an acknowledgement is expected.
+    async fn publish(
+        &self,
+        topic: String,
+        payload: Vec<u8>,
+        options: PublishOptions,
+    ) -> Result<(), ClientError> {
+        self.progress.published();
+        self.client.publish(topic, payload, options).await
     }
 
     /// Publishes the signed head of the journal, retained, so that others witness it; and the status anew where other
@@ -316,6 +382,7 @@ impl Context {
         let Ok(json) = serde_json::to_vec(&checkpoint) else { return };
         let options = PublishOptions::new(QoS::AtLeastOnce).retained();
         if self.client.try_publish(topic, json, options).is_ok() {
+            self.progress.published();
             *published = next;
         }
     }

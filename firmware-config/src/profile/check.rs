@@ -108,6 +108,12 @@ impl DeviceProfile {
                 format!("{:?}", self.openvino_device),
                 "CPU, GPU, GPU.N or NPU",
             ),
+            (
+                self.fake_batch_ms.is_some_and(|ms| ms > 600_000 || !has("fake")),
+                "fake_batch_ms",
+                shown(self.fake_batch_ms),
+                "at most 600,000, with the engine fake",
+            ),
             (bad_paths(&self.onnxruntime), "onnxruntime", format!("{:?}", self.onnxruntime), PATHS),
             (
                 bad_paths(&self.library_folders),

@@ -55,6 +55,9 @@ pub struct DeviceProfile {
     /// Device of OpenVINO, such as `CPU`, `GPU.0` or `NPU`; the CPU where none is named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub openvino_device: Option<String>,
+    /// Time that a batch of the engine `fake` takes, to measure everything around a model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fake_batch_ms: Option<u32>,
     /// Where ONNX Runtime may be: the first that is there is loaded, unless another one is named elsewhere.
     pub onnxruntime: Vec<PathBuf>,
     /// Where the libraries of CUDA and TensorRT may be, beside the places that the system looks in.
@@ -143,6 +146,7 @@ impl DeviceProfile {
             dla_cores: whole.dla_cores.unwrap_or(0),
             dla_core: whole.dla_core,
             openvino_device: whole.openvino_device,
+            fake_batch_ms: whole.fake_batch_ms,
             onnxruntime: whole.onnxruntime.unwrap_or_default(),
             library_folders: whole.library_folders.unwrap_or_default(),
             serial_ports: whole.serial_ports.unwrap_or_default(),

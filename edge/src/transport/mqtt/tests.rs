@@ -28,6 +28,10 @@ struct Client {
 
 impl Broker {
     async fn with_a_client(made: &Box_) -> (Self, Client) {
+        Self::with(made, Mqtt { receive_maximum: 1_000, ..Mqtt::default() }).await
+    }
+
+    async fn with(made: &Box_, config: Mqtt) -> (Self, Client) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let link = Link {
             site: "ward".into(),
@@ -36,9 +40,9 @@ impl Broker {
             port: listener.local_addr().unwrap().port(),
             connected: Arc::default(),
         };
-        let options = options(&link, &Mqtt { receive_maximum: 1_000, ..Mqtt::default() }).unwrap();
+        let options = options(&link, &config).unwrap();
         let stop = CancellationToken::new();
-        let running = run(made.pipeline.clone(), link.clone(), options, "group".into(), stop.clone());
+        let running = run(made.pipeline.clone(), link.clone(), options, config, stop.clone());
         (Self(listener), Client { link, stop, running: tokio::spawn(running) })
     }
 
@@ -86,14 +90,24 @@ async fn subscribed(stream: &mut TcpStream, session_present: bool, reason: u8) {
 
 /// A request with QoS 1.
 async fn request(stream: &mut TcpStream, number: u16, payload: &str) {
+    request_with(stream, number, &[], payload).await;
+}
+
+/// As [`request`], with properties.
+async fn request_with(stream: &mut TcpStream, number: u16, properties: &[u8], payload: &str) {
     let topic = b"locus/v1/ward/request/t";
     let mut body = vec![0, topic.len() as u8];
     body.extend(topic);
     body.extend(number.to_be_bytes());
-    body.push(0);
+    body.push(properties.len() as u8);
+    body.extend(properties);
     body.extend(payload.as_bytes());
     let length = [(body.len() & 0x7f) as u8 | 0x80, (body.len() >> 7) as u8];
     stream.write_all(&[&[PUBLISH | 2], &length[..], &body].concat()).await.unwrap();
+}
+
+fn payload() -> String {
+    format!(r#"{{"sequence": "{SEQUENCE}", "mutation": "A42G"}}"#)
 }
 
 /// The topic of the next message.
@@ -132,15 +146,14 @@ async fn a_slow_broker_is_waited_for_and_the_box_is_online_once_requests_arrive(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_of_qos_1_is_dropped_however_many_wait() {
-    let made = Box_::of(Limits { queue_units: 1_000, ..Limits::default() });
+    let made = Box_::of(Limits { queue_units: 2_000, ..Limits::default() });
     let held = made.hold().await;
     let (broker, client) = Broker::with_a_client(&made).await;
     let (mut stream, _) = broker.accept().await;
     subscribed(&mut stream, false, 1).await;
     let all = TASKS + 50;
     for number in 1..=all {
-        let payload = format!(r#"{{"sequence": "{SEQUENCE}", "mutation": "A42G"}}"#);
-        request(&mut stream, number as u16, &payload).await;
+        request(&mut stream, number as u16, &payload()).await;
     }
     crate::pipeline::tests::until("work", || made.pipeline.load().0 as usize == all).await;
     drop(held);
@@ -157,6 +170,47 @@ async fn no_request_of_qos_1_is_dropped_however_many_wait() {
             _ => {}
         }
     }
+    drop(stream);
+    client.stop.cancel();
+    client.running.await.unwrap();
+    made.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_owed_an_acknowledgement_is_made_anew() {
+    let made = Box_::of(Limits::default());
+    let (broker, client) = Broker::with(&made, Mqtt { stalled_ms: 1_000, ..Mqtt::default() }).await;
+    let (mut stream, _) = broker.accept().await;
+    subscribed(&mut stream, false, 1).await;
+    assert_eq!(topic(&mut stream).await, "locus/v1/ward/status/box");
+    // It is not acknowledged; the connection stays open, and the broker would answer pings.
+    let (mut again, clean) = broker.accept().await;
+    assert!(clean, "the new client knows nothing of the old one's session");
+    assert!(!client.link.connected.load(Ordering::Acquire), "no request arrives yet");
+    subscribed(&mut again, false, 1).await;
+    request(&mut again, 1, &payload()).await;
+    while topic(&mut again).await != "locus/v1/ward/response/t" {}
+    drop((stream, again));
+    client.stop.cancel();
+    client.running.await.unwrap();
+    made.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_expires_while_it_waits_is_acknowledged_and_never_answered() {
+    let made = Box_::of(Limits::default());
+    let held = made.hold().await;
+    let (broker, client) = Broker::with_a_client(&made).await;
+    let (mut stream, _) = broker.accept().await;
+    subscribed(&mut stream, false, 1).await;
+    assert_eq!(topic(&mut stream).await, "locus/v1/ward/status/box");
+    let in_a_second = [2, 0, 0, 0, 1];
+    request_with(&mut stream, 7, &in_a_second, &payload()).await;
+    let (kind, body) = packet(&mut stream).await;
+    assert_eq!((kind & 0xf0, &body[..2]), (PUBACK, &[0, 7][..]), "and no answer before it");
+    drop(held);
+    crate::pipeline::tests::until("idle box", || made.pipeline.load().0 == 0).await;
+    assert_eq!(made.pipeline.journal().head().0, 0, "it reached neither the model nor the journal");
     drop(stream);
     client.stop.cancel();
     client.running.await.unwrap();
