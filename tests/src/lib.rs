@@ -1,11 +1,13 @@
 //! What the end-to-end suites share: where the data and the binaries are, and a whole box to try them on.
 
 mod demo;
+pub mod load;
 pub mod malicious;
 mod models;
 mod mosquitto;
 mod python;
 mod rig;
+mod vitals;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,7 @@ pub use models::{reweighted, variation};
 pub use mosquitto::{Mosquitto, free_port};
 pub use python::python;
 pub use rig::{Daemon, Rig, example, onnxruntime, program};
+pub use vitals::{Vitals, vitals};
 
 /// The project's root folder.
 pub fn root() -> &'static Path {

@@ -105,7 +105,19 @@ impl Rig {
     /// # Errors
     /// A program fails.
     pub fn with_cable(extra: &str, cable: &[&str]) -> Result<Self> {
-        let mut rig = Self { dir: tempfile::tempdir()?, cable: None };
+        Self::build(tempfile::tempdir()?, extra, cable)
+    }
+
+    /// As [`Rig::new`], with its folder in `parent`: what a box keeps there is as fast as that file system.
+    ///
+    /// # Errors
+    /// As [`Rig::new`].
+    pub fn below(parent: &Path, extra: &str) -> Result<Self> {
+        Self::build(tempfile::tempdir_in(parent)?, extra, &[])
+    }
+
+    fn build(dir: TempDir, extra: &str, cable: &[&str]) -> Result<Self> {
+        let mut rig = Self { dir, cable: None };
         succeeded(program("locus").args(["keygen", "--out"]).arg(rig.path("publisher")))?;
         succeeded(program("locusctl").args(["keygen", "--out"]).arg(rig.path("hospital")))?;
         rig.sign(&root().join("models/variant-effect.locus"), &rig.path("signed.locus"))?;
@@ -137,6 +149,27 @@ impl Rig {
     /// The configuration.
     pub fn config(&self) -> PathBuf {
         self.path("locusd.toml")
+    }
+
+    /// Changes the text of the configuration.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn configure(&self, change: impl FnOnce(String) -> String) -> Result<()> {
+        let text = fs::read_to_string(self.config())?;
+        Ok(fs::write(self.config(), change(text))?)
+    }
+
+    /// Answers by the fake engine, each batch of at most `rows` taking so many milliseconds.
+    ///
+    /// # Errors
+    /// As [`Rig::configure`].
+    pub fn fake(&self, batch_ms: u32, rows: u32) -> Result<()> {
+        let profile = format!(
+            "inherit = \"cpu-x86\"\nengines = [\"fake\"]\nfake_batch_ms = {batch_ms}\nmax_batch = {rows}\n"
+        );
+        fs::write(self.path("fake.toml"), profile)?;
+        self.configure(|text| format!("profile = \"fake.toml\"\n{text}\n[engine]\norder = [\"fake\"]\n"))
     }
 
     /// Signs a bundle with the key that the box trusts.

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::{
-    fs,
     os::unix::net::UnixDatagram,
     time::{Duration, Instant},
 };
@@ -29,12 +28,9 @@ fn told(socket: &UnixDatagram, what: &str) {
 
 #[test]
 fn systemd_hears_of_a_box_only_while_it_gets_on() {
-    let rig = Rig::new("[engine]\norder = [\"fake\"]\n").unwrap();
+    let rig = Rig::new("").unwrap();
     // One answer keeps the inference thread for longer than systemd waits.
-    fs::write(rig.path("slow.toml"), "inherit = \"cpu-x86\"\nengines = [\"fake\"]\nfake_batch_ms = 4000\n")
-        .unwrap();
-    let config = fs::read_to_string(rig.config()).unwrap();
-    fs::write(rig.config(), format!("profile = \"slow.toml\"\n{config}")).unwrap();
+    rig.fake(4_000, 1).unwrap();
     rig.flash().unwrap();
     let socket = UnixDatagram::bind(rig.path("notify")).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();

@@ -1,0 +1,25 @@
+//! What the system says of a running program.
+
+use std::fs;
+
+/// What a process takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vitals {
+    /// Resident memory, in KiB.
+    pub rss_kib: u64,
+    /// The most that it ever had.
+    pub peak_kib: u64,
+    /// Open files.
+    pub files: usize,
+}
+
+/// Of a process; `None` where it is gone.
+pub fn vitals(pid: u32) -> Option<Vitals> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kib = |key: &str| {
+        let line = status.lines().find(|line| line.starts_with(key))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
+    Some(Vitals { rss_kib: kib("VmRSS:")?, peak_kib: kib("VmHWM:")?, files })
+}
