@@ -54,6 +54,46 @@ impl Machine {
     }
 }
 
+/// What the figures of one run share.
+pub(crate) struct Run {
+    command: String,
+    date: String,
+    machine: Machine,
+}
+
+impl Run {
+    /// Of `cargo run -p locus-bench -- ARGUMENTS`, now and here.
+    pub(crate) fn of(arguments: &str) -> Self {
+        Self {
+            command: format!("cargo run -p locus-bench -- {arguments}"),
+            date: time::OffsetDateTime::now_utc().date().to_string(),
+            machine: Machine::this(),
+        }
+    }
+
+    /// One of them.
+    pub(crate) fn figure(
+        &self,
+        name: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        spread: impl Into<String>,
+        beside: impl Into<Option<String>>,
+    ) -> Figure {
+        Figure {
+            name: name.into(),
+            value,
+            unit,
+            spread: spread.into(),
+            command: self.command.clone(),
+            seed: None,
+            date: self.date.clone(),
+            machine: self.machine.clone(),
+            beside: beside.into(),
+        }
+    }
+}
+
 impl Results {
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         fs::write(path, serde_json::to_string_pretty(self)? + "\n")?;

@@ -1,5 +1,7 @@
 //! Latency, throughput, training speed and memory, measured on the real programs.
 
+mod appliance;
+mod crowd;
 mod figures;
 mod flash;
 mod pretraining;
@@ -35,6 +37,27 @@ enum Command {
         requests: usize,
         /// File to write
         #[arg(long, default_value = "bench/results/transports.json")]
+        out: PathBuf,
+    },
+    /// Start to readiness and first answer; memory idle and loaded
+    Appliance {
+        /// Starts that count
+        #[arg(long, default_value_t = 20)]
+        starts: usize,
+        /// Length of the load, in seconds
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+        /// File to write
+        #[arg(long, default_value = "bench/results/appliance.json")]
+        out: PathBuf,
+    },
+    /// Throughput beside the bare engine, overload, and two boxes at one broker
+    Crowd {
+        /// Length of each part, in seconds
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+        /// File to write
+        #[arg(long, default_value = "bench/results/crowd.json")]
         out: PathBuf,
     },
     /// From `locusctl flash` to serving, in a daemon that runs
@@ -124,6 +147,8 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Transports { requests, out } => transports::run(requests, &out),
+        Command::Appliance { starts, seconds, out } => appliance::run(starts, seconds, &out),
+        Command::Crowd { seconds, out } => crowd::run(seconds, &out),
         Command::Flash { rounds, out } => flash::run(rounds, &out),
         Command::Training { rounds, out } => training::run(rounds, &out),
         Command::TrainingGpu { rounds, out } => training::gpu::run(rounds, &out),

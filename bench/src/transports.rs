@@ -1,6 +1,7 @@
 //! What a terminal waits for, beside what the model takes and what the broker takes.
 
 use std::{
+    io::Write as _,
     path::Path,
     time::{Duration, Instant},
 };
@@ -12,7 +13,7 @@ use locus_edge::{
 };
 use locus_engine::{Bundle, LoadOptions, Scorer, Trust};
 use locus_firmware_config::{message::Outcome, profile::DeviceProfile};
-use locus_tests::{Daemon, Fact, Mosquitto, Rig, facts, free_port, onnxruntime, peer, root};
+use locus_tests::{Daemon, Fact, Mosquitto, Rig, facts, onnxruntime, peer, root};
 use rumqttc::{
     AsyncClient, Event, MqttOptions, NetworkOptions, PublishOptions,
     mqttbytes::{
@@ -22,7 +23,7 @@ use rumqttc::{
 };
 
 use crate::{
-    figures::{Figure, Machine, Results},
+    figures::{Results, Run},
     sample::Sample,
 };
 
@@ -30,33 +31,68 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Runs before the clock counts.
 const WARM_UP: usize = 100;
 
+/// A file system in memory: there a durable write costs what its code costs.
+const MEMORY: &str = "/dev/shm";
+/// Bytes of a record, about.
+const RECORD: usize = 4_096;
+
+/// Times of one transport: until the answer came, and what of them the engine did not take.
+#[derive(Default)]
+struct Asked {
+    whole: Sample,
+    beyond: Sample,
+}
+
 pub(crate) fn run(requests: usize, out: &Path) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let mut samples = vec![("bare engine, batch 1".to_owned(), engine(requests)?)];
-    runtime.block_on(measure(requests, &mut samples))?;
-    let date = time::OffsetDateTime::now_utc().date().to_string();
-    let machine = Machine::this();
-    let command = format!("cargo run -p locus-bench -- transports --requests {requests}");
-    let bare = samples[0].1.percentile(0.5);
+    let run = Run::of(&format!("transports --requests {requests}"));
     let mut figures = Vec::new();
-    for (name, sample) in &samples {
+    let mut show = |name: &str, sample: &Sample, beside: &dyn Fn(f64, f64) -> Option<String>| {
         for share in [0.5, 0.99] {
-            figures.push(Figure {
-                name: format!("{name}, p{:.0}", share * 100.0),
-                value: sample.percentile(share),
-                unit: "ms",
-                spread: sample.spread(share),
-                command: command.clone(),
-                seed: None,
-                date: date.clone(),
-                machine: machine.clone(),
-                beside: (share == 0.5)
-                    .then(|| format!("{:.2} of the bare engine", sample.percentile(share) / bare)),
+            let (name, value) = (format!("{name}, p{:.0}", share * 100.0), sample.percentile(share));
+            figures.push(run.figure(name, value, "ms", sample.spread(share), beside(share, value)));
+        }
+    };
+    show("bare engine, batch 1", &engine(requests)?, &|_, _| None);
+    let folder = tempfile::tempdir()?;
+    let sync = synced(folder.path(), requests)?;
+    show("a write of 4 KiB and fdatasync on this disk", &sync, &|_, _| None);
+    let memory = Path::new(MEMORY);
+    for (place, parent) in [("in memory", memory), ("on disk", folder.path())] {
+        let trips = runtime.block_on(measure(parent, requests))?;
+        for (name, trip, asked) in &trips {
+            let name = format!("{name}, state {place}");
+            let trip = |share| trip.as_ref().map_or(0.0, |trip: &Sample| trip.percentile(share));
+            let disk = |share| if place == "on disk" { sync.percentile(share) } else { 0.0 };
+            show(&name, &asked.whole, &|_, _| None);
+            show(&format!("{name}: beyond the engine"), &asked.beyond, &|share, value| {
+                let bar = if share == 0.5 { 0.2 } else { 0.5 };
+                let (trip, disk) = (trip(share), disk(share));
+                let left = value - trip - disk;
+                Some(format!("less the broker's {trip:.3} and fdatasync's {disk:.3}: {left:.3}; bar {bar}"))
             });
         }
     }
-    let about = "Sequential requests of one terminal, one variant with transcript each, all in one run; MQTT with QoS 1 and nodelay on both ends. The time of a request holds its durable journal record. Round trip: an echo of the same sizes over the same broker, without a box.";
+    let about = "Sequential requests of one terminal, one variant with transcript each, all in one run; MQTT with QoS 1 and nodelay on \
+                 both ends. The time of a request holds its journal record, written and synced. State in memory: the box's folder is in \
+                 /dev/shm, where syncing costs nothing. Beyond the engine: each request's time less the inference time that its own \
+                 answer states. The broker's: the same percentile of an echo of the same sizes over the same broker, without a box.";
     Results { title: "Transports", about: about.into(), figures }.write(out)
+}
+
+/// Appends a record's worth and syncs it, as the journal does for one answer.
+fn synced(folder: &Path, times: usize) -> Result<Sample> {
+    let mut file = std::fs::File::create(folder.join("sync"))?;
+    let (record, mut sample) = (vec![0xa5; RECORD], Sample::default());
+    for n in 0..WARM_UP + times {
+        let started = Instant::now();
+        file.write_all(&record)?;
+        file.sync_data()?;
+        if n >= WARM_UP {
+            sample.push(started.elapsed());
+        }
+    }
+    Ok(sample)
 }
 
 /// Encoded once, run again and again: what the engine takes by itself.
@@ -82,47 +118,52 @@ fn engine(requests: usize) -> Result<Sample> {
     Ok(sample)
 }
 
-async fn measure(requests: usize, samples: &mut Vec<(String, Sample)>) -> Result<()> {
+/// Every transport of boxes that live below a folder: its name, the broker's own round trip, and its times.
+async fn measure(below: &Path, requests: usize) -> Result<Vec<(&'static str, Option<Sample>, Asked)>> {
     let server = peer("the mosquitto figures", "mosquitto").context("mosquitto is not installed")?;
-    let (port, folder) = (free_port(), tempfile::tempdir()?);
-    let _mosquitto = Mosquitto::start(&server, folder.path(), port)?;
-    let external = Rig::new(&format!("[mqtt]\nmode = \"external\"\nport = {port}\n"))?;
+    let folder = tempfile::tempdir()?;
+    let (_mosquitto, port) = Mosquitto::start_anywhere(&server, folder.path())?;
+    let external = Rig::below(below, &format!("[mqtt]\nmode = \"external\"\nport = {port}\n"))?;
     external.flash()?;
     let daemon = external.start()?;
-    samples.push(("mosquitto, round trip".into(), round_trip(port, requests).await?));
-    samples.push(("MQTT over mosquitto".into(), mqtt(&daemon, requests).await?));
+    let trip = round_trip(port, requests).await?;
+    let mut all = vec![("MQTT over mosquitto", Some(trip), mqtt(&daemon, requests).await?)];
     daemon.terminate()?;
 
-    let embedded = Rig::new("")?;
+    let embedded = Rig::below(below, "")?;
     embedded.flash()?;
     let daemon = embedded.start()?;
-    samples.push(("embedded broker, round trip".into(), round_trip(daemon.broker()?.1, requests).await?));
-    samples.push(("MQTT over the embedded broker".into(), mqtt(&daemon, requests).await?));
+    let trip = round_trip(daemon.broker()?.1, requests).await?;
+    all.push(("MQTT over the embedded broker", Some(trip), mqtt(&daemon, requests).await?));
     let http = Terminal::Http(daemon.http("ward-1")?);
-    samples.push(("HTTPS".into(), ask(http, requests).await?));
+    all.push(("HTTPS", None, ask(http, requests).await?));
     let serial = Terminal::Serial(Box::new(embedded.serial()?));
-    samples.push(("serial (pty)".into(), ask(serial, requests).await?));
+    all.push(("serial (pty)", None, ask(serial, requests).await?));
     daemon.terminate()?;
-    Ok(())
+    Ok(all)
 }
 
-async fn mqtt(daemon: &Daemon, requests: usize) -> Result<Sample> {
+async fn mqtt(daemon: &Daemon, requests: usize) -> Result<Asked> {
     ask(Terminal::Mqtt(Box::new(daemon.mqtt("ward-2").await?)), requests).await
 }
 
-async fn ask(mut terminal: Terminal, requests: usize) -> Result<Sample> {
+async fn ask(mut terminal: Terminal, requests: usize) -> Result<Asked> {
     let facts: Vec<Fact> = facts().variants;
-    let mut sample = Sample::default();
+    let mut asked = Asked::default();
     for n in 0..WARM_UP + requests {
         let request = facts[n % facts.len()].request(&n.to_string());
         let started = Instant::now();
         match terminal.ask(&request, PATIENCE).await? {
-            Outcome::Answer(_) if n >= WARM_UP => sample.push(started.elapsed()),
+            Outcome::Answer(answer) if n >= WARM_UP => {
+                let whole = started.elapsed();
+                asked.whole.push(whole);
+                asked.beyond.push(whole.saturating_sub(Duration::from_micros(answer.timing_us.infer)));
+            }
             Outcome::Answer(_) => {}
             Outcome::Fault(fault) => bail!("{}: {}", fault.code.as_str(), fault.message),
         }
     }
-    Ok(sample)
+    Ok(asked)
 }
 
 /// A responder that answers at once with a fault of an answer's size, and a terminal that asks it.

@@ -99,6 +99,9 @@ fn recipients(config: &Config) -> Result<Vec<Recipient>, KeyError> {
 pub fn check(config: &Config) -> Result<(), DaemonError> {
     flashing::check(config)?;
     recipients(config)?;
+    for path in config.serial.iter().filter_map(|line| line.key_file.as_deref()) {
+        serial::read_key(path).map_err(DaemonError::Transport)?;
+    }
     if config.mqtt.mode != MqttMode::Off {
         let link = mqtt::Link::new(config, config.mqtt.host.clone(), config.mqtt.port);
         mqtt::options(&link, &config.mqtt).map_err(DaemonError::Transport)?;
@@ -238,8 +241,10 @@ impl Running {
             self.start_mqtt(config, pipeline).await?;
         }
         for line in &config.serial {
+            let key = line.key_file.as_deref().map(serial::read_key).transpose();
+            let key = key.map_err(DaemonError::Transport)?;
             let (pipeline, line, stop) = (pipeline.clone(), line.clone(), self.stop.clone());
-            self.tasks.spawn(serial::run(pipeline, line, stop));
+            self.tasks.spawn(serial::run(pipeline, line, key, stop));
         }
         if let Some(limit) = sd_notify::watchdog_enabled() {
             self.tasks.spawn(watchdog::run(limit, pipeline.clone(), self.stop.clone()));

@@ -4,10 +4,12 @@
 //! (bit 0: a 16-byte tag stands before the CRC), session u32, seq u16, fragment u8, fragments u8, len
 //! u16; then the payload of at most 240 bytes, the tag, and CRC-32/ISO-HDLC over all of it.
 
+mod auth;
 mod stream;
 
 use crc::{CRC_32_ISO_HDLC, Crc};
 
+pub use auth::{CHALLENGE_BYTES, Direction, KEY_BYTES, Key};
 pub use stream::{Decoder, Reassembler, fragments};
 pub(crate) use stream::{fragments_of, part};
 
@@ -48,6 +50,8 @@ pub enum FrameType {
     Ack = 5,
     /// The message of `seq` is not whole: send it again.
     Nack = 6,
+    /// What came is not taken, and sending it again does not help: the box wants a greeting first.
+    Reject = 7,
 }
 
 impl FrameType {
@@ -59,6 +63,7 @@ impl FrameType {
             4 => Self::Fault,
             5 => Self::Ack,
             6 => Self::Nack,
+            7 => Self::Reject,
             _ => return None,
         })
     }

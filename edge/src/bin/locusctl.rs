@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use locus_edge::{
     config::Config,
-    ctl::{ask, audit, cable, encode, init, journal, slots, trust},
+    ctl::{ask, audit, cable, encode, init, journal, line_key, slots, trust},
 };
 
 #[derive(Parser)]
@@ -47,6 +47,8 @@ enum Command {
     Ask(ask::AskArgs),
     /// Shows what the model would read of requests: token ids, track, features
     Encode(encode::EncodeArgs),
+    /// Makes the key of a serial line, for box and terminal
+    LineKey(line_key::LineKeyArgs),
     /// Links two pseudo-terminals, to try a serial terminal without hardware
     Cable(cable::CableArgs),
     /// Verifies or decrypts the journal
@@ -69,6 +71,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         Command::Keygen(args) => init::keygen(args),
         Command::Cable(args) => cable::run(args),
+        Command::LineKey(args) => line_key::run(args),
         Command::Init => init::init(&config()?),
         Command::Flash(args) => slots::flash(&config()?, args),
         Command::Slots(args) => slots::show(&config()?, args),

@@ -30,6 +30,9 @@ pub enum ClientError {
     /// No outcome in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+    /// The box does not take what this terminal sends.
+    #[error("the box takes nothing from this terminal: the line has a key; name its file with --key-file")]
+    Rejected,
     /// Something came that is no outcome.
     #[error("got {got} bytes that are no answer: {reason}")]
     NoOutcome {

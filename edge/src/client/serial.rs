@@ -8,7 +8,7 @@ use std::{
 use locus_firmware_config::{
     message::{Outcome, Request},
     terminal::{Event, Patience, RequestRef, Terminal},
-    wire::{MAX_FRAME, MAX_MESSAGE},
+    wire::{Key, MAX_FRAME, MAX_MESSAGE},
 };
 use serde::de::DeserializeOwned;
 use tokio::{
@@ -34,11 +34,20 @@ impl SerialTerminal {
     /// # Errors
     /// [`ClientError::Connect`].
     pub fn open(path: &Path, baud: u32) -> Result<Self, ClientError> {
+        Self::open_with(path, baud, None)
+    }
+
+    /// As [`SerialTerminal::open`], on a line with a key.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`].
+    pub fn open_with(path: &Path, baud: u32, key: Option<Key>) -> Result<Self, ClientError> {
         let failed = |reason: String| ClientError::Connect { to: path.display().to_string(), reason };
         let session = random::<4>().map_err(|error| failed(error.to_string()))?;
         let port = open(path, baud).map_err(|error| failed(error.to_string()))?;
         let (request, answer) = (vec![0; MAX_MESSAGE], vec![0; MAX_MESSAGE]);
         let terminal = Terminal::new(u32::from_le_bytes(*session), request, answer);
+        let terminal = if let Some(key) = key { terminal.with_key(key) } else { terminal };
         Ok(Self { port, terminal, opened: Instant::now() })
     }
 
@@ -90,6 +99,7 @@ fn outcome_of(event: Event<'_>, timeout: Duration) -> Result<Outcome, ClientErro
     match event {
         Event::Answer { bytes, .. } => read(bytes).map(|answer| Outcome::Answer(Box::new(answer))),
         Event::Fault { bytes, .. } | Event::Busy { bytes, .. } => read(bytes).map(Outcome::Fault),
+        Event::Rejected => Err(ClientError::Rejected),
         Event::TimedOut => Err(ClientError::Timeout(timeout)),
         Event::Unreadable { bytes } => {
             Err(unread(bytes.len(), "it is neither answer nor fault of this version"))

@@ -168,7 +168,7 @@ impl Config {
         let all = std::iter::once(&mut self.state)
             .chain(self.models.paths())
             .chain(&mut self.journal.recipients)
-            .chain(self.serial.iter_mut().map(|line| &mut line.path))
+            .chain(self.serial.iter_mut().flat_map(Serial::paths))
             .chain(optional.into_iter().flatten())
             .chain(self.reference.iter_mut().flat_map(Reference::paths));
         for path in all {

@@ -16,6 +16,7 @@ use crate::{
     config::{Config, MqttMode},
     keys::random,
     state::{Endpoints, StateDir},
+    transport::serial::read_key,
 };
 
 /// Time between two attempts with the same id.
@@ -46,6 +47,9 @@ pub struct AskArgs {
     /// The terminal's end of the serial line
     #[arg(long)]
     pub serial_port: Option<PathBuf>,
+    /// Key of the serial line, where it has one
+    #[arg(long)]
+    pub key_file: Option<PathBuf>,
     /// A whole request as JSON, in a file or `-` for standard input
     #[arg(long, conflicts_with_all = ["sequence", "mutation", "variant", "transcript_id", "subject", "model"])]
     pub request: Option<PathBuf>,
@@ -153,7 +157,9 @@ async fn connect(config: &Config, args: &AskArgs, patience: Duration) -> Result<
                 .as_deref()
                 .context("expected --serial-port, the terminal's end of the line")?;
             let baud = config.serial.first().map_or(115_200, |line| line.baud);
-            Terminal::Serial(Box::new(SerialTerminal::open(path, baud)?))
+            let key = args.key_file.as_deref().map(read_key).transpose();
+            let key = key.map_err(anyhow::Error::msg)?;
+            Terminal::Serial(Box::new(SerialTerminal::open_with(path, baud, key)?))
         }
     })
 }

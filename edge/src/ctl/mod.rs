@@ -7,5 +7,6 @@ pub mod encode;
 mod fetch;
 pub mod init;
 pub mod journal;
+pub mod line_key;
 pub mod slots;
 pub mod trust;

@@ -24,7 +24,7 @@ pub use message::{
     AnswerRef, EngineRef, FaultRef, MAX_TEXTS, ModelRef, ReceiptRef, RequestRef, Texts, TranscriptRef,
 };
 
-use crate::wire::{Decoder, MAX_FRAME, MAX_MESSAGE, Reassembler};
+use crate::wire::{Decoder, Key, MAX_FRAME, MAX_MESSAGE, Reassembler};
 use exchange::{Exchange, Outcome};
 
 /// Room that a request by `variant` takes at most, with every name in it.
@@ -74,6 +74,8 @@ pub enum Event<'a> {
     },
     /// No outcome within [`Patience::give_up_ms`].
     TimedOut,
+    /// The box does not take what this terminal sends: the line has a key, and this terminal has none or another one.
+    Rejected,
     /// Whole and undamaged, and yet neither answer nor fault: the box may speak a later version.
     Unreadable {
         /// Its bytes.
@@ -107,6 +109,13 @@ where
     /// another life of it is not taken for its own.
     pub const fn new(session: u32, request: Q, answer: A) -> Self {
         Self { decoder: Decoder::new(), exchange: Exchange::new(session, request, Reassembler::new(answer)) }
+    }
+
+    /// Signs what it sends with the key that the box has for this line, and takes nothing that is not signed so.
+    #[must_use]
+    pub fn with_key(mut self, key: Key) -> Self {
+        self.exchange.use_key(key);
+        self
     }
 
     /// Begins to ask, from `now_ms` on a clock that only goes forward. A request before it is forgotten.
@@ -160,6 +169,7 @@ where
             },
             Outcome::Busy { again_ms } => Event::Busy { again_ms, bytes },
             Outcome::TimedOut => Event::TimedOut,
+            Outcome::Rejected => Event::Rejected,
             Outcome::NoRoom { got } => Event::NoRoom { got },
         })
     }
