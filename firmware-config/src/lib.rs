@@ -10,6 +10,8 @@ pub mod wire;
 pub mod words;
 
 #[cfg(feature = "std")]
+pub mod line;
+#[cfg(feature = "std")]
 pub mod manifest;
 #[cfg(feature = "std")]
 pub mod message;

@@ -10,7 +10,7 @@ mod stream;
 use crc::{CRC_32_ISO_HDLC, Crc};
 
 pub use auth::{CHALLENGE_BYTES, Direction, KEY_BYTES, Key};
-pub use stream::{Decoder, Reassembler, fragments};
+pub use stream::{Decoder, Have, Reassembler, fragments};
 pub(crate) use stream::{fragments_of, part};
 
 /// Protocol version.
@@ -48,9 +48,9 @@ pub enum FrameType {
     Fault = 4,
     /// The message of `seq` is whole.
     Ack = 5,
-    /// The message of `seq` is not whole: send it again.
+    /// The message of `seq` is not whole; the payload is the [`Have`] of what is there: send the rest again.
     Nack = 6,
-    /// What came is not taken, and sending it again does not help: the box wants a greeting first.
+    /// What came is not taken, and sending it again does not help; the payload is a [`Reason`].
     Reject = 7,
 }
 
@@ -66,6 +66,28 @@ impl FrameType {
             7 => Self::Reject,
             _ => return None,
         })
+    }
+}
+
+/// Why a frame is rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The line has a key: greet first, and sign.
+    Greet = 1,
+    /// Nothing is known of the message of `seq`: ask anew.
+    Unknown = 2,
+}
+
+impl Reason {
+    /// Reads what a [`FrameType::Reject`] carries.
+    pub fn from_payload(payload: &[u8]) -> Option<Self> {
+        match payload {
+            [1] => Some(Self::Greet),
+            [2] => Some(Self::Unknown),
+            _ => None,
+        }
     }
 }
 
@@ -303,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_is_written_over() {
+    fn fragments_come_in_any_order_and_what_is_dropped_is_written_over() {
         let part = |seq, fragment, fragments, payload| Frame {
             kind: FrameType::Request,
             session: 1,
@@ -313,18 +335,30 @@ mod tests {
             payload,
             tag: None,
         };
+        const FULL: [u8; MAX_PAYLOAD] = [b'A'; MAX_PAYLOAD];
+        let mut buffer = [0; 2 * MAX_PAYLOAD + 4];
+        let mut reassembler = Reassembler::new(&mut buffer);
+        assert_eq!(reassembler.push(&part(1, 2, 3, b"ACG")), Ok(None));
+        assert_eq!(reassembler.push(&part(1, 0, 3, &FULL)), Ok(None));
+        assert_eq!(reassembler.push(&part(1, 0, 3, &FULL)), Ok(None), "twice");
+        assert!(reassembler.message().is_empty(), "not whole");
+        let (have, of) = reassembler.partial(1, 1).unwrap();
+        assert_eq!((have.payload(of), have.missing(0, of)), (&[0b101][..], Some(1)));
+        let whole = [&FULL[..], &FULL, b"ACG"].concat();
+        assert_eq!(reassembler.push(&part(1, 1, 3, &FULL)).unwrap(), Some(&whole[..]));
+        assert_eq!(reassembler.push(&part(1, 1, 3, &FULL)), Ok(None), "once");
+        assert_eq!(reassembler.partial(1, 2), None);
         let dropped_by = |frame: Frame<'_>| {
-            let mut buffer = [0; 8];
+            let mut buffer = [0; MAX_PAYLOAD + 4];
             let mut reassembler = Reassembler::new(&mut buffer);
-            assert_eq!(reassembler.push(&part(1, 0, 3, b"ACGT")), Ok(None));
+            assert_eq!(reassembler.push(&part(1, 0, 3, &FULL)), Ok(None));
             let refused = reassembler.push(&frame).is_err();
-            (refused, buffer)
+            (refused, buffer.iter().filter(|b| **b != 0).count())
         };
-        assert_eq!(dropped_by(part(1, 2, 3, b"A")), (true, [0; 8]), "one is missing");
-        assert_eq!(dropped_by(part(2, 1, 3, b"A")), (true, [0; 8]), "of another message");
-        assert_eq!(dropped_by(part(1, 1, 2, b"A")), (true, [0; 8]), "of another number of fragments");
-        assert_eq!(dropped_by(part(1, 1, 3, b"ACGTA")), (true, [0; 8]), "more than the buffer holds");
-        assert_eq!(dropped_by(part(2, 0, 2, b"T")), (false, *b"T\0\0\0\0\0\0\0"), "a new message");
+        assert_eq!(dropped_by(part(1, 1, 3, b"A")), (true, 0), "shorter than what follows allows");
+        assert_eq!(dropped_by(part(1, 1, 3, &FULL)), (true, 0), "more than the buffer holds");
+        assert_eq!(dropped_by(part(2, 0, 1, b"T")), (false, 1), "of another message");
+        assert_eq!(dropped_by(part(1, 0, 1, b"T")), (false, 1), "of another number of fragments");
     }
 
     proptest! {

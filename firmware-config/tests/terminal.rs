@@ -1,70 +1,18 @@
 //! The terminal without I/O: on any line its outcome is the box's own, or there is none.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[allow(dead_code, reason = "each suite uses a part")]
+mod harness;
+
+use harness::{End, Peer, REQUEST, answer, run_over, terminal};
 use locus_firmware_config::{
-    message::{
-        Answer, Band, EngineInfo, Fault, FaultCode, LabelProbability, Lane, ModelInfo, Prediction,
-        ReceiptInfo, Request, Timing, TranscriptSpec,
-    },
+    message::{Answer, Fault, FaultCode, Lane, Request, TranscriptSpec},
     terminal::{
         ANSWER_BYTES, AnswerRef, AskError, Event, FaultRef, MAX_TEXTS, Patience, REQUEST_BYTES, RequestRef,
-        Terminal,
     },
-    wire::{Decoder, FrameType, MAX_FRAME, Reassembler, encode, fragments},
+    wire::{Decoder, FrameType, Key, MAX_FRAME, encode, fragments},
 };
 use proptest::prelude::*;
-
-type Small = Terminal<[u8; REQUEST_BYTES], [u8; ANSWER_BYTES]>;
-
-fn terminal() -> Small {
-    Terminal::new(7, [0; REQUEST_BYTES], [0; ANSWER_BYTES])
-}
-
-const REQUEST: RequestRef<'static> = RequestRef {
-    id: Some("r-1"),
-    variant: Some("chr17-43045705-T-A"),
-    sequence: None,
-    mutation: None,
-    subject: None,
-    model: None,
-    assembly: None,
-    gene: None,
-    transcript_id: None,
-    lane: Some(Lane::Bedside),
-    deadline_ms: None,
-    explain: None,
-    transcript: None,
-};
-
-/// An answer of several frames; `index` tells one from another.
-fn answer(id: &str, index: u64) -> Answer {
-    Answer {
-        id: Some(id.into()),
-        r#box: "box-1".into(),
-        mutation: Some("chr17-43045705-T-A".into()),
-        predicted_label: Some(1),
-        predicted_description: format!("Pathogenic {index}"),
-        pathogenic_probability: Some(0.987_654_321),
-        benign_probability: Some(0.012_345_679),
-        prior: Some(0.1),
-        band: Band::Pathogenic,
-        abstained: false,
-        input_mode: "transcript".into(),
-        consequence: Some("missense_variant".into()),
-        transcript_id: None,
-        model: ModelInfo { name: "m".into(), version: "1.0.0".into(), digest: "d".repeat(64) },
-        engine: EngineInfo { provider: "tract".into(), precision: "fp32".into() },
-        timing_us: Timing { queue: index, tokenize: 2, infer: 3, journal: 4 },
-        receipt: Some(ReceiptInfo { journal: "j".into(), index, leaf: "l".repeat(64), root: "r".repeat(64) }),
-        warnings: vec![format!("warning {index} ").repeat(20), "another".into()],
-        intended_use: "Research use".into(),
-        prediction: Some(Prediction {
-            label: "exon".into(),
-            probabilities: vec![LabelProbability { label: "exon".into(), probability: 0.75 }],
-            value: None,
-        }),
-    }
-}
 
 fn frames(kind: FrameType, session: u32, seq: u16, message: &[u8]) -> Vec<Vec<u8>> {
     let mut out = [0; MAX_FRAME];
@@ -74,53 +22,6 @@ fn frames(kind: FrameType, session: u32, seq: u16, message: &[u8]) -> Vec<Vec<u8
         out[..n].to_vec()
     };
     frames.map(&mut encoded).collect()
-}
-
-/// What a box does with frames, as `edge/src/transport/serial.rs` does it. A request that the line doubled is answered
-/// from memory; one under a new number here is not, as if the box had started anew: two answers must never be mixed.
-struct Peer {
-    decoder: Decoder,
-    message: Reassembler<Vec<u8>>,
-    busy: u32,
-    /// Whole outcomes that were sent.
-    sent: Vec<Vec<u8>>,
-    requests: u32,
-}
-
-impl Peer {
-    fn new(busy: u32) -> Self {
-        let message = Reassembler::new(vec![0; 60_000]);
-        Self { decoder: Decoder::new(), message, busy, sent: Vec::new(), requests: 0 }
-    }
-
-    fn hear(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
-        let mut replies = Vec::new();
-        let Self { decoder, message, busy, sent, requests } = self;
-        decoder.push(bytes, |frame| {
-            let Ok(frame) = frame else { return };
-            let (session, seq) = (frame.session, frame.seq);
-            match message.push(&frame) {
-                Ok(None) => {}
-                Err(_) => replies.extend(frames(FrameType::Nack, session, seq, &[])),
-                Ok(Some(whole)) => {
-                    let request = Request::from_postcard(whole).expect("a request is whole or refused");
-                    *requests += 1;
-                    replies.extend(frames(FrameType::Ack, session, seq, &[]));
-                    let (kind, outcome) = if *busy > 0 {
-                        *busy -= 1;
-                        let fault = Fault { retry_after_ms: Some(50), ..Fault::new(FaultCode::Busy, "full") };
-                        (FrameType::Fault, postcard::to_stdvec(&fault.for_id(request.id)).unwrap())
-                    } else {
-                        let answer = answer(&request.id.unwrap_or_default(), u64::from(seq));
-                        (FrameType::Answer, postcard::to_stdvec(&answer).unwrap())
-                    };
-                    replies.extend(frames(kind, session, seq, &outcome));
-                    sent.push(outcome);
-                }
-            }
-        });
-        replies
-    }
 }
 
 /// What a line does to a frame.
@@ -148,41 +49,21 @@ fn carry(frame: &[u8], fate: Fate) -> Vec<u8> {
     frame
 }
 
-#[derive(Debug, PartialEq)]
-enum End {
-    Answer(Vec<u8>),
-    Busy(Vec<u8>),
-    TimedOut,
-}
-
 /// Runs a request to its end over a line whose next frames have these fates.
 fn run(request: &RequestRef<'_>, patience: Patience, busy: u32, fates: &[Fate]) -> (End, Peer) {
-    let (mut terminal, mut peer, mut now) = (terminal(), Peer::new(busy), 1_000);
+    run_with(request, patience, Peer::new(busy, None), fates, usize::MAX)
+}
+
+/// As [`run`], over a line with the peer's key; the box starts anew after so many frames.
+fn run_with(
+    request: &RequestRef<'_>,
+    patience: Patience,
+    peer: Peer,
+    fates: &[Fate],
+    restart: usize,
+) -> (End, Peer) {
     let mut fates = fates.iter().copied();
-    let mut fate = || fates.next().unwrap_or(Fate::Whole);
-    terminal.ask(request, patience, now).unwrap();
-    for _ in 0..100_000 {
-        let mut replies = Vec::new();
-        let mut out = [0; MAX_FRAME];
-        while let Some(bytes) = terminal.transmit(now, &mut out) {
-            replies.extend(peer.hear(&carry(bytes, fate())));
-        }
-        for reply in &replies {
-            terminal.receive(&carry(reply, fate()), now);
-        }
-        now = match terminal.poll(now) {
-            Some(Event::Answer { answer, bytes }) => {
-                assert_eq!(postcard::to_stdvec(&answer).unwrap(), bytes);
-                return (End::Answer(bytes.to_vec()), peer);
-            }
-            Some(Event::Fault { bytes, .. }) => return (End::Busy(bytes.to_vec()), peer),
-            Some(Event::TimedOut) => return (End::TimedOut, peer),
-            Some(Event::Busy { again_ms, .. }) => again_ms,
-            Some(other) => panic!("{other:?}"),
-            None => now.max(terminal.wake_ms().unwrap()),
-        };
-    }
-    panic!("it never ends");
+    run_over(request, patience, peer, |frame| carry(frame, fates.next().unwrap_or(Fate::Whole)), restart)
 }
 
 fn a_fate() -> impl Strategy<Value = Fate> {
@@ -199,22 +80,26 @@ proptest! {
     #[test]
     fn over_any_line_the_outcome_is_one_that_the_box_sent_or_none(
         fates in proptest::collection::vec(a_fate(), 0..120), busy in 0u32..3, tries in 1u8..20,
+        keyed in any::<bool>(), restart in 1usize..40,
     ) {
         let patience = Patience { tries, ..Patience::default() };
-        let (end, peer) = run(&REQUEST, patience, busy, &fates);
+        let peer = Peer::new(busy, keyed.then(|| Key::new([5; 32])));
+        let (end, peer) = run_with(&REQUEST, patience, peer, &fates, restart);
         match end {
             End::Answer(bytes) | End::Busy(bytes) => prop_assert!(peer.sent.contains(&bytes)),
             End::TimedOut => {}
         }
-        prop_assert!(peer.requests <= 2 * u32::from(tries), "sent once a try, doubled by the line at most");
+        prop_assert!(peer.requests <= u32::from(tries) + 1, "taken once a number, and once more by a new box");
     }
 
     #[test]
     fn a_line_that_gets_well_in_time_brings_the_answer(
         fates in proptest::collection::vec(a_fate(), 0..12), busy in 0u32..3,
+        keyed in any::<bool>(), restart in 1usize..40,
     ) {
         let patience = Patience { tries: 200, give_up_ms: 1_000_000, ..Patience::default() };
-        let (end, peer) = run(&REQUEST, patience, busy, &fates);
+        let peer = Peer::new(busy, keyed.then(|| Key::new([5; 32])));
+        let (end, peer) = run_with(&REQUEST, patience, peer, &fates, restart);
         prop_assert!(matches!(&end, End::Answer(bytes) if peer.sent.contains(bytes)), "{end:?}");
     }
 
@@ -224,7 +109,7 @@ proptest! {
         terminal.ask(&REQUEST, Patience::default(), 0).unwrap();
         let mut out = [0; MAX_FRAME];
         let mut replies = Vec::new();
-        let mut peer = Peer::new(0);
+        let mut peer = Peer::new(0, None);
         while let Some(bytes) = terminal.transmit(0, &mut out) {
             replies.extend(peer.hear(bytes).concat());
         }
@@ -326,8 +211,9 @@ fn a_request_without_an_id_is_sent_once() {
         terminal.ask(request, patience, 0).unwrap();
         let (mut sent, mut out, mut now) = (0, [0; MAX_FRAME], 0);
         loop {
-            while terminal.transmit(now, &mut out).is_some() {
-                sent += 1;
+            while let Some(bytes) = terminal.transmit(now, &mut out) {
+                Decoder::new()
+                    .push(bytes, |frame| sent += u32::from(frame.unwrap().kind == FrameType::Request));
             }
             if terminal.poll(now).is_some() {
                 return sent;

@@ -1,33 +1,53 @@
 //! Serial lines: COBS frames of the `wire` module, messages as postcard.
 
-mod guard;
-
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use locus_firmware_config::{
+    line::{Heard, Line, Ticket},
     message::{Fault, FaultCode, Outcome, Request},
-    wire::{
-        Decoder, Direction, Frame, FrameType, Key, MAX_FRAME, MAX_MESSAGE, Reassembler, WireError, encode,
-        fragments,
-    },
+    wire::{FrameType, KEY_BYTES, Key, MAX_FRAME, MAX_MESSAGE, WireError, encode, fragments},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::{Semaphore, mpsc},
+    sync::Semaphore,
     task::JoinSet,
     time::sleep,
 };
 use tokio_serial::{SerialPortBuilderExt, SerialStream};
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::{config::Serial, pipeline::Pipeline};
-
-pub use guard::read_key;
-use guard::{Guard, Passed};
+use crate::{
+    config::Serial,
+    keys::random,
+    pipeline::Pipeline,
+    vfs::{OsVfs, Vfs},
+};
 
 /// Requests of one line in work at once.
 const TASKS: usize = 8;
+/// Most bytes that wait for the line; a terminal that sends and never reads gets no more.
+const MAX_WAITING_BYTES: usize = 16 * MAX_MESSAGE;
+/// Largest key file, in bytes: hexadecimal digits and a line break.
+const MAX_KEY_FILE: u64 = 256;
+
+/// Reads a line's key: 64 hexadecimal digits.
+///
+/// # Errors
+/// The file cannot be read, or holds no key.
+pub fn read_key(path: &Path) -> Result<Key, String> {
+    let named = |reason: &str| format!("serial.key_file {}: {reason}", path.display());
+    let text = OsVfs.read(path, MAX_KEY_FILE).map_err(|error| named(&error.to_string()))?;
+    let text = Zeroizing::new(text);
+    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+    hex::decode_to_slice(text.trim_ascii(), &mut *bytes)
+        .map_err(|_| named("got no key, expected 64 hexadecimal digits; `locusctl line-key` makes one"))?;
+    Ok(Key::new(*bytes))
+}
 
 /// Serves one line until `stop`, through every loss of the device; `key` is the line's, where it has one.
 pub async fn run(pipeline: Pipeline, line: Serial, key: Option<Key>, stop: CancellationToken) {
@@ -40,7 +60,8 @@ pub async fn run(pipeline: Pipeline, line: Serial, key: Option<Key>, stop: Cance
                 told = false;
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    reason = serve(&pipeline, &line.terminal, key.clone(), port) => {
+                    reason = Served::new(&pipeline, &line.terminal, key.clone()).run(port) => {
+                        metrics::counter!("locus_serial_lost_total").increment(1);
                         tracing::warn!(path = %line.path.display(), %reason, "serial line lost");
                     }
                 }
@@ -68,122 +89,94 @@ pub fn open(path: &std::path::Path, baud: u32) -> std::io::Result<SerialStream> 
     tokio_serial::new(path.to_string_lossy(), baud).open_native_async().map_err(std::io::Error::from)
 }
 
-/// The frames of a message, ready for the line.
+/// The frames of a message of a terminal, ready for a line without a key.
 ///
 /// # Errors
 /// A message that is too long.
 pub fn frames(kind: FrameType, session: u32, seq: u16, message: &[u8]) -> Result<Vec<u8>, WireError> {
-    sealed(None, kind, session, seq, message)
-}
-
-/// As [`frames`], as the box sends them on a line with a key.
-fn sealed(
-    key: Option<&Key>,
-    kind: FrameType,
-    session: u32,
-    seq: u16,
-    message: &[u8],
-) -> Result<Vec<u8>, WireError> {
     let mut bytes = Vec::with_capacity(message.len() + message.len() / 8 + MAX_FRAME);
     let mut out = [0; MAX_FRAME];
     for frame in fragments(kind, session, seq, message)? {
-        let frame = key.map_or(frame, |key| key.seal(&frame, Direction::ToTerminal));
         let n = encode(&frame, &mut out)?;
         bytes.extend_from_slice(&out[..n]);
     }
     Ok(bytes)
 }
 
-async fn serve(pipeline: &Pipeline, terminal: &str, key: Option<Key>, port: SerialStream) -> String {
-    let (mut reader, mut writer) = tokio::io::split(port);
-    let (replies, mut outgoing) = mpsc::channel::<Vec<u8>>(TASKS * 2);
-    let mut buffer = vec![0; MAX_MESSAGE];
-    let mut line = Line {
-        pipeline,
-        terminal,
-        replies,
-        guard: Guard::new(key),
-        room: Arc::new(Semaphore::new(TASKS)),
-        tasks: JoinSet::new(),
-        reassembler: Reassembler::new(&mut buffer),
-    };
-    let mut decoder = Decoder::new();
-    let mut bytes = zeroize::Zeroizing::new([0; 4_096]);
-    loop {
-        tokio::select! {
-            // A peer that is gone reads as nothing at all.
-            read = reader.read(&mut bytes[..]) => match read {
-                Ok(0) => return "the device is gone".into(),
-                Ok(n) => {
-                    decoder.push(&bytes[..n], |frame| line.take(frame));
-                    bytes[..n].zeroize();
-                }
-                Err(error) => return error.to_string(),
-            },
-            Some(_) = line.tasks.join_next() => {}
-            Some(reply) = outgoing.recv() => if let Err(error) = writer.write_all(&reply).await {
-                return error.to_string();
-            },
-        }
-    }
-}
-
-struct Line<'a> {
+/// A line that is open.
+struct Served<'a> {
     pipeline: &'a Pipeline,
     terminal: &'a str,
-    replies: mpsc::Sender<Vec<u8>>,
-    guard: Guard,
+    line: Line,
     room: Arc<Semaphore>,
     /// They end with the line: who asked over it is gone, and asks again.
-    tasks: JoinSet<()>,
-    reassembler: Reassembler<&'a mut Vec<u8>>,
+    tasks: JoinSet<(Ticket, Arc<Outcome>)>,
+    /// Bytes that wait for the line.
+    out: Vec<u8>,
 }
 
-impl Line<'_> {
-    fn take(&mut self, frame: Result<Frame<'_>, WireError>) {
-        let frame = match frame {
-            Ok(frame) => frame,
-            // Nothing in it can be trusted, the sender's number least of all: the terminal asks again.
-            Err(error) => return broken(&error),
-        };
-        let (session, seq) = (frame.session, frame.seq);
-        match frame.kind {
-            FrameType::Hello => match self.guard.greeted(&frame) {
-                Ok(challenge) => {
-                    let version = env!("CARGO_PKG_VERSION").as_bytes();
-                    let message = [challenge.as_ref().map_or(&[][..], |c| c), version].concat();
-                    self.send(self.guard.line(), FrameType::Hello, session, seq, &message);
-                }
-                Err(_) => self.reject(session, seq),
-            },
-            FrameType::Request => {
-                match self.guard.check(&frame) {
-                    Passed::Yes => {}
-                    Passed::Again => return self.reply(FrameType::Ack, session, seq),
-                    Passed::Rejected => return self.reject(session, seq),
-                }
-                let request = match self.reassembler.push(&frame) {
-                    Ok(Some(message)) => {
-                        let request = Request::from_postcard(message);
-                        self.reassembler.wipe();
-                        request
-                    }
-                    Ok(None) => return,
-                    Err(error) => {
-                        broken(&error);
-                        return self.reply(FrameType::Nack, session, seq);
-                    }
-                };
-                self.guard.took(session, seq);
-                self.reply(FrameType::Ack, session, seq);
-                self.ask(session, seq, request);
-            }
-            _ => {}
+impl<'a> Served<'a> {
+    fn new(pipeline: &'a Pipeline, terminal: &'a str, key: Option<Key>) -> Self {
+        Self {
+            pipeline,
+            terminal,
+            line: Line::new(key, env!("CARGO_PKG_VERSION")),
+            room: Arc::new(Semaphore::new(TASKS)),
+            tasks: JoinSet::new(),
+            out: Vec::new(),
         }
     }
 
-    fn ask(&mut self, session: u32, seq: u16, request: Result<Request, Fault>) {
-        let key = self.guard.key(session);
+    async fn run(mut self, port: SerialStream) -> String {
+        let (mut reader, mut writer) = tokio::io::split(port);
+        let mut bytes = Zeroizing::new([0; 4_096]);
+        loop {
+            tokio::select! {
+                // A peer that is gone reads as nothing at all.
+                read = reader.read(&mut bytes[..]) => match read {
+                    Ok(0) => return "the device is gone".into(),
+                    Ok(n) => {
+                        self.receive(&bytes[..n]);
+                        bytes[..n].zeroize();
+                    }
+                    Err(error) => return error.to_string(),
+                },
+                Some(done) = self.tasks.join_next() => if let Ok((ticket, outcome)) = done {
+                    self.tell(ticket, &outcome);
+                },
+                written = writer.write(&self.out), if !self.out.is_empty() => match written {
+                    Ok(n) => {
+                        self.out[..n].zeroize();
+                        self.out.drain(..n);
+                    }
+                    Err(error) => return error.to_string(),
+                },
+            }
+        }
+    }
+
+    fn receive(&mut self, bytes: &[u8]) {
+        let (mut asked, mut replies) = (Vec::new(), Vec::new());
+        self.line.receive(bytes, &mut || random().ok().map(|drawn| *drawn), &mut replies, &mut |heard| {
+            match heard {
+                Heard::Request { ticket, message } => asked.push((ticket, Request::from_postcard(message))),
+                // Nothing in it can be trusted, the sender's number least of all: the terminal asks again.
+                Heard::Broken(error) => {
+                    metrics::counter!("locus_serial_broken_frames_total").increment(1);
+                    tracing::debug!(%error, "a broken frame");
+                }
+                Heard::Refused(reason) => refused(reason),
+                Heard::Again => metrics::counter!("locus_serial_repeated_frames_total").increment(1),
+                _ => {}
+            }
+        });
+        self.put(&replies);
+        for (ticket, request) in asked {
+            self.ask(ticket, request);
+        }
+    }
+
+    fn ask(&mut self, ticket: Ticket, request: Result<Request, Fault>) {
         let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else {
             let id = request.ok().and_then(|r| r.id);
             let fault = Fault {
@@ -193,80 +186,79 @@ impl Line<'_> {
                     format!("got more than {TASKS} requests at once on one line; ask again"),
                 )
             };
-            if let Some(bytes) = outcome_frames(key.as_ref(), session, seq, &Outcome::Fault(fault.for_id(id)))
-            {
-                let _ = self.replies.try_send(bytes);
-            }
-            return;
+            return self.tell(ticket, &Outcome::Fault(fault.for_id(id)));
         };
-        let (pipeline, terminal, replies) =
-            (self.pipeline.clone(), self.terminal.to_owned(), self.replies.clone());
+        let (pipeline, terminal) = (self.pipeline.clone(), self.terminal.to_owned());
         self.tasks.spawn(async move {
             let outcome = pipeline.ask(&terminal, "serial", request).await;
-            if let Some(bytes) = outcome_frames(key.as_ref(), session, seq, &outcome) {
-                // The line may be gone: the terminal asks again with the same id.
-                let _ = replies.send(bytes).await;
-            }
             drop(permit);
+            (ticket, outcome)
         });
     }
 
-    /// Without a message, under the session's key.
-    fn reply(&self, kind: FrameType, session: u32, seq: u16) {
-        self.send(self.guard.key(session).as_ref(), kind, session, seq, &[]);
-    }
-
-    /// Under the line's own key: there is no session's that both know.
-    fn reject(&self, session: u32, seq: u16) {
-        self.send(self.guard.line(), FrameType::Reject, session, seq, &[]);
-    }
-
-    fn send(&self, key: Option<&Key>, kind: FrameType, session: u32, seq: u16, message: &[u8]) {
-        if let Ok(bytes) = sealed(key, kind, session, seq, message) {
-            let _ = self.replies.try_send(bytes);
-        }
-    }
-}
-
-fn broken(error: &WireError) {
-    metrics::counter!("locus_serial_broken_frames_total").increment(1);
-    tracing::debug!(%error, "a broken frame");
-}
-
-fn outcome_frames(key: Option<&Key>, session: u32, seq: u16, outcome: &Outcome) -> Option<Vec<u8>> {
-    let (kind, message) = match outcome {
-        Outcome::Answer(answer) => (FrameType::Answer, postcard::to_stdvec(answer)),
-        Outcome::Fault(fault) => (FrameType::Fault, postcard::to_stdvec(fault)),
-    };
-    match (sealed(key, kind, session, seq, &message.ok()?), outcome) {
-        (Ok(bytes), _) => Some(bytes),
+    fn tell(&mut self, ticket: Ticket, outcome: &Outcome) {
+        let mut replies = Vec::new();
+        let told =
+            message_of(outcome).map(|(kind, message)| self.line.outcome(ticket, kind, message, &mut replies));
         // The terminal waits: it is told that there is nothing to wait for.
-        (Err(error), Outcome::Answer(answer)) => {
+        if let (Some(Err(error)), Outcome::Answer(answer)) = (told, outcome) {
             let message = format!(
                 "got an answer that does not fit a message of this line: {error}; it is in the journal, ask over another transport"
             );
             let fault = Fault::new(FaultCode::TooLarge, message).for_id(answer.id.clone());
-            sealed(key, FrameType::Fault, session, seq, &postcard::to_stdvec(&fault).ok()?).ok()
+            if let Some((kind, message)) = message_of(&Outcome::Fault(fault)) {
+                let _ = self.line.outcome(ticket, kind, message, &mut replies);
+            }
         }
-        (Err(_), Outcome::Fault(_)) => None,
+        self.put(&replies);
     }
+
+    fn put(&mut self, replies: &[u8]) {
+        if self.out.len() + replies.len() <= MAX_WAITING_BYTES {
+            self.out.extend_from_slice(replies);
+        }
+    }
+}
+
+/// Counts what is not taken.
+fn refused(reason: &'static str) {
+    metrics::counter!("locus_refused_total", "transport" => "serial", "reason" => reason).increment(1);
+}
+
+fn message_of(outcome: &Outcome) -> Option<(FrameType, Vec<u8>)> {
+    Some(match outcome {
+        Outcome::Answer(answer) => (FrameType::Answer, postcard::to_stdvec(answer).ok()?),
+        Outcome::Fault(fault) => (FrameType::Fault, postcard::to_stdvec(fault).ok()?),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use locus_firmware_config::wire::{Decoder, Reassembler};
 
-    #[test]
-    fn an_answer_that_does_not_fit_is_a_fault() {
+    use super::*;
+    use crate::{config::Limits, pipeline::tests::Box_};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_answer_that_does_not_fit_is_a_fault() {
         let Outcome::Answer(mut answer) = crate::pipeline::tests::an_answer() else { panic!("no answer") };
         answer.id = Some("a".into());
+        let made = Box_::of(Limits::default());
         for (warning, expected) in [(10, FrameType::Answer), (MAX_MESSAGE, FrameType::Fault)] {
             answer.warnings = vec!["x".repeat(warning)];
-            let bytes = outcome_frames(None, 7, 3, &Outcome::Answer(answer.clone())).unwrap();
+            let mut served = Served::new(&made.pipeline, "ward", None);
+            let mut tickets = Vec::new();
+            let asked = frames(FrameType::Request, 7, 3, b"x").unwrap();
+            served.line.receive(&asked, &mut || None, &mut Vec::new(), &mut |heard| {
+                if let Heard::Request { ticket, .. } = heard {
+                    tickets.push(ticket);
+                }
+            });
+            served.tell(tickets[0], &Outcome::Answer(answer.clone()));
             let mut buffer = vec![0; MAX_MESSAGE];
             let mut reassembler = Reassembler::new(&mut buffer);
             let mut got = None;
-            Decoder::new().push(&bytes, |frame| {
+            Decoder::new().push(&served.out, |frame| {
                 let frame = frame.unwrap();
                 assert_eq!((frame.session, frame.seq, frame.kind), (7, 3, expected));
                 if let Some(message) = reassembler.push(&frame).unwrap() {
@@ -279,5 +271,20 @@ mod tests {
                 assert_eq!((fault.code, fault.id.as_deref()), (FaultCode::TooLarge, Some("a")));
             }
         }
+        made.stop();
+    }
+
+    #[test]
+    fn a_key_file_that_is_none_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("line.key");
+        assert!(read_key(&path).unwrap_err().contains("line.key"));
+        for text in ["", "abc", &"z".repeat(64), &"0".repeat(66)] {
+            std::fs::write(&path, text).unwrap();
+            let error = read_key(&path).unwrap_err();
+            assert!(error.contains("line.key") && error.contains("64 hexadecimal"), "{error}");
+        }
+        std::fs::write(&path, format!("{}\n", "0a".repeat(32))).unwrap();
+        assert!(read_key(&path).is_ok());
     }
 }

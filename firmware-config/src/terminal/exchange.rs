@@ -1,14 +1,20 @@
 //! One request from the first frame to its outcome.
+//!
+//! Every frame of the request has one number until the box says that it knows nothing of it. What of the request the box
+//! lacks, it says ([`FrameType::Nack`]), and gets that alone; what of the outcome the terminal lacks, it says in the same
+//! way. So each frame may be lost as often as there are tries, and nothing that came through is sent twice.
 
 use core::fmt;
 
 use zeroize::Zeroize as _;
 
-use super::message::FaultRef;
+use super::{
+    keys::{Keys, Said},
+    message::FaultRef,
+};
 use crate::{
     wire::{
-        CHALLENGE_BYTES, Direction, Frame, FrameType, Key, MAX_FRAME, Reassembler, WireError, encode,
-        fragments_of, part,
+        Frame, FrameType, Have, Key, MAX_FRAME, Reason, Reassembler, WireError, encode, fragments_of, part,
     },
     words::FaultCode,
 };
@@ -21,14 +27,14 @@ const GREETINGS: u8 = 16;
 /// How long to wait for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// For the box to say that it has the request, in milliseconds; twice as long after each try, up to
-    /// `answer_ms`. The time that the line itself takes for a request's last frames is part of it.
+    /// For the box to say that it has the request, and for each further part of an outcome, in milliseconds; twice as long
+    /// after each try, up to `answer_ms`. The time that the line itself takes for some frames is part of it.
     pub ack_ms: u32,
-    /// For the outcome after that, and for each further part of it, in milliseconds.
+    /// For the outcome after that, in milliseconds.
     pub answer_ms: u32,
     /// For everything, in milliseconds.
     pub give_up_ms: u32,
-    /// How often the request is sent, at least once.
+    /// How often something is sent again, at least once.
     pub tries: u8,
 }
 
@@ -48,8 +54,16 @@ enum State {
     Greeted(u64),
     /// The fragment to send next.
     Sending(u8),
-    /// Sent: again at this time if nothing comes.
+    /// Sent: again at this time if the box does not say that it has it.
+    Sent(u64),
+    /// It is to be said which fragments of the outcome are there.
+    Asking,
+    /// The box has the request: it is asked for the rest of the outcome at this time if nothing comes.
     Waiting(u64),
+    /// The box is busy: the request is sent anew at this time.
+    Pausing(u64),
+    /// There is nothing left to try.
+    Ended,
     /// An outcome lies in `answer`.
     Whole(FrameType),
     /// An outcome is too large.
@@ -67,13 +81,6 @@ pub(super) enum Outcome {
     NoRoom { got: usize },
 }
 
-/// The keys of a line that has one.
-struct Keys {
-    line: Key,
-    /// Of this session, from the box's challenge on.
-    session: Option<Key>,
-}
-
 pub(super) struct Exchange<Q, A> {
     session: u32,
     keys: Option<Keys>,
@@ -81,10 +88,16 @@ pub(super) struct Exchange<Q, A> {
     greetings: u8,
     /// Whether the box said that it does not take what it got.
     rejected: bool,
-    /// Number of the last try; the tries of one request follow each other.
+    /// Number of the request.
     seq: u16,
-    /// Tries so far.
+    /// Times so far that something was sent.
     tries: u8,
+    /// Without an id the box would take the request under another number for another one.
+    has_id: bool,
+    /// Whether the box has had the whole request.
+    acknowledged: bool,
+    /// What of the request the box has.
+    there: Have,
     patience: Patience,
     ends_ms: u64,
     state: State,
@@ -94,7 +107,7 @@ pub(super) struct Exchange<Q, A> {
 }
 
 impl<Q, A> Exchange<Q, A> {
-    pub(super) const fn new(session: u32, request: Q, answer: Reassembler<A>) -> Self {
+    pub(super) fn new(session: u32, request: Q, answer: Reassembler<A>) -> Self {
         let patience = Patience { ack_ms: 0, answer_ms: 0, give_up_ms: 0, tries: 0 };
         Self {
             session,
@@ -103,6 +116,9 @@ impl<Q, A> Exchange<Q, A> {
             rejected: false,
             seq: 0,
             tries: 0,
+            has_id: false,
+            acknowledged: false,
+            there: Have::default(),
             patience,
             ends_ms: 0,
             state: State::Idle,
@@ -120,17 +136,15 @@ where
 {
     /// Starts with the request that lies in the first `len` bytes.
     pub(super) fn begin(&mut self, len: usize, has_id: bool, patience: Patience, now_ms: u64) {
-        // Without an id the box would take a repeat for another request.
-        let tries = if has_id { patience.tries.max(1) } else { 1 };
-        self.patience = Patience { tries, ..patience };
+        self.patience = Patience { tries: patience.tries.max(1), ..patience };
         self.ends_ms = now_ms.saturating_add(patience.give_up_ms.into());
-        self.len = len;
+        (self.len, self.has_id) = (len, has_id);
         (self.tries, self.greetings, self.rejected) = (0, 0, false);
-        self.again();
+        self.anew();
     }
 
     pub(super) fn use_key(&mut self, line: Key) {
-        self.keys = Some(Keys { line, session: None });
+        self.keys = Some(Keys::new(line));
     }
 
     pub(super) fn forget(&mut self) {
@@ -147,80 +161,112 @@ where
     }
 
     pub(super) fn transmit(&mut self, now_ms: u64, out: &mut [u8; MAX_FRAME]) -> Option<usize> {
-        if let (State::Greeting, Some(keys)) = (self.state, &self.keys) {
-            let hello = part(FrameType::Hello, self.session, 0, &[], 0);
-            let written = encode(&keys.line.seal(&hello, Direction::ToBox), out).ok();
-            self.state = State::Greeted(self.until(now_ms, self.greetings));
-            return written;
-        }
-        let State::Sending(fragment) = self.state else { return None };
         let request = &self.request.as_ref()[..self.len];
-        let last = fragment + 1 == fragments_of(request);
-        let frame = part(FrameType::Request, self.session, self.seq, request, fragment);
-        let key = self.keys.as_ref().and_then(|keys| keys.session.as_ref());
-        let written = encode(&key.map_or(frame, |key| key.seal(&frame, Direction::ToBox)), out).ok();
-        self.state =
-            if last { State::Waiting(self.until(now_ms, self.tries)) } else { State::Sending(fragment + 1) };
+        let (fragments, have) = (fragments_of(request), self.answer.partial(self.session, self.seq));
+        let (frame, next) = match self.state {
+            State::Greeting => (
+                part(FrameType::Hello, self.session, 0, &[], 0),
+                State::Greeted(self.until(now_ms, self.greetings)),
+            ),
+            State::Sending(fragment) => (
+                part(FrameType::Request, self.session, self.seq, request, fragment),
+                match self.after(fragment, fragments) {
+                    Some(next) => State::Sending(next),
+                    None => State::Sent(self.until(now_ms, self.tries)),
+                },
+            ),
+            State::Asking => (
+                part(
+                    FrameType::Nack,
+                    self.session,
+                    self.seq,
+                    have.map_or(&[][..], |(have, of)| have.payload(of)),
+                    0,
+                ),
+                State::Waiting(self.until(now_ms, self.tries)),
+            ),
+            _ => return None,
+        };
+        let sealed = self.keys.as_ref().map_or(frame, |keys| keys.seal(&frame));
+        let written = encode(&sealed, out).ok();
+        self.state = next;
         written
     }
 
+    /// The fragment to send after one: the next that the box lacks, and in the end the last one in any case, so that the
+    /// box looks what it lacks.
+    fn after(&self, fragment: u8, fragments: u8) -> Option<u8> {
+        let last = fragments - 1;
+        (fragment < last).then(|| self.there.missing(fragment + 1, fragments).unwrap_or(last))
+    }
+
     /// Whether a frame is for the exchange itself; on a line with a key only frames of the session's key are.
-    fn passes(&mut self, frame: &Frame<'_>) -> bool {
+    fn is_for_it(&mut self, frame: &Frame<'_>) -> bool {
         if frame.session != self.session || self.state == State::Idle {
             return false;
         }
-        let Some(keys) = &mut self.keys else {
-            self.rejected |= frame.kind == FrameType::Reject;
-            return !self.rejected;
-        };
-        let by_line = matches!(frame.kind, FrameType::Hello | FrameType::Reject);
-        if !by_line {
-            return keys.session.as_ref().is_some_and(|key| key.opens(frame, Direction::ToTerminal));
-        }
-        if !keys.line.opens(frame, Direction::ToTerminal) {
-            // It may come from anybody: it is told at the end, should nothing else come.
-            self.rejected |= frame.kind == FrameType::Reject;
-            return false;
-        }
-        let challenge = frame.payload.first_chunk::<CHALLENGE_BYTES>();
-        match (frame.kind, challenge) {
-            (FrameType::Hello, Some(challenge)) if matches!(self.state, State::Greeted(_)) => {
-                keys.session = Some(keys.line.of_session(self.session, challenge));
+        let greets =
+            frame.kind == FrameType::Reject && Reason::from_payload(frame.payload) != Some(Reason::Unknown);
+        let greeted = matches!(self.state, State::Greeted(_));
+        match self.keys.as_mut().map(|keys| keys.hear(frame, greeted)) {
+            None => {
+                self.rejected |= greets;
+                !greets
+            }
+            Some(Said::Frame) => true,
+            Some(Said::Challenge) => {
                 self.seq = 0;
-                self.again();
+                self.anew();
+                false
             }
-            (FrameType::Reject, _) if matches!(self.state, State::Sending(_) | State::Waiting(_)) => {
-                // The box started anew: what it knew of this session is gone.
-                keys.session = None;
-                // What it did not take may be sent once more, also without an id.
-                self.tries = self.tries.saturating_sub(1);
-                self.greet();
+            Some(Said::Greet) => {
+                let asks = matches!(self.state, State::Sending(_) | State::Sent(_) | State::Waiting(_));
+                if let Some(keys) = self.keys.as_mut().filter(|_| asks) {
+                    keys.end_session();
+                    self.unknown();
+                }
+                false
             }
-            _ => {}
+            Some(Said::Unsigned) => {
+                // It is told at the end, should nothing else come.
+                self.rejected = true;
+                false
+            }
+            Some(Said::Nothing) => false,
         }
-        false
     }
 
     pub(super) fn take(&mut self, frame: &Frame<'_>, now_ms: u64) {
-        if !self.passes(frame) {
-            return;
-        }
-        let open = matches!(self.state, State::Sending(_) | State::Waiting(_));
-        // How many tries ago the number was used.
-        let age = self.seq.wrapping_sub(frame.seq);
-        if !open || age >= self.tries.into() {
+        let asked = |state| {
+            matches!(
+                state,
+                State::Sending(_) | State::Sent(_) | State::Asking | State::Waiting(_) | State::Ended
+            )
+        };
+        if !self.is_for_it(frame) || !asked(self.state) || frame.seq != self.seq {
             return;
         }
         match frame.kind {
-            FrameType::Ack => self.heard(now_ms),
-            FrameType::Nack if age == 0 => self.again(),
+            FrameType::Ack => self.heard(now_ms, self.patience.answer_ms),
+            // Only of what it has not whole.
+            FrameType::Nack if !self.acknowledged => {
+                let fragments = fragments_of(&self.request.as_ref()[..self.len]);
+                self.there = Have::from_payload(frame.payload);
+                self.again(State::Sending(self.there.missing(0, fragments).unwrap_or(fragments - 1)));
+            }
+            FrameType::Reject => self.unknown(),
             FrameType::Answer | FrameType::Fault => {
                 match self.answer.push(frame).map(|whole| whole.is_some()) {
                     Ok(true) if self.names_the_request(frame.kind) => self.state = State::Whole(frame.kind),
                     Ok(true) => self.answer.wipe(),
-                    Ok(false) => self.heard(now_ms),
+                    Ok(false) => {
+                        self.heard(now_ms, self.patience.ack_ms);
+                        // The box has sent all that it was asked for.
+                        if frame.fragment + 1 == frame.fragments {
+                            self.again(State::Asking);
+                        }
+                    }
                     Err(WireError::Buffer { got, .. }) => self.state = State::NoRoom(got),
-                    Err(_) if age == 0 => self.again(),
                     Err(_) => {}
                 }
             }
@@ -234,7 +280,7 @@ where
             State::Whole(FrameType::Answer) => Outcome::Answer,
             State::Whole(_) => match self.pause(now_ms) {
                 Some(again_ms) => {
-                    self.state = State::Waiting(again_ms);
+                    self.state = State::Pausing(again_ms);
                     return Some(Outcome::Busy { again_ms });
                 }
                 None => Outcome::Fault,
@@ -246,11 +292,20 @@ where
                 self.greet();
                 return None;
             }
-            State::Waiting(until_ms) if now_ms >= until_ms => {
-                self.again();
+            State::Pausing(until_ms) if now_ms >= until_ms => {
+                self.anew();
                 return None;
             }
-            State::Greeting | State::Greeted(_) | State::Sending(_) | State::Waiting(_) => return None,
+            // Without an id it is asked first whether the box has it.
+            State::Sent(until_ms) if now_ms >= until_ms && self.has_id => {
+                self.again(State::Sending(0));
+                return None;
+            }
+            State::Sent(until_ms) | State::Waiting(until_ms) if now_ms >= until_ms => {
+                self.again(State::Asking);
+                return None;
+            }
+            _ => return None,
         };
         self.state = State::Idle;
         self.request.as_mut()[..self.len].zeroize();
@@ -261,9 +316,13 @@ where
     pub(super) fn wake_ms(&self) -> Option<u64> {
         match self.state {
             State::Idle => None,
-            State::Waiting(_) | State::Greeted(_) if self.rejected && self.keys.is_none() => Some(0),
-            State::Waiting(until_ms) | State::Greeted(until_ms) => Some(until_ms.min(self.ends_ms)),
-            State::Greeting | State::Sending(_) | State::Whole(_) | State::NoRoom(_) => Some(0),
+            State::Whole(_) | State::NoRoom(_) => Some(0),
+            _ if self.rejected && self.keys.is_none() => Some(0),
+            State::Greeting | State::Sending(_) | State::Asking => Some(0),
+            State::Sent(until) | State::Waiting(until) | State::Greeted(until) | State::Pausing(until) => {
+                Some(until.min(self.ends_ms))
+            }
+            State::Ended => Some(self.ends_ms),
         }
     }
 
@@ -271,28 +330,42 @@ where
     fn greet(&mut self) {
         let may = self.greetings < GREETINGS;
         self.greetings += u8::from(may);
-        self.state = if may { State::Greeting } else { State::Waiting(self.ends_ms) };
+        self.state = if may { State::Greeting } else { State::Ended };
     }
 
-    /// Sends the request under the next number, or, after the last try, waits for what is under way.
-    fn again(&mut self) {
+    /// Sends the request under the next number.
+    fn anew(&mut self) {
+        self.answer.wipe();
+        (self.there, self.acknowledged) = (Have::default(), false);
         // Numbers only grow under one key.
-        if let Some(keys) = self.keys.as_mut().filter(|keys| keys.session.is_none() || self.seq == u16::MAX) {
-            keys.session = None;
+        if let Some(keys) = self.keys.as_mut().filter(|keys| !keys.has_session() || self.seq == u16::MAX) {
+            keys.end_session();
             return self.greet();
         }
-        if self.tries >= self.patience.tries {
-            self.state = State::Waiting(self.ends_ms);
-            return;
-        }
-        self.tries += 1;
         self.seq = self.seq.wrapping_add(1);
-        self.state = State::Sending(0);
+        self.again(State::Sending(0));
     }
 
-    /// The box has the request, under this number or an earlier one: no more of it needs to be sent.
-    fn heard(&mut self, now_ms: u64) {
-        self.state = State::Waiting(now_ms.saturating_add(self.patience.answer_ms.into()));
+    /// The box knows nothing of the request: it did not come through, or the box started anew.
+    fn unknown(&mut self) {
+        if self.has_id || !self.acknowledged && self.keys.is_some() {
+            self.anew();
+        } else {
+            self.state = State::Ended;
+        }
+    }
+
+    /// One more try; after the last one it waits for what is under way.
+    fn again(&mut self, state: State) {
+        let may = self.tries < self.patience.tries;
+        self.tries += u8::from(may);
+        self.state = if may { state } else { State::Ended };
+    }
+
+    /// The box has the request: no more of it needs to be sent.
+    fn heard(&mut self, now_ms: u64, patience_ms: u32) {
+        self.acknowledged = true;
+        self.state = State::Waiting(now_ms.saturating_add(patience_ms.into()));
     }
 
     /// When to ask again, if the fault is that the box is busy and there is time and a try left.

@@ -7,12 +7,13 @@
 //! 2. look at [`Terminal::poll`]: an answer, a fault, busy or timed out;
 //! 3. read until something comes or [`Terminal::wake_ms`] is there, and hand it to [`Terminal::receive`].
 //!
-//! A request that is lost or refused on the line, and one whose answer is lost, is sent again under a new number. The
-//! box knows it by its `id` and answers it once; so a request without an id is sent once only. An outcome counts when
-//! its frames are whole and in order, it belongs to this session and to a number that the request was sent under, and
-//! it names the request's id: on any line it is the box's own, or there is none.
+//! What the line loses of a request or of its outcome is sent again, and nothing else. A box that knows nothing of a
+//! request any more gets it under a new number: it knows it by its `id` and answers it once; so a request without an id
+//! is not sent under another one. An outcome counts when its frames are whole, it belongs to this session and to the
+//! number of the request, and it names the request's id: on any line it is the box's own, or there is none.
 
 mod exchange;
+mod keys;
 mod message;
 
 use core::fmt;
@@ -107,7 +108,7 @@ where
 {
     /// A terminal that has asked nothing yet. `session` is drawn at random when it starts, so that an outcome for
     /// another life of it is not taken for its own.
-    pub const fn new(session: u32, request: Q, answer: A) -> Self {
+    pub fn new(session: u32, request: Q, answer: A) -> Self {
         Self { decoder: Decoder::new(), exchange: Exchange::new(session, request, Reassembler::new(answer)) }
     }
 

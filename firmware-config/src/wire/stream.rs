@@ -73,21 +73,66 @@ pub(crate) fn part(kind: FrameType, session: u32, seq: u16, message: &[u8], frag
     Frame { kind, session, seq, fragment, fragments: fragments_of(message), payload, tag: None }
 }
 
-/// Puts the fragments of one message together in a caller's buffer. Fragments come in order; one out of
-/// order drops the message, so that two messages are never mixed. What is dropped is written over.
+/// Which fragments of a message are there: bit `n % 8` of byte `n / 8` is fragment `n`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Have([u8; HAVE_BYTES]);
+
+/// Bytes of a [`Have`] for the longest message.
+const HAVE_BYTES: usize = 32;
+
+impl Have {
+    /// Reads what a [`FrameType::Nack`] carries; what is left out is not there.
+    pub fn from_payload(payload: &[u8]) -> Self {
+        let mut have = Self::default();
+        for (to, from) in have.0.iter_mut().zip(payload) {
+            *to = *from;
+        }
+        have
+    }
+
+    /// What a [`FrameType::Nack`] for a message of so many fragments carries.
+    pub fn payload(&self, fragments: u8) -> &[u8] {
+        &self.0[..usize::from(fragments).div_ceil(8)]
+    }
+
+    /// Whether a fragment is there.
+    pub const fn has(&self, fragment: u8) -> bool {
+        self.0[fragment as usize / 8] & (1 << (fragment % 8)) != 0
+    }
+
+    /// The first fragment from `from` on that is not there, of so many.
+    pub fn missing(&self, from: u8, fragments: u8) -> Option<u8> {
+        (from..fragments).find(|fragment| !self.has(*fragment))
+    }
+
+    const fn add(&mut self, fragment: u8) {
+        self.0[fragment as usize / 8] |= 1 << (fragment % 8);
+    }
+}
+
+/// Puts the fragments of one message together in a caller's buffer, in whatever order and however often they come. A
+/// fragment of another message begins that one: two are never mixed. What is dropped is written over.
 pub struct Reassembler<B> {
     buffer: B,
     len: usize,
-    next: Option<Part>,
+    message: Option<Message>,
+    have: Have,
+    whole: bool,
 }
 
-/// Which fragment of which message: kind, session, seq, fragment and fragments.
-type Part = (FrameType, u32, u16, u8, u8);
+/// Which message: kind, session, seq, fragments.
+type Message = (FrameType, u32, u16, u8);
 
 impl<B> Reassembler<B> {
     /// An empty one over `buffer`, which bounds the message.
     pub const fn new(buffer: B) -> Self {
-        Self { buffer, len: 0, next: None }
+        Self { buffer, len: 0, message: None, have: Have([0; HAVE_BYTES]), whole: false }
+    }
+
+    /// Which fragments are there of a message of this session and number, and how many it has; `None` where none is.
+    pub fn partial(&self, session: u32, seq: u16) -> Option<(&Have, u8)> {
+        let (_, _, _, fragments) = self.message.filter(|(_, s, n, _)| (*s, *n) == (session, seq))?;
+        Some((&self.have, fragments))
     }
 }
 
@@ -96,7 +141,7 @@ impl<B> fmt::Debug for Reassembler<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reassembler")
             .field("len", &self.len)
-            .field("next", &self.next)
+            .field("message", &self.message)
             .finish_non_exhaustive()
     }
 }
@@ -105,35 +150,43 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Reassembler<B> {
     /// Writes over what is left of the last message.
     pub fn wipe(&mut self) {
         self.buffer.as_mut()[..self.len].zeroize();
-        self.len = 0;
-        self.next = None;
+        (self.len, self.message, self.have, self.whole) = (0, None, Have::default(), false);
     }
 
-    /// What has been put together so far; the whole message after [`Reassembler::push`] gave one.
+    /// The whole message after [`Reassembler::push`] gave one; nothing before.
     pub fn message(&self) -> &[u8] {
-        &self.buffer.as_ref()[..self.len]
+        if self.whole { &self.buffer.as_ref()[..self.len] } else { &[] }
     }
 
-    /// Takes a frame; gives the whole message with its last fragment.
+    /// Takes a frame; gives the whole message with the fragment that completes it, once.
     ///
     /// # Errors
-    /// A fragment out of order, or a message larger than the buffer: what was there is dropped.
+    /// A fragment that is shorter than those behind it allow, or a message larger than the buffer: what was there is
+    /// dropped.
     pub fn push(&mut self, frame: &Frame<'_>) -> Result<Option<&[u8]>, WireError> {
-        let part = |fragment| (frame.kind, frame.session, frame.seq, fragment, frame.fragments);
-        if frame.fragment == 0 {
+        let message = (frame.kind, frame.session, frame.seq, frame.fragments);
+        if self.message != Some(message) {
             self.wipe();
-        } else if self.next != Some(part(frame.fragment)) {
-            self.wipe();
-            return Err(WireError::Fragment { fragment: frame.fragment, fragments: frame.fragments });
+            self.message = Some(message);
         }
-        let (end, room) = (self.len + frame.payload.len(), self.buffer.as_ref().len());
+        let last = frame.fragment + 1 == frame.fragments;
+        if !last && frame.payload.len() != MAX_PAYLOAD {
+            self.wipe();
+            return Err(WireError::Length { got: frame.payload.len(), expected: MAX_PAYLOAD });
+        }
+        if self.have.has(frame.fragment) {
+            return Ok(None);
+        }
+        let from = usize::from(frame.fragment) * MAX_PAYLOAD;
+        let (end, room) = (from + frame.payload.len(), self.buffer.as_ref().len());
         if end > room {
             self.wipe();
             return Err(WireError::Buffer { got: room, expected: end });
         }
-        self.buffer.as_mut()[self.len..end].copy_from_slice(frame.payload);
-        self.len = end;
-        self.next = frame.fragment.checked_add(1).filter(|&next| next < frame.fragments).map(part);
-        Ok(if self.next.is_none() { Some(self.message()) } else { None })
+        self.buffer.as_mut()[from..end].copy_from_slice(frame.payload);
+        self.len = self.len.max(end);
+        self.have.add(frame.fragment);
+        self.whole = self.have.missing(0, frame.fragments).is_none();
+        Ok(if self.whole { Some(self.message()) } else { None })
     }
 }
