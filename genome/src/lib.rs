@@ -17,6 +17,7 @@ pub mod dna;
 pub mod encode;
 mod error;
 pub mod features;
+pub mod hgvs;
 pub mod indel;
 pub mod position;
 pub mod sequence;
