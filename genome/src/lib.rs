@@ -34,6 +34,8 @@ pub mod fasta;
 #[cfg(feature = "std")]
 pub mod gff;
 #[cfg(feature = "std")]
+pub mod packed;
+#[cfg(feature = "std")]
 pub mod reference;
 #[cfg(feature = "std")]
 pub mod text;
