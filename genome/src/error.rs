@@ -53,6 +53,14 @@ pub enum EncodeError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// A chromosome of another assembly than the pack's.
+    #[error("got a chromosome of {got}, expected one of {expected}, which the reference pack holds; lift the variant over first")]
+    OtherAssembly {
+        /// The assembly that the name's version says.
+        got: &'static str,
+        /// The pack's.
+        expected: String,
+    },
     /// The reference pack has no transcript, gene or contig of the name.
     #[error(
         "got {name:?}, which is no transcript, gene or contig of the reference pack; expected one of its names, such as {example:?}"
@@ -149,6 +157,7 @@ impl EncodeError {
             Self::TooLong { .. } => "too_long",
             Self::BadBase { .. } => "bad_sequence",
             Self::BadMutation { .. } | Self::BadVariant { .. } | Self::BadHgvs { .. } => "bad_mutation",
+            Self::OtherAssembly { .. } => "wrong_assembly",
             Self::UnknownName { .. } => "unknown_transcript",
             Self::OutOfRange { .. } | Self::NotCovered { .. } => "out_of_range",
             Self::RefMismatch { .. } => "ref_mismatch",

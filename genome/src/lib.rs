@@ -11,6 +11,7 @@
 extern crate alloc;
 
 pub mod amino;
+pub mod assembly;
 pub mod codon;
 pub mod consequence;
 pub mod dna;
@@ -34,6 +35,8 @@ pub mod fasta;
 #[cfg(feature = "std")]
 pub mod gff;
 #[cfg(feature = "std")]
+mod named;
+#[cfg(feature = "std")]
 pub mod packed;
 #[cfg(feature = "std")]
 pub mod reference;
@@ -54,5 +57,7 @@ pub use variant::{Mutation, Variant};
 
 #[cfg(feature = "std")]
 pub use error::{ReadError, ReadFailure};
+#[cfg(feature = "std")]
+pub use named::Found;
 #[cfg(feature = "std")]
 pub use reference::ReferencePack;

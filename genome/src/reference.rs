@@ -23,11 +23,11 @@ const CODON_REACH: i64 = 5;
 #[derive(Debug)]
 pub struct ReferencePack {
     store: Store,
-    by_contig: HashMap<String, Vec<Transcript>>,
+    pub(crate) by_contig: HashMap<String, Vec<Transcript>>,
     /// Contig and number of a transcript, by its name with and without version.
-    by_id: HashMap<String, (String, usize)>,
+    pub(crate) by_id: HashMap<String, (String, usize)>,
     /// The same of a gene's first transcript.
-    by_gene: HashMap<String, (String, usize)>,
+    pub(crate) by_gene: HashMap<String, (String, usize)>,
     skipped: Vec<String>,
 }
 
@@ -116,14 +116,14 @@ impl ReferencePack {
     }
 
     /// The pack's own spelling of a contig: `chr17` and `17` are one.
-    fn contig<'a>(&self, asked: &'a str) -> Result<Cow<'a, str>, EncodeError> {
+    pub(crate) fn contig<'a>(&self, asked: &'a str) -> Result<Cow<'a, str>, EncodeError> {
         spelling(&self.store, asked).ok_or_else(|| {
             let example = self.records().first().map_or_else(String::new, |r| r.contig.clone());
             EncodeError::UnknownContig { contig: asked.to_owned(), example }
         })
     }
 
-    fn record(&self, contig: &str, position: u64) -> Result<&Record, EncodeError> {
+    pub(crate) fn record(&self, contig: &str, position: u64) -> Result<&Record, EncodeError> {
         let name = self.contig(contig)?;
         i64::try_from(position)
             .ok()
@@ -141,7 +141,7 @@ impl ReferencePack {
     }
 
     /// The part of a record from one position to another; one of them lies inside it.
-    fn interval<'a>(&self, record: &'a Record, from: i64, to: i64) -> Result<Around<'a>, EncodeError> {
+    pub(crate) fn interval<'a>(&self, record: &'a Record, from: i64, to: i64) -> Result<Around<'a>, EncodeError> {
         let (first, last) = (from.max(record.first), to.min(record.last()));
         Ok(Around { bases: self.store.interval(record, first, last)?, first })
     }
