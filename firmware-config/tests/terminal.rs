@@ -3,7 +3,7 @@
 
 use locus_firmware_config::{
     message::{
-        Answer, Band, EngineInfo, Fault, FaultCode, LabelProbability, Lane, ModelInfo, Prediction,
+        Answer, Band, BaseAttribution, EngineInfo, Evidence, Fault, FaultCode, LabelProbability, Lane, ModelInfo, Prediction,
         ReceiptInfo, Request, Timing, TranscriptSpec,
     },
     terminal::{
@@ -63,6 +63,18 @@ fn answer(id: &str, index: u64) -> Answer {
             probabilities: vec![LabelProbability { label: "exon".into(), probability: 0.75 }],
             value: None,
         }),
+        hgvs_c: Some("LRG_292t1:c.5096G>A".into()),
+        hgvs_p: Some("p.(Arg1699Gln)".into()),
+        assembly: Some("GRCh38".into()),
+        reference: Some(ModelInfo { name: "p".into(), version: "1.0.0".into(), digest: "e".repeat(64) }),
+        evidence: Some(Evidence {
+            criterion: "PP3".into(),
+            strength: "moderate".into(),
+            likelihood_ratio: 4.33,
+        }),
+        out_of_distribution: true,
+        out_of_distribution_reason: Some("the window is short".into()),
+        attribution: vec![BaseAttribution { offset: -1, base: "A".into(), effect: 0.5 }],
     }
 }
 

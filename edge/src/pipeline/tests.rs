@@ -38,6 +38,14 @@ pub(crate) fn an_answer() -> Outcome {
         warnings: Vec::new(),
         intended_use: String::new(),
         prediction: None,
+        hgvs_c: None,
+        hgvs_p: None,
+        assembly: None,
+        reference: None,
+        evidence: None,
+        out_of_distribution: false,
+        out_of_distribution_reason: None,
+        attribution: Vec::new(),
     }))
 }
 
