@@ -201,3 +201,7 @@ pub fn boot_pack<G>(
     boot.notices.push(format!("no reference pack serves, variants are refused until one is flashed: {reason}"));
     Ok(boot)
 }
+
+#[cfg(test)]
+#[path = "pack_tests.rs"]
+mod tests;
