@@ -3,11 +3,11 @@
 
 use std::{
     fmt::Debug,
-    sync::Arc,
     fs::{DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use locus_genome::packed::ReadAt;

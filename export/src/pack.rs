@@ -23,7 +23,8 @@ fn at(path: &Path) -> impl Fn(io::Error) -> ExportError + '_ {
     move |source| ExportError::Io { path: path.to_owned(), source }
 }
 
-const UNWRITTEN: ExportError = ExportError::Bundle { reason: "the pack cannot be written: the disk is full, or gone" };
+const UNWRITTEN: ExportError =
+    ExportError::Bundle { reason: "the pack cannot be written: the disk is full, or gone" };
 
 /// The size and the digest of a file.
 fn part(folder: &Path, name: &str) -> Result<Part, ExportError> {
@@ -83,7 +84,11 @@ pub fn sign_pack(pack: &Path, key: &SigningKey, out: &mut dyn Write) -> Result<(
             break;
         }
         let mut bytes = Vec::new();
-        entry.by_ref().take(MAX_MANIFEST_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|_| bad("a part that is cut off"))?;
+        entry
+            .by_ref()
+            .take(MAX_MANIFEST_BYTES as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|_| bad("a part that is cut off"))?;
         if name == MANIFEST { manifest = Some(bytes) } else { signatures = Some(bytes) }
     }
     let (Some(manifest), Some(rest)) = (manifest, rest) else { return Err(bad("no manifest.json in front")) };

@@ -12,9 +12,9 @@ pub mod words;
 #[cfg(feature = "std")]
 pub mod manifest;
 #[cfg(feature = "std")]
-pub mod pack;
-#[cfg(feature = "std")]
 pub mod message;
+#[cfg(feature = "std")]
+pub mod pack;
 #[cfg(feature = "std")]
 pub mod profile;
 #[cfg(feature = "std")]

@@ -549,7 +549,11 @@ impl Manifest {
         for step in steps.clone() {
             let known = ["supporting", "moderate", "strong", "very strong"].contains(&step.strength.as_str());
             if !known || !["PP3", "BP4"].contains(&step.criterion.as_str()) || step.likelihood_ratio <= 0.0 {
-                return wrong("evidence[]", &step.strength, "a step of PP3 or BP4 with a likelihood ratio above 0");
+                return wrong(
+                    "evidence[]",
+                    &step.strength,
+                    "a step of PP3 or BP4 with a likelihood ratio above 0",
+                );
             }
         }
         let steps = steps.flat_map(|step| [step.likelihood_ratio, step.from]);

@@ -3,8 +3,8 @@
 
 use locus_firmware_config::{
     message::{
-        Answer, Band, BaseAttribution, EngineInfo, Evidence, Fault, FaultCode, LabelProbability, Lane, ModelInfo, Prediction,
-        ReceiptInfo, Request, Timing, TranscriptSpec,
+        Answer, Band, BaseAttribution, EngineInfo, Evidence, Fault, FaultCode, LabelProbability, Lane,
+        ModelInfo, Prediction, ReceiptInfo, Request, Timing, TranscriptSpec,
     },
     terminal::{
         ANSWER_BYTES, AnswerRef, AskError, Event, FaultRef, MAX_TEXTS, Patience, REQUEST_BYTES, RequestRef,

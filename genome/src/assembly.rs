@@ -3,8 +3,10 @@
 use alloc::{format, string::String};
 
 /// RefSeq versions of chromosomes 1 to 22, X and Y.
-const GRCH37: [u8; 24] = [10, 11, 11, 11, 9, 11, 13, 10, 11, 10, 9, 11, 10, 8, 9, 9, 10, 9, 9, 10, 8, 10, 10, 9];
-const GRCH38: [u8; 24] = [11, 12, 12, 12, 10, 12, 14, 11, 12, 11, 10, 12, 11, 9, 10, 10, 11, 10, 10, 11, 9, 11, 11, 10];
+const GRCH37: [u8; 24] =
+    [10, 11, 11, 11, 9, 11, 13, 10, 11, 10, 9, 11, 10, 8, 9, 9, 10, 9, 9, 10, 8, 10, 10, 9];
+const GRCH38: [u8; 24] =
+    [11, 12, 12, 12, 10, 12, 14, 11, 12, 11, 10, 12, 11, 9, 10, 10, 11, 10, 10, 11, 9, 11, 11, 10];
 
 /// One name for each assembly: `hg19` is GRCh37, `hg38` and `GRCh38.p14` are GRCh38; another stays as it is.
 pub fn canonical(name: &str) -> &str {
@@ -77,7 +79,8 @@ mod tests {
         assert_eq!(of("NC_000023.11"), Some(("chrX".into(), Some("GRCh38"))));
         assert_eq!(of("NC_000001"), Some(("chr1".into(), None)));
         assert_eq!(of("NC_012920.1"), Some(("chrM".into(), None)));
-        for other in ["NC_000025.1", "NC_000000.1", "NC_17.11", "NM_000017.11", "NC_000017.3", "NC_000017.x"] {
+        for other in ["NC_000025.1", "NC_000000.1", "NC_17.11", "NM_000017.11", "NC_000017.3", "NC_000017.x"]
+        {
             assert_eq!(of(other), None, "{other}");
         }
     }

@@ -54,7 +54,9 @@ pub enum EncodeError {
         reason: &'static str,
     },
     /// A chromosome of another assembly than the pack's.
-    #[error("got a chromosome of {got}, expected one of {expected}, which the reference pack holds; lift the variant over first")]
+    #[error(
+        "got a chromosome of {got}, expected one of {expected}, which the reference pack holds; lift the variant over first"
+    )]
     OtherAssembly {
         /// The assembly that the name's version says.
         got: &'static str,

@@ -120,7 +120,8 @@ pub fn read(path: &Path) -> Result<Transcripts, ReadError> {
                 let tagged = |tag: &str| tags.iter().any(|t| t == tag);
                 let draft = drafts.of(&id, &place);
                 draft.gene = parent;
-                draft.preferred = tagged("MANE_Select") || tagged("MANE Select") || tagged("Ensembl_canonical");
+                draft.preferred =
+                    tagged("MANE_Select") || tagged("MANE Select") || tagged("Ensembl_canonical");
                 if let Some((name, version)) = names {
                     draft.id = match version {
                         Some(version) if !name.contains('.') => format!("{name}.{version}"),
@@ -140,7 +141,9 @@ pub fn read(path: &Path) -> Result<Transcripts, ReadError> {
         };
         let gene = genes.get(&draft.gene).cloned().unwrap_or_else(|| bare(&draft.gene).to_owned());
         match Transcript::new(id, gene, strand, draft.exons, draft.cds) {
-            Ok(transcript) => placed.push(Placed { transcript: transcript.on_contig(&contig), contig, preferred }),
+            Ok(transcript) => {
+                placed.push(Placed { transcript: transcript.on_contig(&contig), contig, preferred })
+            }
             Err(error) => skipped.push(format!("{left_out}: {error}")),
         }
     }

@@ -109,7 +109,9 @@ impl ReferencePack {
         let mut named = texts.into_iter().flatten().filter_map(|text| self.transcript_named(text).ok());
         if let Some((contig, transcript)) = named.next() {
             return match named.find(|(_, other)| other.id != transcript.id) {
-                Some(_) => Err(EncodeError::BadHgvs { reason: "it names one transcript and the request another" }),
+                Some(_) => {
+                    Err(EncodeError::BadHgvs { reason: "it names one transcript and the request another" })
+                }
                 None => Ok((contig, transcript, false)),
             };
         }
@@ -124,8 +126,12 @@ impl ReferencePack {
         match genes.into_iter().flatten().chain(gene.filter(|_| name.reference.is_none())).find_map(by_gene) {
             Some(found) => Ok(found),
             None => match name.reference.as_deref().or(gene) {
-                Some(text) => Err(self.transcript_named(text).err().unwrap_or_else(|| self.unknown(text, None))),
-                None => Err(EncodeError::BadHgvs { reason: "it names no transcript; put one and a colon before it, or name a gene" }),
+                Some(text) => {
+                    Err(self.transcript_named(text).err().unwrap_or_else(|| self.unknown(text, None)))
+                }
+                None => Err(EncodeError::BadHgvs {
+                    reason: "it names no transcript; put one and a colon before it, or name a gene",
+                }),
             },
         }
     }
@@ -151,7 +157,8 @@ impl ReferencePack {
             let (contig, transcript, chosen) = self.numbered_on(name, gene, asked)?;
             let (first, last) = transcript.span();
             let over = |r: &&Record| r.contig == contig && first <= r.last() && r.first <= last;
-            let record = self.records().iter().filter(over).max_by_key(|r| r.last().min(last) - r.first.max(first));
+            let record =
+                self.records().iter().filter(over).max_by_key(|r| r.last().min(last) - r.first.max(first));
             let record = record.ok_or_else(|| EncodeError::NotCovered {
                 contig: contig.to_owned(),
                 position: first.unsigned_abs(),

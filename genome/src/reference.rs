@@ -141,7 +141,12 @@ impl ReferencePack {
     }
 
     /// The part of a record from one position to another; one of them lies inside it.
-    pub(crate) fn interval<'a>(&self, record: &'a Record, from: i64, to: i64) -> Result<Around<'a>, EncodeError> {
+    pub(crate) fn interval<'a>(
+        &self,
+        record: &'a Record,
+        from: i64,
+        to: i64,
+    ) -> Result<Around<'a>, EncodeError> {
         let (first, last) = (from.max(record.first), to.min(record.last()));
         Ok(Around { bases: self.store.interval(record, first, last)?, first })
     }
@@ -274,8 +279,7 @@ pub(crate) fn check_beside(
     if near {
         return Ok(());
     }
-    let held =
-        records.first().map_or_else(String::new, |r| format!("{}:{}-{}", r.contig, r.first, r.last()));
+    let held = records.first().map_or_else(String::new, |r| format!("{}:{}-{}", r.contig, r.first, r.last()));
     let example = placed.first().map_or_else(String::new, |p| {
         let (first, last) = p.transcript.span();
         format!("{}:{first}-{last}", p.contig)

@@ -25,7 +25,22 @@ fn pack(rig: &Rig, name: &str, base: char, assembly: &str) -> PathBuf {
         String::from_utf8(output.stdout).unwrap()
     };
     let text = |path: &PathBuf| path.display().to_string();
-    run(&["pack", "build", "--fasta", &text(&fasta), "--gff", &text(&gff), "--assembly", assembly, "--name", name, "--date", "2026-01-01", "--out", &text(&unsigned)]);
+    run(&[
+        "pack",
+        "build",
+        "--fasta",
+        &text(&fasta),
+        "--gff",
+        &text(&gff),
+        "--assembly",
+        assembly,
+        "--name",
+        name,
+        "--date",
+        "2026-01-01",
+        "--out",
+        &text(&unsigned),
+    ]);
     run(&["pack", "sign", "--key", &text(&rig.path("publisher.key")), &text(&unsigned), &text(&signed)]);
     let verified = run(&["pack", "verify", "--key", &text(&rig.path("publisher.pub")), &text(&signed)]);
     assert!(verified.contains("are good"));
@@ -57,7 +72,10 @@ async fn a_pack_is_flashed_answers_outlives_a_restart_and_is_gone_back_from() {
     let daemon = rig.start().unwrap();
     let mut terminal = Terminal::Http(daemon.http("t").unwrap());
     let refused = terminal.ask(&request("a", "t1:c.12T>A"), PATIENCE).await.unwrap();
-    assert!(matches!(&refused, Outcome::Fault(fault) if fault.code.as_str() == "no_reference"), "{refused:?}");
+    assert!(
+        matches!(&refused, Outcome::Fault(fault) if fault.code.as_str() == "no_reference"),
+        "{refused:?}"
+    );
     let first = flash(&rig, &one);
     assert_eq!((&first["kind"], &first["name"]), (&"reference".into(), &"one".into()));
     let by_one = answer(terminal.ask(&request("b", "GENE:c.12T>A"), PATIENCE).await.unwrap());
@@ -94,8 +112,8 @@ async fn a_pack_is_flashed_answers_outlives_a_restart_and_is_gone_back_from() {
 fn protein(change: &str) -> String {
     const CODES: &[u8] = b"ARNDCQEGHILKMFPSTWYV*";
     const NAMES: [&str; 21] = [
-        "Ala", "Arg", "Asn", "Asp", "Cys", "Gln", "Glu", "Gly", "His", "Ile", "Leu", "Lys", "Met", "Phe", "Pro",
-        "Ser", "Thr", "Trp", "Tyr", "Val", "Ter",
+        "Ala", "Arg", "Asn", "Asp", "Cys", "Gln", "Glu", "Gly", "His", "Ile", "Leu", "Lys", "Met", "Phe",
+        "Pro", "Ser", "Thr", "Trp", "Tyr", "Val", "Ter",
     ];
     let name = |code: u8| NAMES[CODES.iter().position(|&c| c == code).unwrap()];
     let bytes = change.as_bytes();
@@ -138,7 +156,10 @@ fn hgvs_names_agree_with_the_real_panel() {
         let change = row.info("AA").filter(|aa| *aa != ".");
         if let Some(change) = change {
             let expected = protein(change);
-            count("p. as the records name the change of protein", names.p.as_ref().is_some_and(|p| p.starts_with(&expected)));
+            count(
+                "p. as the records name the change of protein",
+                names.p.as_ref().is_some_and(|p| p.starts_with(&expected)),
+            );
         }
         let Some(c) = names.c.clone() else { continue };
         let place = c.split_once(":c.").or_else(|| c.split_once(":n.")).unwrap().1;
@@ -160,7 +181,10 @@ fn hgvs_names_agree_with_the_real_panel() {
         };
         count("c. as the records name the place", agrees);
         let found = pack.find_hgvs(&c.parse().unwrap(), None, None, "GRCh38").unwrap();
-        count("c. finds the variant again", found.variant == variant && found.transcript_id.as_ref() == Some(&id));
+        count(
+            "c. finds the variant again",
+            found.variant == variant && found.transcript_id.as_ref() == Some(&id),
+        );
     }
     for (what, (all, agreed)) in &counts {
         println!("{what}: {agreed} of {all} ({:.3} %)", 100.0 * f64::from(*agreed) / f64::from(*all));

@@ -230,7 +230,8 @@ fn show(answer: &Answer) {
     if answer.input_mode != "sequence" {
         println!("  consequence {}, transcript {}", known(&answer.consequence), known(&answer.transcript_id));
     }
-    let names: Vec<&str> = [&answer.hgvs_c, &answer.hgvs_p].into_iter().flatten().map(String::as_str).collect();
+    let names: Vec<&str> =
+        [&answer.hgvs_c, &answer.hgvs_p].into_iter().flatten().map(String::as_str).collect();
     if !names.is_empty() {
         println!("  {}", names.join(", "));
     }

@@ -25,11 +25,23 @@ fn served(pipeline: Option<&Pipeline>) -> impl FnOnce(Genome) {
 }
 
 impl Flasher {
-    pub(super) fn flash_pack(&mut self, path: &Path, pipeline: Option<&Pipeline>) -> Result<Flashed, SlotError> {
+    pub(super) fn flash_pack(
+        &mut self,
+        path: &Path,
+        pipeline: Option<&Pipeline>,
+    ) -> Result<Flashed, SlotError> {
         let serves = |digest: &str| {
             pipeline.and_then(Pipeline::reference).is_some_and(|reference| reference.digest == digest)
         };
-        slots::flash_pack(&mut self.packs, path, &self.trust, &*self.tell.0, &serves, opened, served(pipeline))
+        slots::flash_pack(
+            &mut self.packs,
+            path,
+            &self.trust,
+            &*self.tell.0,
+            &serves,
+            opened,
+            served(pipeline),
+        )
     }
 
     pub(super) fn roll_back_pack(&mut self, pipeline: Option<&Pipeline>) -> Result<Flashed, SlotError> {

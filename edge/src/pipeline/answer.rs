@@ -96,7 +96,9 @@ fn unlike(score: Option<&Score>, variant: Option<&EncodedVariant>) -> Option<Str
         return Some(reason.to_owned());
     }
     let contradicts = variant.is_some_and(|variant| !variant.phases_agree);
-    contradicts.then(|| "the transcript's phases contradict its lengths, those of the training data do not".to_owned())
+    contradicts.then(|| {
+        "the transcript's phases contradict its lengths, those of the training data do not".to_owned()
+    })
 }
 
 /// The step of evidence that a probability reaches. Only where residues are exchanged: of other consequences the term says
@@ -110,8 +112,7 @@ fn evidence(model: &ActiveModel, score: &Score, variant: &EncodedVariant) -> Opt
         _ => probability <= step.from,
     };
     let distance = |step: &&EvidenceStep| step.likelihood_ratio.ln().abs();
-    let strongest =
-        steps.iter().filter(reached).max_by(|a, b| distance(a).total_cmp(&distance(b)))?;
+    let strongest = steps.iter().filter(reached).max_by(|a, b| distance(a).total_cmp(&distance(b)))?;
     Some(Evidence {
         criterion: strongest.criterion.clone(),
         strength: strongest.strength.clone(),

@@ -53,7 +53,9 @@ pub(super) fn alter(
     for sense in (-REACH..=REACH).filter(|sense| *sense != 0) {
         let position = if reverse { allele.position - sense } else { allele.position + sense };
         let at = usize::try_from(position - stretch.first).ok().filter(|at| *at < bases.len());
-        let Some((at, base)) = at.map(|at| (at, bases[at])).filter(|(_, base)| is_base(*base)) else { continue };
+        let Some((at, base)) = at.map(|at| (at, bases[at])).filter(|(_, base)| is_base(*base)) else {
+            continue;
+        };
         for other in b"ACGT".iter().filter(|other| **other != base) {
             bases[at] = *other;
             let near = Stretch { bases: &bases, first: stretch.first };

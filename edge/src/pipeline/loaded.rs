@@ -2,8 +2,7 @@
 
 use locus_engine::{
     Bundle, Error, GoldenReport, LoadOptions, Score, Scorer, SequenceScore, SequenceScorer, SessionSpec,
-    Skipped,
-    batch::Row,
+    Skipped, batch::Row,
 };
 use locus_firmware_config::{
     manifest::{Manifest, Task},

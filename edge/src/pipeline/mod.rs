@@ -27,8 +27,8 @@ use locus_firmware_config::message::{Fault, FaultCode, Lane, ModelInfo, Outcome,
 
 pub use keeper::JournalState;
 pub use loaded::Loaded;
-pub use prepare::{Genome, encode};
 use prepare::{About, Prepared};
+pub use prepare::{Genome, encode};
 pub use shared::{ActiveModel, Models};
 
 use crate::{

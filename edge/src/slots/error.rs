@@ -182,7 +182,9 @@ pub enum SlotError {
         name: String,
     },
     /// A model by the name that stands for the reference pack.
-    #[error("got a model of the name {name}, which stands for the reference pack in orders; give it another name")]
+    #[error(
+        "got a model of the name {name}, which stands for the reference pack in orders; give it another name"
+    )]
     Reserved {
         /// The name.
         name: String,

@@ -75,7 +75,10 @@ impl SlotStore for MemSlotStore {
         self.write_standby(digest, &bytes)
     }
 
-    fn open(&self, digest: &str) -> Result<(std::sync::Arc<dyn locus_genome::packed::ReadAt>, u64), SlotError> {
+    fn open(
+        &self,
+        digest: &str,
+    ) -> Result<(std::sync::Arc<dyn locus_genome::packed::ReadAt>, u64), SlotError> {
         let bytes = self.read(digest)?;
         let len = bytes.len() as u64;
         Ok((std::sync::Arc::new(bytes), len))

@@ -11,8 +11,8 @@ mod pack;
 use std::{io::Read, sync::Arc};
 
 use locus_engine::Bundle;
-use locus_genome::packed::ReadAt;
 pub use locus_firmware_config::slot::{MAX_MODELS, MAX_NAMES, SlotRecord, Slots};
+use locus_genome::packed::ReadAt;
 use serde::Serialize;
 
 pub use boot::{MAX_CRASHES, boot};

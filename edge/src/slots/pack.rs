@@ -198,7 +198,8 @@ pub fn boot_pack<G>(
         }
     }
     let reason = reasons.swap_remove(0);
-    boot.notices.push(format!("no reference pack serves, variants are refused until one is flashed: {reason}"));
+    boot.notices
+        .push(format!("no reference pack serves, variants are refused until one is flashed: {reason}"));
     Ok(boot)
 }
 

@@ -238,7 +238,8 @@ impl<R: Read> ArchiveReader<R> {
 impl<R: Read + Seek> ArchiveReader<BufReader<R>> {
     /// Leaves out the bytes of the entry whose header was read last.
     pub(crate) fn skip_part(&mut self, header: &PartHeader) -> Result<(), ArchiveError> {
-        let too_large = || ArchiveError::PartTooLarge { name: header.name.clone(), got: header.size, limit: self.total };
+        let too_large =
+            || ArchiveError::PartTooLarge { name: header.name.clone(), got: header.size, limit: self.total };
         let by = i64::try_from(header.size).map_err(|_| too_large())?;
         self.inner.seek_relative(by)?;
         self.end_part(header)

@@ -85,8 +85,8 @@ pub fn is_pack(path: impl AsRef<Path>) -> Result<bool, BundleError> {
 }
 
 fn parsed(bytes: &[u8]) -> Result<PackManifest, BundleError> {
-    let manifest =
-        PackManifest::from_json(bytes).map_err(|error| BundleError::Manifest { detail: error.to_string() })?;
+    let manifest = PackManifest::from_json(bytes)
+        .map_err(|error| BundleError::Manifest { detail: error.to_string() })?;
     let names: Vec<&str> = manifest.parts.iter().map(|part| part.name.as_str()).collect();
     if names != PARTS {
         let got = names.join(", ").chars().take(128).collect();
@@ -142,7 +142,8 @@ impl Pack {
         trust: &Trust,
         depth: Depth,
     ) -> Result<Self, BundleError> {
-        let reader = io::BufReader::with_capacity(1 << 18, InOrder { source: Arc::clone(&source), at: 0, total });
+        let reader =
+            io::BufReader::with_capacity(1 << 18, InOrder { source: Arc::clone(&source), at: 0, total });
         let mut archive = ArchiveReader::new(reader, total, MAX_PACK_BYTES)?;
         let mut entries = Entries { archive: &mut archive, index: 0, pending: None };
         let Front { manifest_bytes, digest, signers, .. } = entries.front(trust, &Limits::default())?;

@@ -21,7 +21,8 @@ use zeroize::Zeroize as _;
 
 pub use exchange::Patience;
 pub use message::{
-    AnswerRef, BaseAttributionRef, EngineRef, EvidenceRef, FaultRef, MAX_TEXTS, ModelRef, ReceiptRef, RequestRef, Texts, TranscriptRef,
+    AnswerRef, BaseAttributionRef, EngineRef, EvidenceRef, FaultRef, MAX_TEXTS, ModelRef, ReceiptRef,
+    RequestRef, Texts, TranscriptRef,
 };
 
 use crate::wire::{Decoder, MAX_FRAME, MAX_MESSAGE, Reassembler};

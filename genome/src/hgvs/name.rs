@@ -55,7 +55,11 @@ impl Change {
         while by < MAX_SHIFT {
             let (edge, next) = match strand {
                 Strand::Forward => {
-                    let edge = if deletion { known(self.first + by) } else { self.added.get((by % len) as usize).copied() };
+                    let edge = if deletion {
+                        known(self.first + by)
+                    } else {
+                        self.added.get((by % len) as usize).copied()
+                    };
                     (edge, known(self.first + self.removed + by))
                 }
                 Strand::Reverse => {

@@ -80,7 +80,8 @@ fn split(text: &str) -> Option<(Option<&str>, u8, &str)> {
         None => (None, text),
     };
     let (&[letter, b'.'], rest) = change.as_bytes().split_first_chunk::<2>()? else { return None };
-    matches!(letter, b'c' | b'g' | b'm' | b'n' | b'p' | b'r').then(|| (reference, letter, &change[change.len() - rest.len()..]))
+    matches!(letter, b'c' | b'g' | b'm' | b'n' | b'p' | b'r')
+        .then(|| (reference, letter, &change[change.len() - rest.len()..]))
 }
 
 /// Whether a text is meant as an HGVS name, and not as `chr17-43045705-T-A`.
@@ -98,7 +99,11 @@ impl core::str::FromStr for Hgvs {
             b'c' => Numbering::Coding,
             b'n' => Numbering::Transcript,
             b'g' | b'm' => Numbering::Genomic,
-            b'p' => return Err(bad("a change of protein does not say which bases change; give the change of DNA")),
+            b'p' => {
+                return Err(bad(
+                    "a change of protein does not say which bases change; give the change of DNA",
+                ));
+            }
             _ => return Err(bad("a change of RNA is not read; give the change of DNA")),
         };
         let (reference, selected) = match reference {
@@ -173,7 +178,10 @@ fn bases(text: &str) -> Result<Vec<u8>, EncodeError> {
         return Err(bad("bases are missing"));
     }
     let read = |c| dna::normalise_base(c).filter(|&b| dna::is_base(b));
-    text.chars().map(read).collect::<Option<_>>().ok_or(bad("it holds something other than A, C, G, T where bases belong"))
+    text.chars()
+        .map(read)
+        .collect::<Option<_>>()
+        .ok_or(bad("it holds something other than A, C, G, T where bases belong"))
 }
 
 fn stated(text: &str) -> Result<Option<Vec<u8>>, EncodeError> {

@@ -167,7 +167,9 @@ impl<'a> Ruler<'a> {
     pub(super) fn position(&self, place: Place) -> Result<i64, &'static str> {
         let offset = match (self.coding, place.datum) {
             (None, Datum::Start) if place.base > 0 => place.base - 1,
-            (None, _) => return Err("the transcript has no coding sequence to count from; number it with n."),
+            (None, _) => {
+                return Err("the transcript has no coding sequence to count from; number it with n.");
+            }
             (Some((start, _)), Datum::Start) if place.base < 0 => start + place.base,
             (Some((start, stop)), Datum::Start) => {
                 let offset = start + place.base - 1;

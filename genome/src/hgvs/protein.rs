@@ -96,9 +96,7 @@ enum Touched {
 }
 
 fn touched(transcript: &Transcript, ruler: &Ruler<'_>, change: &Change) -> Touched {
-    let splice = |p: i64| {
-        matches!(transcript.site(p), Site::Intron { from_donor, from_acceptor } if from_donor.min(from_acceptor) <= 2)
-    };
+    let splice = |p: i64| matches!(transcript.site(p), Site::Intron { from_donor, from_acceptor } if from_donor.min(from_acceptor) <= 2);
     if change.removed == 0 {
         let (left, right) = (change.first - 1, change.first);
         return match (ruler.coding_index(left), ruler.coding_index(right)) {
@@ -295,7 +293,9 @@ impl Protein<'_> {
             ([], []) => Some("p.(=)".into()),
             (&[_], &[alt]) => Some(format!("p.({}{})", self.at(n)?, three(alt))),
             (_, []) => {
-                while self.before(n) == self.before(n + len) && matches!(self.before(n), Residue::Known(r) if r != b'*') {
+                while self.before(n) == self.before(n + len)
+                    && matches!(self.before(n), Residue::Known(r) if r != b'*')
+                {
                     n += 1;
                 }
                 Some(format!("p.({}del)", range(n, n + len - 1)?))
@@ -307,8 +307,8 @@ impl Protein<'_> {
                     n += 1;
                 }
                 let from = n - inserted.len() as i64;
-                let twice = from >= 0
-                    && (from..n).zip(&inserted).all(|(i, &r)| self.before(i) == Residue::Known(r));
+                let twice =
+                    from >= 0 && (from..n).zip(&inserted).all(|(i, &r)| self.before(i) == Residue::Known(r));
                 match twice {
                     true => Some(format!("p.({}dup)", range(from, n - 1)?)),
                     false => Some(format!("p.({}ins{})", range(n - 1, n)?, listed(&inserted))),

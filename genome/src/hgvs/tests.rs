@@ -54,8 +54,7 @@ fn renamed(name: &str) -> Result<(Option<String>, Option<String>), EncodeError> 
     let [forward, reverse] = [Strand::Forward, Strand::Reverse].map(|strand| {
         let (text, transcript) = transcript(strand);
         let located = on_transcript(&text, &transcript, &name.parse()?)?;
-        let names =
-            names(&text, &transcript, located.position, &located.ref_allele, &located.alt_allele);
+        let names = names(&text, &transcript, located.position, &located.ref_allele, &located.alt_allele);
         Ok((names.c.map(|c| c.replace("T1:", "")), names.p))
     });
     match (&forward, &reverse) {
@@ -142,17 +141,46 @@ fn a_transcript_without_coding_sequence_is_numbered_from_its_start() {
 #[test]
 fn references_are_read_and_what_is_not_strict_is_refused() {
     let name: Hgvs = "NC_000017.11(NM_007294.4):c.4675+1G>A".parse().unwrap();
-    assert_eq!((name.reference.as_deref(), name.selected.as_deref()), (Some("NC_000017.11"), Some("NM_007294.4")));
+    assert_eq!(
+        (name.reference.as_deref(), name.selected.as_deref()),
+        (Some("NC_000017.11"), Some("NM_007294.4"))
+    );
     assert_eq!(name.from, Place { datum: Datum::Start, base: 4675, offset: 1 });
     let name: Hgvs = "c.*5_*7del".parse().unwrap();
     assert_eq!((name.reference, name.from.datum, name.to.base), (None, Datum::Stop, 7));
     assert!(is_hgvs("BRCA1:c.5096G>A") && is_hgvs("c.-19A>G") && is_hgvs("X:p.Arg1Gly"));
     assert!(!is_hgvs("chr17-43045705-T-A") && !is_hgvs("HLA:1-5-A-T") && !is_hgvs(""));
     for text in [
-        "X:p.Arg1699Gln", "X:r.4g>a", "c.", "c.0A>G", "c.+4A>G", "c.04A>G", "c.4A>GG", "c.4A>", "c.4_4del",
-        "c.4_5A>G", "c.4ins", "c.4insA", "c.4delX", "c.4(5)del", "c.(4_5)del", "c.?_5del", "g.*4A>G", "g.-4A>G",
-        "g.4+1A>G", "c.4A>G;5A>G", "c.4con5", "X Y:c.4A>G", ":c.4A>G", "ACGTACGTACGTACGT:c.4A>G", "c.4del3",
-        "c.9999999999999A>G", "c.4A>N", "é:c.4A>G", "c.4é", "c.4inv",
+        "X:p.Arg1699Gln",
+        "X:r.4g>a",
+        "c.",
+        "c.0A>G",
+        "c.+4A>G",
+        "c.04A>G",
+        "c.4A>GG",
+        "c.4A>",
+        "c.4_4del",
+        "c.4_5A>G",
+        "c.4ins",
+        "c.4insA",
+        "c.4delX",
+        "c.4(5)del",
+        "c.(4_5)del",
+        "c.?_5del",
+        "g.*4A>G",
+        "g.-4A>G",
+        "g.4+1A>G",
+        "c.4A>G;5A>G",
+        "c.4con5",
+        "X Y:c.4A>G",
+        ":c.4A>G",
+        "ACGTACGTACGTACGT:c.4A>G",
+        "c.4del3",
+        "c.9999999999999A>G",
+        "c.4A>N",
+        "é:c.4A>G",
+        "c.4é",
+        "c.4inv",
     ] {
         assert!(text.parse::<Hgvs>().is_err(), "{text}");
     }

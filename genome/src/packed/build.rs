@@ -125,7 +125,11 @@ pub fn build(fasta: &Path, gff3: &Path, folder: &Path) -> Result<Built, ReadErro
         }
         Ok::<(), ReadError>(())
     })?;
-    writer.end_record().and_then(|()| writer.end_block()).and_then(|()| writer.file.flush()).map_err(failed)?;
+    writer
+        .end_record()
+        .and_then(|()| writer.end_block())
+        .and_then(|()| writer.file.flush())
+        .map_err(failed)?;
     let made = records.iter().map(|r| fasta::Record::new(fasta, r.name.clone(), r.len as i64, 1));
     let made = made.collect::<Result<Vec<_>, _>>()?;
     let contigs: std::collections::HashSet<&str> = made.iter().map(|r| r.contig.as_str()).collect();

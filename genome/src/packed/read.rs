@@ -54,7 +54,9 @@ impl Packed {
             let mut end = 0;
             for run in &runs {
                 let next = run.from.checked_add(run.len).filter(|next| *next <= len && run.from >= end);
-                end = next.ok_or_else(|| wrong(RUNS, format!("got a run of record {index} that overlaps, or ends behind it")))?;
+                end = next.ok_or_else(|| {
+                    wrong(RUNS, format!("got a run of record {index} that overlaps, or ends behind it"))
+                })?;
             }
             let signed = i64::try_from(len).ok().filter(|len| *len <= i64::MAX / 4);
             let signed = signed.ok_or_else(|| wrong(RECORDS, "got a record longer than any genome"))?;
@@ -65,8 +67,10 @@ impl Packed {
             at = at.checked_add(len.div_ceil(4)).ok_or_else(|| wrong(RECORDS, "got more bases than fit"))?;
         }
         let (whole, rest) = parts.blocks.as_chunks::<32>();
-        if at != parts.bases_len || !rest.is_empty() || whole.len() as u64 != at.div_ceil(BLOCK_BYTES as u64) {
-            let reason = format!("got {} bytes and {} blocks, expected {at} bytes", parts.bases_len, whole.len());
+        if at != parts.bases_len || !rest.is_empty() || whole.len() as u64 != at.div_ceil(BLOCK_BYTES as u64)
+        {
+            let reason =
+                format!("got {} bytes and {} blocks, expected {at} bytes", parts.bases_len, whole.len());
             return Err(wrong(BASES, reason));
         }
         let placed = stored.into_iter().map(|stored| {
@@ -107,7 +111,9 @@ impl Packed {
         if self.blocks.get(number as usize) != Some(&digest) {
             return Err(wrong(
                 BLOCKS,
-                format!("block {number} of the bases is not what was signed: the disk is damaged; flash the pack again"),
+                format!(
+                    "block {number} of the bases is not what was signed: the disk is damaged; flash the pack again"
+                ),
             ));
         }
         let block: Arc<[u8]> = bytes.into();
@@ -135,7 +141,8 @@ impl Packed {
                 _ => self.block(number)?,
             };
             let two = block.get((byte % BLOCK_BYTES as u64) as usize).map(|b| b >> (2 * (offset % 4)) & 3);
-            let two = two.ok_or_else(|| text::io_error(Path::new(BASES), io::ErrorKind::UnexpectedEof.into()))?;
+            let two =
+                two.ok_or_else(|| text::io_error(Path::new(BASES), io::ErrorKind::UnexpectedEof.into()))?;
             bases.push(b"ACGT"[usize::from(two)]);
             held = Some((number, block));
             offset += 1;

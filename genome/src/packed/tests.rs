@@ -80,7 +80,14 @@ fn parts_that_contradict_each_other_are_refused() {
         |p| p.runs.clear(),
         |p| p.records.push(0),
         |p| p.transcripts.truncate(9),
-        |p| p.runs = postcard::to_stdvec(&vec![vec![Run { from: 70_003, len: u64::MAX, code: b'N' }], vec![], vec![]]).unwrap(),
+        |p| {
+            p.runs = postcard::to_stdvec(&vec![
+                vec![Run { from: 70_003, len: u64::MAX, code: b'N' }],
+                vec![],
+                vec![],
+            ])
+            .unwrap()
+        },
     ];
     for (n, change) in cases.into_iter().enumerate() {
         let mut parts = good.clone();
@@ -90,7 +97,11 @@ fn parts_that_contradict_each_other_are_refused() {
     for part in [&good.records, &good.transcripts, &good.runs] {
         for at in 0..part.len() {
             let mut parts = good.clone();
-            for (own, name) in [(&mut parts.records, &good.records), (&mut parts.transcripts, &good.transcripts), (&mut parts.runs, &good.runs)] {
+            for (own, name) in [
+                (&mut parts.records, &good.records),
+                (&mut parts.transcripts, &good.transcripts),
+                (&mut parts.runs, &good.runs),
+            ] {
                 if std::ptr::eq(part, name) {
                     own[at] ^= 0x80;
                 }

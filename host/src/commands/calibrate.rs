@@ -80,7 +80,9 @@ fn mode(
         }
     });
     let evidence = match mode {
-        InputMode::Transcript => evidence(stage, dataset, records, &is_missense, |i| platt.probability(logits[i])),
+        InputMode::Transcript => {
+            evidence(stage, dataset, records, &is_missense, |i| platt.probability(logits[i]))
+        }
         InputMode::SequenceOnly => Vec::new(),
     };
     Ok(ModeCalibration {

@@ -146,7 +146,8 @@ pub fn verify(args: &VerifyArgs) -> Result<()> {
 /// # Errors
 /// A pack that is refused.
 pub fn show(path: &Path, json: bool) -> Result<()> {
-    let pack = Pack::open_file(path, &Trust::AllowUnsigned, Depth::Tables).map_err(locus_engine::Error::from)?;
+    let pack =
+        Pack::open_file(path, &Trust::AllowUnsigned, Depth::Tables).map_err(locus_engine::Error::from)?;
     let m = pack.manifest();
     if json {
         let bytes = m.to_json().map_err(locus_export::ExportError::from)?;
@@ -159,7 +160,10 @@ pub fn show(path: &Path, json: bool) -> Result<()> {
     };
     println!("{} {} on {} ({signatures})", m.name, m.version, m.assembly);
     println!("digest {}", pack.digest());
-    println!("{} bases in {} records, {} transcripts of {} genes", m.bases, m.records, m.transcripts, m.genes);
+    println!(
+        "{} bases in {} records, {} transcripts of {} genes",
+        m.bases, m.records, m.transcripts, m.genes
+    );
     for part in &m.parts {
         println!("{:>12} {} {}", part.size, part.sha256, part.name);
     }
