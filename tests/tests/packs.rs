@@ -1,11 +1,17 @@
 //! Reference packs with the real programs, and HGVS names on the real panel.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use locus_edge::client::Terminal;
 use locus_firmware_config::message::{Answer, Outcome, Request};
-use locus_genome::{ReferencePack, vcf};
+use locus_genome::{KmerTokenizer, ReferencePack, Variant, VariantEncoder, packed, vcf};
 use locus_tests::{Rig, program};
 use serde_json::Value;
 
@@ -196,4 +202,52 @@ fn hgvs_names_agree_with_the_real_panel() {
     for (what, (all, agreed)) in counts {
         assert!(f64::from(agreed) >= 0.999 * f64::from(all), "{what}: {agreed} of {all}");
     }
+}
+
+#[test]
+fn the_real_panel_reads_the_same_from_a_pack() {
+    let Some(data) = locus_tests::data("reading a pack") else { return };
+    let panel = data.join("panel");
+    let (fasta, gff) = (panel.join("panel.GRCh38.fa.gz"), panel.join("panel.GRCh38.gff3.gz"));
+    let folder = tempfile::tempdir().unwrap();
+    packed::build(&fasta, &gff, folder.path()).unwrap();
+    let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    let parts = || {
+        let source = fs::File::open(folder.path().join(packed::BASES)).unwrap();
+        packed::Parts {
+            records: read(packed::RECORDS),
+            transcripts: read(packed::TRANSCRIPTS),
+            runs: read(packed::RUNS),
+            blocks: read(packed::BLOCKS),
+            bases_at: 0,
+            bases_len: source.metadata().unwrap().len(),
+            source: Arc::new(source),
+        }
+    };
+    let files = ReferencePack::open(&fasta, &gff).unwrap();
+    let pack = ReferencePack::packed(parts()).unwrap();
+    let rows = vcf::Reader::open(&panel.join("clinvar.GRCh38.vcf.gz")).unwrap();
+    let mut variants: Vec<Variant> = rows
+        .map(Result::unwrap)
+        .filter(|row| row.info("SPLIT") == Some("val"))
+        .filter_map(|row| row.variant.ok())
+        .collect();
+    // In no order that a cache would like.
+    variants.sort_by_key(|v| v.position.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let encoder = VariantEncoder::new(KmerTokenizer::new(3, 1).unwrap(), 61);
+    let encode = |reference: &ReferencePack| {
+        let started = Instant::now();
+        let all: Vec<_> =
+            variants.iter().map(|v| encoder.encode_reference(reference, v, None).unwrap()).collect();
+        (all, started.elapsed().as_secs_f64() * 1e6 / variants.len() as f64)
+    };
+    let ((in_memory, memory_us), (in_pack, pack_us)) = (encode(&files), encode(&pack));
+    assert!(in_memory == in_pack && in_memory.len() > 4_000);
+    let started = Instant::now();
+    for variant in &variants {
+        let transcript = pack.transcript_for(variant, None).unwrap().unwrap();
+        pack.hgvs_names(variant, transcript).unwrap();
+    }
+    let names_us = started.elapsed().as_secs_f64() * 1e6 / variants.len() as f64;
+    println!("encoded: {memory_us:.1} us from memory, {pack_us:.1} us from a pack; names {names_us:.1} us");
 }

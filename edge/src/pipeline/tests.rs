@@ -515,7 +515,7 @@ async fn names_genes_and_assemblies_are_read_and_an_explanation_is_given() {
         assembly: Some("hg38".into()),
         ..Request::default()
     };
-    let answer = |outcome: &Outcome| match outcome {
+    let said = |outcome: Arc<Outcome>| match &*outcome {
         Outcome::Answer(answer) => (**answer).clone(),
         Outcome::Fault(fault) => panic!("{fault:?}"),
     };
@@ -529,7 +529,7 @@ async fn names_genes_and_assemblies_are_read_and_an_explanation_is_given() {
     ];
     for (n, request) in all.into_iter().enumerate() {
         let explained = request.explain.is_some();
-        let answer = answer(&made.ask(request).await);
+        let answer = said(made.ask(request).await);
         assert_eq!(answer.hgvs_c.as_deref(), Some("t1:c.12T>A"), "{n}");
         assert!(answer.hgvs_p.as_deref().is_some_and(|p| p.starts_with("p.(") && p.contains('4')), "{n}");
         assert_eq!(answer.assembly.as_deref(), Some("GRCh38"), "{n}");
@@ -538,7 +538,7 @@ async fn names_genes_and_assemblies_are_read_and_an_explanation_is_given() {
         assert_eq!(answer.attribution.len(), if explained { 20 } else { 0 }, "{n}");
         assert!(!answer.predicted_description.starts_with("pathogenic"));
     }
-    let insertion = answer(&made.ask(by("g", "t1:c.12dup")).await);
+    let insertion = said(made.ask(by("g", "t1:c.12dup")).await);
     assert!(insertion.abstained && insertion.out_of_distribution, "{insertion:?}");
     assert_eq!(insertion.consequence.as_deref(), Some("frameshift_variant"));
     for (id, variant, expected) in [

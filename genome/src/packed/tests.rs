@@ -76,7 +76,9 @@ fn parts_that_contradict_each_other_are_refused() {
     let good = packed(folder.path());
     let cases: [fn(&mut Parts); 6] = [
         |p| p.bases_len -= 1,
-        |p| drop(p.blocks.pop()),
+        |p| {
+            p.blocks.pop();
+        },
         |p| p.runs.clear(),
         |p| p.records.push(0),
         |p| p.transcripts.truncate(9),
