@@ -132,20 +132,22 @@ impl Packed {
             .get(record)
             .ok_or_else(|| text::io_error(Path::new(RECORDS), io::ErrorKind::NotFound.into()))?;
         let mut bases = Vec::with_capacity(to.saturating_sub(from) as usize);
-        let (mut offset, mut held): (u64, Option<(u64, Arc<[u8]>)>) = (from, None);
+        let mut offset = from;
         while offset < to {
             let byte = start + offset / 4;
-            let number = byte / BLOCK_BYTES as u64;
-            let block = match held.take() {
-                Some((n, block)) if n == number => block,
-                _ => self.block(number)?,
-            };
-            let two = block.get((byte % BLOCK_BYTES as u64) as usize).map(|b| b >> (2 * (offset % 4)) & 3);
-            let two =
-                two.ok_or_else(|| text::io_error(Path::new(BASES), io::ErrorKind::UnexpectedEof.into()))?;
-            bases.push(b"ACGT"[usize::from(two)]);
-            held = Some((number, block));
-            offset += 1;
+            let block = self.block(byte / BLOCK_BYTES as u64)?;
+            let into = (byte % BLOCK_BYTES as u64) as usize;
+            if into >= block.len() {
+                return Err(text::io_error(Path::new(BASES), io::ErrorKind::UnexpectedEof.into()));
+            }
+            for byte in &block[into..] {
+                let in_byte = offset % 4..4.min(offset % 4 + to - offset);
+                offset += in_byte.end - in_byte.start;
+                bases.extend(in_byte.map(|place| b"ACGT"[usize::from(byte >> (2 * place) & 3)]));
+                if offset == to {
+                    break;
+                }
+            }
         }
         let first = runs.partition_point(|run| run.from + run.len <= from);
         for run in runs[first..].iter().take_while(|run| run.from < to) {
