@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -54,7 +54,7 @@ fn pack(rig: &Rig, name: &str, base: char, assembly: &str) -> PathBuf {
     signed
 }
 
-fn flash(rig: &Rig, path: &PathBuf) -> Value {
+fn flash(rig: &Rig, path: &Path) -> Value {
     serde_json::from_str(&rig.ctl(&["flash", "--json", &path.display().to_string()]).unwrap()).unwrap()
 }
 
