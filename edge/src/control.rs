@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use locus_firmware_config::pack::PACK_SLOTS;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{
@@ -169,7 +170,8 @@ fn obey(order: Order, flasher: &Mutex<Flasher>, health: &Arc<Health>, tell: OnSt
     let changed = |result: Result<FlashReport, crate::slots::SlotError>| match result {
         Ok(report) => {
             if !report.flashed.unchanged {
-                health.settled(&report.flashed.name);
+                // The slots of packs have a name of their own.
+                health.settled(if report.kind == PACK_SLOTS { PACK_SLOTS } else { &report.flashed.name });
             }
             value(&report)
         }

@@ -146,8 +146,10 @@ pub async fn run(
     let state = StateDir::new(&config.state);
     let flasher = Flasher::open(&config)?;
     let genome = match &config.reference {
-        Some(reference) => Some(Genome::open(&reference.fasta, &reference.gff, &reference.assembly)?),
-        None => None,
+        Some(reference) if !flasher.has_pack()? => {
+            Some(Genome::open(&reference.fasta, &reference.gff, &reference.assembly)?)
+        }
+        _ => None,
     };
     let (journal, recovery) = open_journal(&config, &state, accept_damage)?;
     if !recovery.clean {

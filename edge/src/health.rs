@@ -76,6 +76,10 @@ pub struct Report {
     pub engine: Option<EngineReport>,
     /// Engines that were built by a thread that answers, while whoever asked waited: always 0.
     pub engine_builds_while_serving: u64,
+    /// Reference pack that variants are read on; null without one.
+    pub reference: Option<ModelInfo>,
+    /// Its assembly.
+    pub assembly: Option<String>,
     /// What is kept.
     pub journal: JournalReport,
     /// Bytes that are free in the state folder; null where the system does not say.
@@ -197,6 +201,8 @@ impl Health {
             trial_answers: only.as_ref().and_then(|model| model.trial_answers),
             engine: only.map(|model| model.engine),
             engine_builds_while_serving: locus_engine::built_while_serving(),
+            reference: self.pipeline.reference(),
+            assembly: self.pipeline.assembly(),
             journal: JournalReport {
                 id: self.pipeline.journal().id().to_owned(),
                 records,

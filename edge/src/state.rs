@@ -37,6 +37,11 @@ impl StateDir {
         self.root.join("slots")
     }
 
+    /// Reference packs and the record of which one is read.
+    pub fn packs(&self) -> PathBuf {
+        self.root.join("packs")
+    }
+
     /// The trust document, where the configuration names one.
     pub fn trust(&self) -> PathBuf {
         self.root.join("trust")

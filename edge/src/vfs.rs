@@ -7,13 +7,19 @@ use std::{
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
+
+use locus_genome::packed::ReadAt;
 
 #[cfg(test)]
 mod faulty;
 
 #[cfg(test)]
 pub use faulty::{Fault, FaultyVfs};
+
+/// Bytes of a large file that are written at once.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Who may read a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +65,9 @@ pub trait Vfs: Send + Sync + Debug {
     /// The first bytes of a file, at most `len`.
     fn read_start(&self, path: &Path, len: u64) -> io::Result<Vec<u8>>;
 
+    /// Opens a plain file for reading by position; with its length.
+    fn open_read(&self, path: &Path) -> io::Result<(Arc<dyn ReadAt>, u64)>;
+
     /// Creates a file that must not be there yet.
     fn create(&self, path: &Path, access: Access) -> io::Result<Box<dyn VfsFile>>;
 
@@ -94,6 +103,22 @@ pub fn write_atomic(vfs: &dyn Vfs, path: &Path, bytes: &[u8], access: Access) ->
     vfs.sync_dir(folder_of(path))
 }
 
+/// As [`write_atomic`], of what a reader gives, piece by piece.
+pub fn write_atomic_from(vfs: &dyn Vfs, path: &Path, from: &mut dyn Read, access: Access) -> io::Result<()> {
+    let temporary = beside(path, ".tmp");
+    let fill = |file: &mut dyn VfsFile| {
+        let mut piece = vec![0; PIECE_BYTES];
+        loop {
+            match from.read(&mut piece)? {
+                0 => return Ok(()),
+                n => file.append(&piece[..n])?,
+            }
+        }
+    };
+    fill_beside(vfs, &temporary, access, fill, || vfs.rename(&temporary, path))?;
+    vfs.sync_dir(folder_of(path))
+}
+
 /// As [`write_atomic`], for a name that must be free: whoever comes second is told `AlreadyExists`.
 pub fn write_new(vfs: &dyn Vfs, path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     if vfs.exists(path)? {
@@ -113,12 +138,22 @@ fn write_beside(
     access: Access,
     place: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
+    fill_beside(vfs, temporary, access, |file| file.append(bytes), place)
+}
+
+fn fill_beside(
+    vfs: &dyn Vfs,
+    temporary: &Path,
+    access: Access,
+    fill: impl FnOnce(&mut dyn VfsFile) -> io::Result<()>,
+    place: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
     match vfs.remove(temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = vfs.create(temporary, access)?;
-    let written = file.append(bytes).and_then(|()| file.sync()).and_then(|()| place());
+    let written = fill(&mut *file).and_then(|()| file.sync()).and_then(|()| place());
     if written.is_err() {
         let _ = vfs.remove(temporary);
     }
@@ -221,6 +256,15 @@ impl Vfs for OsVfs {
         let mut bytes = Vec::new();
         File::open(path)?.take(len).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<(Arc<dyn ReadAt>, u64)> {
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file"));
+        }
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        Ok((Arc::new(file), len))
     }
 
     fn create(&self, path: &Path, access: Access) -> io::Result<Box<dyn VfsFile>> {

@@ -208,6 +208,7 @@ mod tests {
             lr_pathogenic: 10.0,
             lr_benign: 0.1,
             missense: None,
+            evidence: Vec::new(),
         }
     }
 

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use crate::ExportError;
 
-const MANIFEST: &str = "manifest.json";
-const SIGNATURES: &str = "signatures.json";
+pub(crate) const MANIFEST: &str = "manifest.json";
+pub(crate) const SIGNATURES: &str = "signatures.json";
 /// Order of the parts in the archive.
 const ORDER: [&str; 8] = [
     "tokenizer.json",
@@ -71,18 +71,23 @@ impl BundleBuilder {
     }
 }
 
+/// The header of a part, but for its name.
+pub(crate) fn header(size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_entry_type(tar::EntryType::Regular);
+    header
+}
+
 fn archive(entries: &[(String, Vec<u8>)]) -> Result<Vec<u8>, ExportError> {
     let mut builder = tar::Builder::new(Vec::new());
     let whole = |_| ExportError::Bundle { reason: "a part does not fit into an archive" };
     for (name, bytes) in entries {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(0o644);
-        header.set_mtime(0);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_entry_type(tar::EntryType::Regular);
-        builder.append_data(&mut header, name, bytes.as_slice()).map_err(whole)?;
+        builder.append_data(&mut header(bytes.len() as u64), name, bytes.as_slice()).map_err(whole)?;
     }
     builder.into_inner().map_err(whole)
 }
@@ -148,8 +153,20 @@ pub fn sign(bundle: &[u8], key: &SigningKey) -> Result<Vec<u8>, ExportError> {
     }
     let hash: [u8; 32] = Sha256::digest(&entries[0].1).into();
     debug_assert_eq!(hex::encode(hash), digest(&entries[0].1));
-    let mut signatures = match entries.iter().position(|(n, _)| n == SIGNATURES) {
-        Some(at) => serde_json::from_slice(&entries.remove(at).1)
+    let before = entries.iter().position(|(n, _)| n == SIGNATURES).map(|at| entries.remove(at).1);
+    let bytes = signed_by(before.as_deref(), &hash, key)?;
+    entries.insert(1, (SIGNATURES.to_owned(), bytes));
+    archive(&entries)
+}
+
+/// `signatures.json` with the signature of a key over a digest, beside those that are there.
+pub(crate) fn signed_by(
+    before: Option<&[u8]>,
+    hash: &[u8; 32],
+    key: &SigningKey,
+) -> Result<Vec<u8>, ExportError> {
+    let mut signatures = match before {
+        Some(bytes) => serde_json::from_slice(bytes)
             .map_err(|_| ExportError::Bundle { reason: "signatures.json cannot be read" })?,
         None => Signatures { signatures: Vec::new() },
     };
@@ -158,11 +175,9 @@ pub fn sign(bundle: &[u8], key: &SigningKey) -> Result<Vec<u8>, ExportError> {
     if signatures.signatures.len() >= MAX_SIGNATURES {
         return Err(ExportError::TooManySignatures);
     }
-    let signature = hex::encode(key.sign(&signing_message(&hash)).to_bytes());
+    let signature = hex::encode(key.sign(&signing_message(hash)).to_bytes());
     signatures.signatures.push(Signature { key_id: id, algorithm: "ed25519".into(), signature });
-    let bytes = serde_json::to_vec_pretty(&signatures).expect("texts serialise");
-    entries.insert(1, (SIGNATURES.to_owned(), bytes));
-    archive(&entries)
+    Ok(serde_json::to_vec_pretty(&signatures).expect("texts serialise"))
 }
 
 #[cfg(test)]

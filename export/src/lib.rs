@@ -7,6 +7,7 @@ mod draft;
 mod error;
 mod keys;
 mod lower;
+mod pack;
 mod read_back;
 mod smooth;
 mod trust;
@@ -19,6 +20,7 @@ pub use keys::{generate, read_private};
 pub use lower::{
     Layer, build_fp32, build_int8, build_int8_fp16, build_int8_fp16_rounding_in_fp32, layers, to_bytes,
 };
+pub use pack::{sign_pack, write_pack};
 pub use read_back::GraphWeights;
 pub use smooth::smoothed;
 pub use trust::{sign_trust, unsigned_trust};

@@ -16,6 +16,8 @@ pub mod manifest;
 #[cfg(feature = "std")]
 pub mod message;
 #[cfg(feature = "std")]
+pub mod pack;
+#[cfg(feature = "std")]
 pub mod profile;
 #[cfg(feature = "std")]
 pub mod slot;

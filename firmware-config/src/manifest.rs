@@ -247,10 +247,28 @@ pub struct ModeCalibration {
     pub lr_pathogenic: f64,
     /// Likelihood ratio of the benign band on validation.
     pub lr_benign: f64,
+    /// From which probability on a missense variant reaches a step of evidence, with 95 % confidence over genes of
+    /// validation; empty where the records do not show it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<EvidenceStep>,
     /// Borders for missense variants. Of other consequences the term alone says much; here the label is the model's
     /// own work, and what holds for all together may not hold for them. `None`: the borders above.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missense: Option<Borders>,
+}
+
+/// A step of evidence in the sense of PP3 and BP4.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvidenceStep {
+    /// `PP3` for pathogenic, `BP4` for benign.
+    pub criterion: String,
+    /// `supporting`, `moderate`, `strong` or `very strong`.
+    pub strength: String,
+    /// Its least likelihood ratio, or the inverse of it for BP4.
+    pub likelihood_ratio: f64,
+    /// From this probability on (PP3: up, BP4: down).
+    pub from: f64,
 }
 
 /// Borders of the bands of some of a mode's variants, and what they did on validation.
@@ -527,7 +545,19 @@ impl Manifest {
                 m.lr_benign,
             ]
         });
-        let numbers = numbers.chain(borders);
+        let steps = self.probability.modes.values().flat_map(|m| &m.evidence);
+        for step in steps.clone() {
+            let known = ["supporting", "moderate", "strong", "very strong"].contains(&step.strength.as_str());
+            if !known || !["PP3", "BP4"].contains(&step.criterion.as_str()) || step.likelihood_ratio <= 0.0 {
+                return wrong(
+                    "evidence[]",
+                    &step.strength,
+                    "a step of PP3 or BP4 with a likelihood ratio above 0",
+                );
+            }
+        }
+        let steps = steps.flat_map(|step| [step.likelihood_ratio, step.from]);
+        let numbers = numbers.chain(borders).chain(steps);
         let sequence: Vec<f64> = match &self.probability.sequence {
             None => Vec::new(),
             Some(SequenceCalibration::Classes { temperature, offsets, prior }) => {

@@ -27,7 +27,7 @@ pub struct Request {
     pub sequence: Option<String>,
     /// Change in `sequence`, such as `A123T`.
     pub mutation: Option<String>,
-    /// Change on the reference pack, such as `chr17-43045705-T-A`.
+    /// Change on the reference pack, such as `chr17-43045705-T-A` or `BRCA1:c.5096G>A`.
     pub variant: Option<String>,
     /// Whom it is about: a pseudonym that only the journal keeps, encrypted.
     pub subject: Option<String>,
@@ -35,7 +35,7 @@ pub struct Request {
     pub model: Option<String>,
     /// Genome assembly that the variant is on.
     pub assembly: Option<String>,
-    /// Gene, for the record.
+    /// Gene; of a variant such as `c.5096G>A` the one whose first transcript is meant.
     pub gene: Option<String>,
     /// Transcript to read.
     pub transcript_id: Option<String>,
@@ -153,6 +153,53 @@ pub struct Answer {
     /// terminal of an earlier version reads what comes before it.
     #[serde(default)]
     pub prediction: Option<Prediction>,
+    /// HGVS name of the change on the transcript, such as `LRG_292t1:c.5096G>A`.
+    #[serde(default)]
+    pub hgvs_c: Option<String>,
+    /// HGVS name of the expected change of protein, such as `p.(Arg1699Gln)`.
+    #[serde(default)]
+    pub hgvs_p: Option<String>,
+    /// Assembly that the change was read on; null where the asker sent the sequence.
+    #[serde(default)]
+    pub assembly: Option<String>,
+    /// Reference pack that the change was read on.
+    #[serde(default)]
+    pub reference: Option<ModelInfo>,
+    /// Strength of the prediction as evidence, where the model's manifest has what that takes.
+    #[serde(default)]
+    pub evidence: Option<Evidence>,
+    /// Whether the input is unlike what the model was trained on, as far as the input and the manifest show it.
+    #[serde(default)]
+    pub out_of_distribution: bool,
+    /// Why.
+    #[serde(default)]
+    pub out_of_distribution_reason: Option<String>,
+    /// What each base around the change does to the score, where the request asked to `explain`.
+    #[serde(default)]
+    pub attribution: Vec<BaseAttribution>,
+}
+
+/// A step of evidence in the sense of PP3 and BP4, by local likelihood ratios on validation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// `PP3` or `BP4`.
+    pub criterion: String,
+    /// `supporting`, `moderate`, `strong` or `very strong`.
+    pub strength: String,
+    /// The likelihood ratio that is reached with 95 % confidence over genes.
+    pub likelihood_ratio: f64,
+}
+
+/// What a base near the change contributes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BaseAttribution {
+    /// Bases from the change, in the sense that the model read.
+    pub offset: i32,
+    /// The base, in that sense.
+    pub base: String,
+    /// Logit of the answer less the mean logit with this base replaced by each other one: above 0 it speaks for
+    /// pathogenic.
+    pub effect: f32,
 }
 
 /// What a sequence model says of a sequence.

@@ -45,6 +45,34 @@ pub enum EncodeError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// Not an HGVS name that is read, or not one of this transcript.
+    #[error(
+        "got an HGVS name that cannot be used ({reason}), expected a small change such as NM_007294.4:c.5096G>A, BRCA1:c.4675+1G>A or NC_000017.11:g.43045705T>A"
+    )]
+    BadHgvs {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A chromosome of another assembly than the pack's.
+    #[error(
+        "got a chromosome of {got}, expected one of {expected}, which the reference pack holds; lift the variant over first"
+    )]
+    OtherAssembly {
+        /// The assembly that the name's version says.
+        got: &'static str,
+        /// The pack's.
+        expected: String,
+    },
+    /// The reference pack has no transcript, gene or contig of the name.
+    #[error(
+        "got {name:?}, which is no transcript, gene or contig of the reference pack; expected one of its names, such as {example:?}"
+    )]
+    UnknownName {
+        /// What stands before the colon.
+        name: String,
+        /// One that is there.
+        example: String,
+    },
     /// Beyond the sequence, or beyond the region of the reference.
     #[error("got position {position}, expected {first} to {last}; positions count from 1")]
     OutOfRange {
@@ -130,7 +158,9 @@ impl EncodeError {
             Self::Empty => "empty",
             Self::TooLong { .. } => "too_long",
             Self::BadBase { .. } => "bad_sequence",
-            Self::BadMutation { .. } | Self::BadVariant { .. } => "bad_mutation",
+            Self::BadMutation { .. } | Self::BadVariant { .. } | Self::BadHgvs { .. } => "bad_mutation",
+            Self::OtherAssembly { .. } => "wrong_assembly",
+            Self::UnknownName { .. } => "unknown_transcript",
             Self::OutOfRange { .. } | Self::NotCovered { .. } => "out_of_range",
             Self::RefMismatch { .. } => "ref_mismatch",
             Self::RefEqualsAlt => "ref_equals_alt",

@@ -20,7 +20,7 @@ use noodles::{
     fasta,
 };
 
-use crate::{EncodeError, ReadError, dna, text};
+use crate::{EncodeError, ReadError, dna, packed::Packed, text};
 
 type Indexed = fasta::io::IndexedReader<fasta::io::BufReader<File>>;
 
@@ -35,6 +35,8 @@ pub struct Record {
     pub region: bool,
     /// Number of bases.
     pub len: i64,
+    /// Its number in the file.
+    pub(crate) index: usize,
     name: String,
     /// Upper-case IUPAC codes; empty until all of them are asked for where there is an index.
     bases: OnceLock<Vec<u8>>,
@@ -46,7 +48,7 @@ impl Record {
         self.first + self.len - 1
     }
 
-    fn new(path: &Path, name: String, len: i64, line: u64) -> Result<Self, ReadError> {
+    pub(crate) fn new(path: &Path, name: String, len: i64, line: u64) -> Result<Self, ReadError> {
         let (contig, first, region) = match parse_region(&name) {
             Some((contig, first, last)) => {
                 let expected = last - first + 1;
@@ -59,7 +61,7 @@ impl Record {
             }
             None => (name.clone(), 1, false),
         };
-        Ok(Self { contig, first, region, len, name, bases: OnceLock::new() })
+        Ok(Self { contig, first, region, len, index: 0, name, bases: OnceLock::new() })
     }
 }
 
@@ -166,6 +168,7 @@ pub(crate) struct Store {
     records: Vec<Record>,
     by_contig: HashMap<String, Vec<usize>>,
     indexed: Option<Mutex<Indexed>>,
+    packed: Option<Packed>,
 }
 
 impl fmt::Debug for Store {
@@ -193,6 +196,23 @@ impl Store {
         } else {
             (read(path)?, None)
         };
+        Self::of(path, records, indexed, None)
+    }
+
+    /// The records of a pack.
+    ///
+    /// # Errors
+    /// A duplicate name, no record at all.
+    pub(crate) fn packed(records: Vec<Record>, packed: Packed) -> Result<Self, ReadError> {
+        Self::of(Path::new(crate::packed::RECORDS), records, None, Some(packed))
+    }
+
+    fn of(
+        path: &Path,
+        records: Vec<Record>,
+        indexed: Option<Mutex<Indexed>>,
+        packed: Option<Packed>,
+    ) -> Result<Self, ReadError> {
         if records.is_empty() {
             return Err(ReadError::Nothing { path: path.to_owned(), expected: "FASTA record" });
         }
@@ -204,7 +224,7 @@ impl Store {
             }
             by_contig.entry(record.contig.clone()).or_default().push(i);
         }
-        Ok(Self { path: path.to_owned(), records, by_contig, indexed })
+        Ok(Self { path: path.to_owned(), records, by_contig, indexed, packed })
     }
 
     pub(crate) fn records(&self) -> &[Record] {
@@ -254,6 +274,10 @@ impl Store {
 
     fn query(&self, record: &Record, from: i64, to: i64) -> Result<Vec<u8>, EncodeError> {
         let read = || {
+            if let Some(packed) = &self.packed {
+                let [from, to] = [from - record.first, to - record.first + 1].map(i64::unsigned_abs);
+                return packed.bases(record.index, from, to);
+            }
             let failed = |e| text::io_error(&self.path, e);
             let gone = || failed(io::ErrorKind::UnexpectedEof.into());
             let at = |position: i64| {

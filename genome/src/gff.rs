@@ -13,6 +13,8 @@ pub struct Placed {
     pub contig: String,
     /// The transcript.
     pub transcript: Transcript,
+    /// Whether the file names it as the one to speak of its gene by (MANE Select, or Ensembl's canonical one).
+    pub preferred: bool,
 }
 
 /// What a file holds.
@@ -29,6 +31,7 @@ struct Draft {
     contig: String,
     id: String,
     gene: String,
+    preferred: bool,
     strand: Option<Strand>,
     exons: Vec<Exon>,
     cds: Vec<CdsPart>,
@@ -112,13 +115,25 @@ pub fn read(path: &Path) -> Result<Transcripts, ReadError> {
                 let (Some(id), Some(parent)) = (attribute("ID").pop(), attribute("Parent").pop()) else {
                     continue;
                 };
-                drafts.of(&id, &place).gene = parent;
+                let names = attribute("transcript_id").pop().zip(Some(attribute("version").pop()));
+                let tags = attribute("tag");
+                let tagged = |tag: &str| tags.iter().any(|t| t == tag);
+                let draft = drafts.of(&id, &place);
+                draft.gene = parent;
+                draft.preferred =
+                    tagged("MANE_Select") || tagged("MANE Select") || tagged("Ensembl_canonical");
+                if let Some((name, version)) = names {
+                    draft.id = match version {
+                        Some(version) if !name.contains('.') => format!("{name}.{version}"),
+                        _ => name,
+                    };
+                }
             }
         }
     }
     let (mut placed, mut skipped) = (Vec::new(), Vec::new());
     for draft in drafts.all.into_iter().filter(|d| !d.exons.is_empty()) {
-        let Draft { contig, id, .. } = draft;
+        let Draft { contig, id, preferred, .. } = draft;
         let left_out = format!("{}: transcript {id:?} on {contig:?} is left out", path.display());
         let Some(strand) = draft.strand else {
             skipped.push(format!("{left_out}: got no strand, expected + or -"));
@@ -126,7 +141,9 @@ pub fn read(path: &Path) -> Result<Transcripts, ReadError> {
         };
         let gene = genes.get(&draft.gene).cloned().unwrap_or_else(|| bare(&draft.gene).to_owned());
         match Transcript::new(id, gene, strand, draft.exons, draft.cds) {
-            Ok(transcript) => placed.push(Placed { transcript: transcript.on_contig(&contig), contig }),
+            Ok(transcript) => {
+                placed.push(Placed { transcript: transcript.on_contig(&contig), contig, preferred })
+            }
             Err(error) => skipped.push(format!("{left_out}: {error}")),
         }
     }

@@ -11,12 +11,14 @@
 extern crate alloc;
 
 pub mod amino;
+pub mod assembly;
 pub mod codon;
 pub mod consequence;
 pub mod dna;
 pub mod encode;
 mod error;
 pub mod features;
+pub mod hgvs;
 pub mod indel;
 pub mod position;
 pub mod sequence;
@@ -32,6 +34,10 @@ pub mod bed;
 pub mod fasta;
 #[cfg(feature = "std")]
 pub mod gff;
+#[cfg(feature = "std")]
+mod named;
+#[cfg(feature = "std")]
+pub mod packed;
 #[cfg(feature = "std")]
 pub mod reference;
 #[cfg(feature = "std")]
@@ -51,5 +57,7 @@ pub use variant::{Mutation, Variant};
 
 #[cfg(feature = "std")]
 pub use error::{ReadError, ReadFailure};
+#[cfg(feature = "std")]
+pub use named::Found;
 #[cfg(feature = "std")]
 pub use reference::ReferencePack;

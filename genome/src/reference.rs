@@ -9,6 +9,7 @@ use crate::{
     encode::{Allele, CONTEXT_BASES, ScopeReason, Stretch},
     fasta::{Record, Store},
     gff,
+    packed::{Packed, Parts},
     transcript::{ExonPart, Site},
 };
 
@@ -22,7 +23,11 @@ const CODON_REACH: i64 = 5;
 #[derive(Debug)]
 pub struct ReferencePack {
     store: Store,
-    by_contig: HashMap<String, Vec<Transcript>>,
+    pub(crate) by_contig: HashMap<String, Vec<Transcript>>,
+    /// Contig and number of a transcript, by its name with and without version.
+    pub(crate) by_id: HashMap<String, (String, usize)>,
+    /// The same of a gene's first transcript.
+    pub(crate) by_gene: HashMap<String, (String, usize)>,
     skipped: Vec<String>,
 }
 
@@ -57,34 +62,34 @@ impl ReferencePack {
     pub fn open(fasta: &Path, gff3: &Path) -> Result<Self, ReadError> {
         let transcripts = gff::read(gff3)?;
         let store = Store::open(fasta)?;
+        check_beside(store.records(), &|contig| store.has_contig(contig), &transcripts.placed, fasta, gff3)?;
+        Ok(Self::of(store, preferred_first(transcripts.placed), transcripts.skipped))
+    }
+
+    /// Takes the parts of a signed pack, whose digests are checked but for that of the bases: of these, each block is
+    /// checked whenever it is read.
+    ///
+    /// # Errors
+    /// [`ReadError`]: parts that contradict each other.
+    pub fn packed(parts: Parts) -> Result<Self, ReadError> {
+        let (packed, records, placed) = Packed::open(parts)?;
+        Ok(Self::of(Store::packed(records, packed)?, placed, Vec::new()))
+    }
+
+    fn of(store: Store, placed: Vec<gff::Placed>, skipped: Vec<String>) -> Self {
         let mut by_contig: HashMap<String, Vec<Transcript>> = HashMap::new();
-        let mut near_bases = false;
-        let mut example = String::new();
-        for gff::Placed { contig, transcript } in transcripts.placed {
-            let (first, last) = transcript.span();
-            near_bases = near_bases
-                || spelling(&store, &contig).is_some_and(|contig| {
-                    let over = |r: &&Record| r.contig == contig && first <= r.last() && r.first <= last;
-                    store.records().iter().any(|r| over(&r))
-                });
-            if example.is_empty() {
-                example = format!("{contig}:{first}-{last}");
-            }
+        let (mut by_id, mut by_gene) = (HashMap::new(), HashMap::new());
+        for gff::Placed { contig, transcript, .. } in placed {
             let contig = spelling(&store, &contig).map_or(contig.clone(), Cow::into_owned);
-            by_contig.entry(contig).or_default().push(transcript);
+            let of_contig = by_contig.entry(contig.clone()).or_default();
+            let place = (contig, of_contig.len());
+            by_id.entry(transcript.id.clone()).or_insert_with(|| place.clone());
+            by_id.entry(unversioned(&transcript.id).to_owned()).or_insert_with(|| place.clone());
+            by_gene.entry(transcript.gene.to_ascii_uppercase()).or_insert(place);
+            of_contig.push(transcript);
         }
-        if !near_bases {
-            let held = store
-                .records()
-                .first()
-                .map_or_else(String::new, |r| format!("{}:{}-{}", r.contig, r.first, r.last()));
-            let reason = format!(
-                "got transcripts (such as over {example}) of which none lies on a record of {} (such as {held}), expected both of one assembly with one naming of contigs",
-                fasta.display()
-            );
-            return Err(ReadError::Beside { path: gff3.to_owned(), reason });
-        }
-        Ok(Self { store, by_contig, skipped: transcripts.skipped })
+        by_gene.remove("");
+        Self { store, by_contig, by_id, by_gene, skipped }
     }
 
     /// Why transcripts of the GFF3 file were left out, one line each.
@@ -111,14 +116,14 @@ impl ReferencePack {
     }
 
     /// The pack's own spelling of a contig: `chr17` and `17` are one.
-    fn contig<'a>(&self, asked: &'a str) -> Result<Cow<'a, str>, EncodeError> {
+    pub(crate) fn contig<'a>(&self, asked: &'a str) -> Result<Cow<'a, str>, EncodeError> {
         spelling(&self.store, asked).ok_or_else(|| {
             let example = self.records().first().map_or_else(String::new, |r| r.contig.clone());
             EncodeError::UnknownContig { contig: asked.to_owned(), example }
         })
     }
 
-    fn record(&self, contig: &str, position: u64) -> Result<&Record, EncodeError> {
+    pub(crate) fn record(&self, contig: &str, position: u64) -> Result<&Record, EncodeError> {
         let name = self.contig(contig)?;
         i64::try_from(position)
             .ok()
@@ -136,7 +141,12 @@ impl ReferencePack {
     }
 
     /// The part of a record from one position to another; one of them lies inside it.
-    fn interval<'a>(&self, record: &'a Record, from: i64, to: i64) -> Result<Around<'a>, EncodeError> {
+    pub(crate) fn interval<'a>(
+        &self,
+        record: &'a Record,
+        from: i64,
+        to: i64,
+    ) -> Result<Around<'a>, EncodeError> {
         let (first, last) = (from.max(record.first), to.min(record.last()));
         Ok(Around { bases: self.store.interval(record, first, last)?, first })
     }
@@ -224,15 +234,76 @@ impl VariantEncoder {
     }
 }
 
+/// `NM_007294` of `NM_007294.4`.
+fn unversioned(id: &str) -> &str {
+    match id.rsplit_once('.') {
+        Some((name, version)) if !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => id,
+    }
+}
+
+/// Puts the preferred transcripts of each gene before its others, in the places that the gene has.
+pub(crate) fn preferred_first(placed: Vec<gff::Placed>) -> Vec<gff::Placed> {
+    if !placed.iter().any(|p| p.preferred) {
+        return placed;
+    }
+    let mut of_gene: HashMap<(&str, &str), Vec<usize>> = HashMap::new();
+    for (n, p) in placed.iter().enumerate().filter(|(_, p)| !p.transcript.gene.is_empty()) {
+        of_gene.entry((&p.contig, &p.transcript.gene)).or_default().push(n);
+    }
+    let mut order: Vec<usize> = (0..placed.len()).collect();
+    for places in of_gene.into_values() {
+        let (first, others): (Vec<usize>, Vec<usize>) = places.iter().partition(|&&n| placed[n].preferred);
+        for (place, n) in places.iter().zip(first.into_iter().chain(others)) {
+            order[*place] = n;
+        }
+    }
+    let mut placed: Vec<Option<gff::Placed>> = placed.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|n| placed[n].take()).collect()
+}
+
+/// Whether transcripts lie on bases: of two assemblies, or with two namings of contigs, none would.
+pub(crate) fn check_beside(
+    records: &[Record],
+    has_contig: &dyn Fn(&str) -> bool,
+    placed: &[gff::Placed],
+    fasta: &Path,
+    gff3: &Path,
+) -> Result<(), ReadError> {
+    let near = placed.iter().any(|gff::Placed { contig, transcript, .. }| {
+        let (first, last) = transcript.span();
+        spelled(has_contig, contig).is_some_and(|contig| {
+            records.iter().any(|r| r.contig == contig && first <= r.last() && r.first <= last)
+        })
+    });
+    if near {
+        return Ok(());
+    }
+    let held = records.first().map_or_else(String::new, |r| format!("{}:{}-{}", r.contig, r.first, r.last()));
+    let example = placed.first().map_or_else(String::new, |p| {
+        let (first, last) = p.transcript.span();
+        format!("{}:{first}-{last}", p.contig)
+    });
+    let reason = format!(
+        "got transcripts (such as over {example}) of which none lies on a record of {} (such as {held}), expected both of one assembly with one naming of contigs",
+        fasta.display()
+    );
+    Err(ReadError::Beside { path: gff3.to_owned(), reason })
+}
+
 /// The store's own spelling of a contig: with or without `chr`, and `MT` for `chrM`.
 fn spelling<'a>(store: &Store, contig: &'a str) -> Option<Cow<'a, str>> {
+    spelled(&|contig| store.has_contig(contig), contig)
+}
+
+fn spelled<'a>(has_contig: &dyn Fn(&str) -> bool, contig: &'a str) -> Option<Cow<'a, str>> {
     let bare = contig.strip_prefix("chr").unwrap_or(contig);
     let bare = if bare == "MT" { "M" } else { bare };
     let others = [Some(bare.to_owned()), Some(format!("chr{bare}")), (bare == "M").then(|| "MT".to_owned())];
-    if store.has_contig(contig) {
+    if has_contig(contig) {
         return Some(contig.into());
     }
-    others.into_iter().flatten().find(|name| store.has_contig(name)).map(Cow::Owned)
+    others.into_iter().flatten().find(|name| has_contig(name)).map(Cow::Owned)
 }
 
 /// First and last position that an allele's encoding depends on: the flanks, and the codons that it touches, of which

@@ -72,6 +72,9 @@ pub(crate) enum Command {
     /// Make, sign and look at bundles
     #[command(subcommand)]
     Bundle(Bundle),
+    /// Make, sign and look at reference packs
+    #[command(subcommand)]
+    Pack(Pack),
     /// Say which keys may sign models, and how many have to
     #[command(subcommand)]
     Trust(Trust),
@@ -111,6 +114,32 @@ pub(crate) enum Command {
         /// Commit of the code to write into the manifest
         #[arg(long)]
         source: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Pack {
+    /// Make an unsigned pack of FASTA and GFF3, plain, gzip or bgzip
+    Build(commands::pack::BuildArgs),
+    /// Add a signature
+    Sign {
+        /// Private key
+        #[arg(long)]
+        key: PathBuf,
+        /// Pack to sign
+        input: PathBuf,
+        /// Signed pack to write
+        out: PathBuf,
+    },
+    /// Check everything that a box checks before it reads the pack
+    Verify(commands::pack::VerifyArgs),
+    /// Print what the pack says of itself
+    Show {
+        /// The manifest's own JSON
+        #[arg(long)]
+        json: bool,
+        /// The pack
+        pack: PathBuf,
     },
 }
 

@@ -14,7 +14,7 @@ use locus_host::{
     train::Ranks,
 };
 
-use crate::cli::{Bundle, Command, Explain, Interchange, On, Proof, Training, Trust};
+use crate::cli::{Bundle, Command, Explain, Interchange, On, Pack, Proof, Training, Trust};
 
 /// Where the stages compute that do not train.
 const CPU: DeviceChoice = DeviceChoice::Cpu;
@@ -86,6 +86,10 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Bundle(Bundle::Delta { old, new, out }) => commands::bundle::delta(&old, &new, &out)?,
         Command::Bundle(Bundle::Inspect { json, bundle }) => commands::bundle::inspect(&bundle, json)?,
         Command::Bundle(Bundle::Verify(args)) => commands::bundle::verify(&args)?,
+        Command::Pack(Pack::Build(args)) => commands::pack::build(&args)?,
+        Command::Pack(Pack::Sign { key, input, out }) => commands::pack::sign(&key, &input, &out)?,
+        Command::Pack(Pack::Verify(args)) => commands::pack::verify(&args)?,
+        Command::Pack(Pack::Show { json, pack }) => commands::pack::show(&pack, json)?,
         Command::Trust(Trust::Create(args)) => commands::trust::create(&args)?,
         Command::Trust(Trust::Sign { key, input, out }) => commands::trust::sign(&key, &input, &out)?,
         Command::Trust(Trust::Show { file }) => commands::trust::show(&file)?,

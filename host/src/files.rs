@@ -55,6 +55,16 @@ impl Growing {
     }
 }
 
+impl Write for Growing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
 impl Drop for Growing {
     fn drop(&mut self) {
         // Renamed away where the file is whole.

@@ -236,6 +236,26 @@ fn show(answer: &Answer) {
     if answer.input_mode != "sequence" {
         println!("  consequence {}, transcript {}", known(&answer.consequence), known(&answer.transcript_id));
     }
+    let names: Vec<&str> =
+        [&answer.hgvs_c, &answer.hgvs_p].into_iter().flatten().map(String::as_str).collect();
+    if !names.is_empty() {
+        println!("  {}", names.join(", "));
+    }
+    if let Some(evidence) = &answer.evidence {
+        println!(
+            "  evidence {} {}, likelihood ratio {:.2}",
+            evidence.criterion, evidence.strength, evidence.likelihood_ratio
+        );
+    }
+    if let Some(reason) = &answer.out_of_distribution_reason {
+        println!("  unlike the training data: {reason}");
+    }
+    for base in &answer.attribution {
+        println!("  {:+4} {} {:+.3}", base.offset, base.base, base.effect);
+    }
+    if let (Some(assembly), Some(reference)) = (&answer.assembly, &answer.reference) {
+        println!("  read on {assembly}, {} {}", reference.name, reference.version);
+    }
     println!(
         "  model {} {} on {} in {}, {} us",
         answer.model.name,

@@ -177,7 +177,12 @@ pub fn show(config: &Config, args: &SlotsArgs) -> Result<ExitCode> {
     for notice in damaged_notices(&FileSlotStore::damaged_copies(&OsVfs, &dir)?) {
         eprintln!("locusctl: {notice}");
     }
+    let packs = StateDir::new(&config.state).packs();
+    for notice in damaged_notices(&FileSlotStore::damaged_copies(&OsVfs, &packs)?) {
+        eprintln!("locusctl: {notice}");
+    }
     let mut record = record;
+    record.models.extend(FileSlotStore::peek(&OsVfs, &packs)?.models);
     if let Some(model) = &args.model {
         let known: Vec<String> = record.models.keys().cloned().collect();
         ensure!(record.models.contains_key(model), SlotError::UnknownModel { got: model.clone(), known });

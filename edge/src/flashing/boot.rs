@@ -1,5 +1,7 @@
 //! What serves when the daemon starts, and what the operator should know of it.
 
+use locus_firmware_config::pack::PACK_SLOTS;
+
 use super::{Flasher, damaged_notices, prover::open};
 use crate::{
     audit::{About, Stage, What},
@@ -44,7 +46,8 @@ impl Flasher {
     /// # Errors
     /// [`SlotError`] where the record cannot be read: unknown state is never guessed at.
     pub fn boot(&mut self, pipeline: &Pipeline, unproven: &Unproven) -> Result<Vec<Notice>, SlotError> {
-        let damaged = FileSlotStore::damaged_copies(&OsVfs, &self.dir)?;
+        let mut damaged = FileSlotStore::damaged_copies(&OsVfs, &self.dir)?;
+        damaged.extend(FileSlotStore::damaged_copies(&OsVfs, &self.packs_dir)?);
         let (profile, options) = (&self.profile, &self.options);
         let left = unproven.take();
         let boots =
@@ -56,9 +59,12 @@ impl Flasher {
                 unproven.clear(bundle.digest());
                 started.map(|()| pipeline.confirm(&bundle.manifest().name))
             })?;
+        let packs = self.boot_packs(pipeline, unproven, &|digest| left.contains(digest))?;
         let mut texts = damaged_notices(&damaged);
         texts.extend(self.document_notices()?);
         let mut notices: Vec<Notice> = texts.into_iter().map(|text| Notice { model: None, text }).collect();
+        let of_packs = |text| Notice { model: Some(PACK_SLOTS.to_owned()), text };
+        notices.extend(packs.into_iter().map(of_packs));
         for boot in &boots {
             if boot.slots.crashes > 0 {
                 self.crashed.insert(boot.model.clone());

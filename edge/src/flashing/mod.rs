@@ -1,6 +1,7 @@
 //! Puts models into slots and into the running pipeline.
 
 mod boot;
+mod packs;
 mod prover;
 mod trials;
 
@@ -10,8 +11,11 @@ use std::{
     sync::Arc,
 };
 
-use locus_engine::{GoldenReport, LoadOptions, OnBuilt, Trust, TrustedKey};
-use locus_firmware_config::profile::DeviceProfile;
+use locus_engine::{
+    GoldenReport, LoadOptions, OnBuilt, Trust, TrustedKey,
+    bundle::{Depth, is_pack},
+};
+use locus_firmware_config::{pack::PACK_SLOTS, profile::DeviceProfile};
 use serde::Serialize;
 
 use crate::{
@@ -61,6 +65,9 @@ pub enum FlashError {
 #[derive(Debug)]
 pub struct Flasher {
     store: FileSlotStore,
+    packs: FileSlotStore,
+    /// Whether the configuration names files instead of a pack.
+    files: bool,
     trust: Trust,
     document: Option<TrustStore>,
     audit: Audit,
@@ -68,6 +75,7 @@ pub struct Flasher {
     profile: DeviceProfile,
     options: LoadOptions,
     dir: PathBuf,
+    packs_dir: PathBuf,
     /// By the name of the model.
     trials: BTreeMap<String, Trial>,
     /// Models whose record counts ends of the daemon.
@@ -95,6 +103,8 @@ fn nobody() -> Told {
 /// What came of a flash, with its proof.
 #[derive(Debug, Serialize)]
 pub struct FlashReport {
+    /// `model`, or `reference` for a reference pack.
+    pub kind: &'static str,
     /// The slots.
     #[serde(flatten)]
     pub flashed: Flashed,
@@ -189,6 +199,7 @@ impl Flasher {
         let keys = if config.models.trust.is_none() { Some(keys_of(config)?) } else { None };
         // Its lock is that of everything below.
         let store = FileSlotStore::open(vfs.clone(), &state.slots())?;
+        let packs = FileSlotStore::open(vfs.clone(), &state.packs())?;
         let first = config.models.trust.as_deref();
         let document = first.map(|first| TrustStore::open(vfs.clone(), &state.trust(), first)).transpose()?;
         let key = load_or_create_device_key(&OsVfs, &state.device_key())?;
@@ -200,6 +211,8 @@ impl Flasher {
         };
         Ok(Self {
             store,
+            packs,
+            files: config.reference.is_some(),
             trust,
             document,
             audit,
@@ -207,6 +220,7 @@ impl Flasher {
             profile,
             options,
             dir: state.slots(),
+            packs_dir: state.packs(),
             trials: BTreeMap::new(),
             crashed: BTreeSet::new(),
             confirm_after: config.models.confirm_after,
@@ -223,7 +237,12 @@ impl Flasher {
     pub fn flash(&mut self, path: &Path, pipeline: Option<&Pipeline>) -> Result<FlashReport, SlotError> {
         let subject = Some(path.display().to_string());
         self.audited(What::Flash, subject, |flasher| {
-            let warnings = flasher.holds()?;
+            let mut warnings = flasher.holds()?;
+            if is_pack(path)? {
+                let flashed = flasher.flash_pack(path, pipeline)?;
+                warnings.extend(flasher.pack_notice());
+                return Ok(FlashReport { kind: PACK_SLOTS, flashed, golden: None, provider: None, warnings });
+            }
             let bytes = slots::read(&flasher.store, path, &flasher.trust)?;
             let mut report = flasher
                 .proved(pipeline, |store, trust, prover| slots::flash_bytes(store, &bytes, trust, prover))?;
@@ -259,6 +278,11 @@ impl Flasher {
     ) -> Result<FlashReport, SlotError> {
         let model = self.named(model)?;
         self.audited(What::Rollback, Some(model.clone()), |flasher| {
+            if model == PACK_SLOTS {
+                let flashed = flasher.roll_back_pack(pipeline)?;
+                let warnings = Vec::new();
+                return Ok(FlashReport { kind: PACK_SLOTS, flashed, golden: None, provider: None, warnings });
+            }
             flasher.proved(pipeline, |store, trust, prover| slots::roll_back(store, &model, trust, prover))
         })
     }
@@ -270,6 +294,13 @@ impl Flasher {
     pub fn remove(&mut self, model: &str, pipeline: Option<&Pipeline>) -> Result<Option<String>, SlotError> {
         let model = self.named(Some(model))?;
         self.noted(What::Remove, Some(model.clone()), |flasher| {
+            if model == PACK_SLOTS {
+                let digest = slots::remove(&mut flasher.packs, &model)?;
+                if let Some(pipeline) = pipeline {
+                    pipeline.set_genome(None);
+                }
+                return Ok((digest.clone(), About { digest, ..About::default() }));
+            }
             let digest = slots::remove(&mut flasher.store, &model)?;
             if let Some(pipeline) = pipeline {
                 pipeline.remove(&model);
@@ -280,6 +311,9 @@ impl Flasher {
 
     /// The model that an order is for.
     fn named(&self, model: Option<&str>) -> Result<String, SlotError> {
+        if model == Some(PACK_SLOTS) {
+            return Ok(PACK_SLOTS.to_owned());
+        }
         let known: Vec<String> = self.store.state()?.names().map(str::to_owned).collect();
         chosen(model, known)
     }
@@ -316,10 +350,15 @@ impl Flasher {
                 let reason = slots::trusted(&flasher.store, name, digest, &flasher.trust).err()?;
                 Some(format!("{name} {digest}: {reason}"))
             });
+            let packs = flasher.packs.state()?.of(PACK_SLOTS);
+            let packs = [packs.active, packs.previous].into_iter().flatten().filter_map(|digest| {
+                let stored = slots::stored_pack(&flasher.packs, &digest, &flasher.trust, 0, Depth::Tables);
+                Some(format!("{PACK_SLOTS} {digest}: {}", stored.err()?))
+            });
             let report = TrustReport {
                 version: policy.document().version,
                 expires: policy.document().expires.clone(),
-                untrusted: untrusted.collect(),
+                untrusted: untrusted.chain(packs).collect(),
             };
             let about = About {
                 digest: Some(hex::encode(policy.document().digest())),
@@ -413,7 +452,7 @@ impl Flasher {
             }
             false => drop(self.trials.remove(&flashed.name)),
         }
-        Ok(FlashReport { flashed, golden, provider, warnings: Vec::new() })
+        Ok(FlashReport { kind: "model", flashed, golden, provider, warnings: Vec::new() })
     }
 
     /// The record of the slots.

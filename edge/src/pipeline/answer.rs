@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use locus_engine::{Score, SequenceScore};
+use locus_firmware_config::manifest::EvidenceStep;
 use locus_firmware_config::message::{
-    Answer, Band, EngineInfo, INTENDED_USE, LabelProbability, Prediction, Timing,
+    Answer, Band, EngineInfo, Evidence, INTENDED_USE, LabelProbability, Prediction, Timing,
 };
+use locus_genome::EncodedVariant;
 use zeroize::Zeroizing;
 
 use super::{
@@ -45,6 +47,10 @@ pub(super) fn answer(
         (None, Some(Err(reason))) => (None, format!("no prediction: {reason}")),
         (None, None) => (None, String::new()),
     };
+    let about = &job.about;
+    warnings.extend(about.notes.iter().cloned());
+    let unlike = unlike(score.as_ref(), variant.map(|variant| &**variant));
+    let evidence = score.as_ref().zip(variant).and_then(|(score, variant)| evidence(model, score, variant));
     let probability = score.as_ref().and_then(|score| score.probability);
     Answer {
         id: request.id.clone(),
@@ -72,7 +78,46 @@ pub(super) fn answer(
         warnings,
         intended_use: INTENDED_USE.to_owned(),
         prediction: prediction.and_then(Result::ok).map(|(prediction, _)| prediction),
+        hgvs_c: about.names.c.clone(),
+        hgvs_p: about.names.p.clone(),
+        assembly: about.assembly.clone(),
+        reference: about.reference.clone(),
+        evidence,
+        out_of_distribution: unlike.is_some(),
+        out_of_distribution_reason: unlike,
+        attribution: about.attribution.clone(),
     }
+}
+
+/// Why the input is unlike what the model was trained on, as far as the input and the manifest show it.
+fn unlike(score: Option<&Score>, variant: Option<&EncodedVariant>) -> Option<String> {
+    let scope = score?.reason.as_ref().and_then(|reason| reason.strip_prefix("out of scope: "));
+    if let Some(reason) = scope {
+        return Some(reason.to_owned());
+    }
+    let contradicts = variant.is_some_and(|variant| !variant.phases_agree);
+    contradicts.then(|| {
+        "the transcript's phases contradict its lengths, those of the training data do not".to_owned()
+    })
+}
+
+/// The step of evidence that a probability reaches. Only where residues are exchanged: of other consequences the term says
+/// much, and to count it again as a prediction would count it twice.
+fn evidence(model: &ActiveModel, score: &Score, variant: &EncodedVariant) -> Option<Evidence> {
+    let probability = score.probability?;
+    variant.consequence.filter(|consequence| consequence.is_missense())?;
+    let steps = model.evidence.get(variant.mode.as_str())?;
+    let reached = |step: &&EvidenceStep| match step.criterion.as_str() {
+        "PP3" => probability >= step.from,
+        _ => probability <= step.from,
+    };
+    let distance = |step: &&EvidenceStep| step.likelihood_ratio.ln().abs();
+    let strongest = steps.iter().filter(reached).max_by(|a, b| distance(a).total_cmp(&distance(b)))?;
+    Some(Evidence {
+        criterion: strongest.criterion.clone(),
+        strength: strongest.strength.clone(),
+        likelihood_ratio: strongest.likelihood_ratio,
+    })
 }
 
 /// What a sequence model says, also in words; or why it abstains.

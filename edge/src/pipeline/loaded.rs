@@ -2,7 +2,7 @@
 
 use locus_engine::{
     Bundle, Error, GoldenReport, LoadOptions, Score, Scorer, SequenceScore, SequenceScorer, SessionSpec,
-    Skipped,
+    Skipped, batch::Row,
 };
 use locus_firmware_config::{
     manifest::{Manifest, Task},
@@ -135,6 +135,16 @@ impl Loaded {
                 (rows.into_iter().map(Encoded::Sequence).collect(), scores)
             }
         }
+    }
+}
+
+impl Loaded {
+    /// First logits of rows that this model's reader made; `None` of a sequence model.
+    pub(super) fn logits(&mut self, rows: &[EncodedVariant]) -> Option<Result<Vec<f32>, Error>> {
+        let Self::Variant(scorer) = self else { return None };
+        let rows: Vec<Row<'_>> = rows.iter().map(Row::from).collect();
+        let first = |logits: Vec<Vec<f32>>| logits.iter().filter_map(|row| row.first().copied()).collect();
+        Some(scorer.logits(&rows).map(first))
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod admission;
 mod answer;
+mod explain;
 mod keeper;
 mod loaded;
 mod prepare;
@@ -22,10 +23,11 @@ use std::{
 };
 
 use crossbeam_channel::Sender;
-use locus_firmware_config::message::{Fault, FaultCode, Lane, Outcome, Request};
+use locus_firmware_config::message::{Fault, FaultCode, Lane, ModelInfo, Outcome, Request};
 
 pub use keeper::JournalState;
 pub use loaded::Loaded;
+use prepare::{About, Prepared};
 pub use prepare::{Genome, encode};
 pub use shared::{ActiveModel, Models};
 
@@ -36,7 +38,6 @@ use crate::{
     unproven::Unproven,
 };
 use admission::{Admission, Full, Units};
-use loaded::Encoded;
 use replay::{Entry, Replay};
 use shared::{Fatal, Job, Shared, Watched};
 use worker::Control;
@@ -94,7 +95,7 @@ impl Pipeline {
         let PipelineConfig { box_name, limits, genome, index_key, journal, unproven, on_fatal } = config;
         let shared = Arc::new(Shared {
             box_name,
-            genome: genome.map(Arc::new),
+            genome: RwLock::new(genome.map(Arc::new)),
             index_key,
             known: journal.known(),
             replay: Replay::new(Duration::from_millis(limits.replay_ms), limits.replay_answers),
@@ -156,7 +157,7 @@ impl Pipeline {
         request: Request,
         received: Instant,
     ) -> Result<tokio::sync::watch::Receiver<Option<Arc<Outcome>>>, Fault> {
-        if request.variant.is_none() || self.shared.genome.is_none() {
+        if request.variant.is_none() || self.shared.genome().is_none() {
             return self.enter(terminal, transport, request, received);
         }
         let (pipeline, terminal) = (self.clone(), terminal.to_owned());
@@ -201,7 +202,7 @@ impl Pipeline {
         // From here on the ticket answers, also those who joined meanwhile.
         let id = request.id.clone();
         match self.admit(terminal, transport, &request, hash, received) {
-            Ok((encoded, model, repeat_of, tokenize, units)) => {
+            Ok((Prepared { encoded, about }, genome, model, repeat_of, tokenize, units)) => {
                 let lane = request.lane.unwrap_or_default();
                 let deadline_ms = request.deadline_ms.unwrap_or(shared.limits.deadline_ms);
                 let job = Job {
@@ -210,6 +211,8 @@ impl Pipeline {
                     hash,
                     repeat_of,
                     encoded,
+                    about: Box::new(about),
+                    genome,
                     model: model.info.name.clone(),
                     generation: model.generation,
                     received,
@@ -240,25 +243,26 @@ impl Pipeline {
         request: &Request,
         hash: RequestHash,
         received: Instant,
-    ) -> Result<(Encoded, Arc<ActiveModel>, Option<u64>, Duration, Units), Fault> {
+    ) -> Result<(Prepared, Option<Arc<Genome>>, Arc<ActiveModel>, Option<u64>, Duration, Units), Fault> {
         let shared = &self.shared;
         let model = prepare::choose(&self.models(), request)?;
-        prepare::check_model(&model, shared.genome.as_deref(), request)?;
+        let genome = shared.genome();
+        prepare::check_model(&model, genome.as_deref(), request)?;
         let repeat_of = match shared.known.find(&hash) {
             _ if request.id.is_none() => None,
             Seen::New => None,
             Seen::Repeat { index, .. } => Some(index),
             Seen::Reused { .. } => return Err(reused()),
         };
-        let bytes = request.sequence.as_ref().map_or(0, String::len);
+        let bytes = request.sequence.as_ref().map_or(0, String::len) + explain::bytes(request);
         let lane = request.lane.unwrap_or_default();
         let units =
             shared.admission.enter(bytes, lane, transport, terminal).map_err(|full| self.busy(&full))?;
         let waited = received.elapsed();
-        let encoded = prepare::read(&model, shared.genome.as_deref(), request)?;
+        let prepared = prepare::read(&model, genome.as_deref(), request)?;
         let tokenize = received.elapsed().saturating_sub(waited);
         tracing::debug!(transport, terminal, "request taken");
-        Ok((encoded, model, repeat_of, tokenize, units))
+        Ok((prepared, genome, model, repeat_of, tokenize, units))
     }
 
     fn busy(&self, full: &Full) -> Fault {
@@ -316,6 +320,22 @@ impl Pipeline {
         if self.control.send(Control::Back { model: model.to_owned(), done }).is_ok() {
             let _ = result.recv();
         }
+    }
+
+    /// Reads variants that come from here on by another genome; those that were taken keep theirs.
+    pub fn set_genome(&self, genome: Option<Genome>) {
+        let genome = genome.map(Arc::new);
+        *self.shared.genome.write().unwrap_or_else(PoisonError::into_inner) = genome;
+    }
+
+    /// The genome that variants are read by.
+    pub fn reference(&self) -> Option<ModelInfo> {
+        self.shared.genome().map(|genome| genome.info().clone())
+    }
+
+    /// Its assembly.
+    pub fn assembly(&self) -> Option<String> {
+        self.shared.genome().map(|genome| genome.assembly().to_owned())
     }
 
     /// Takes a model out: from here on nothing is answered by it.
@@ -379,8 +399,8 @@ impl Pipeline {
 
     /// What the operator should know of genome and models together.
     pub fn notices(&self) -> Vec<String> {
-        let Some(genome) = self.shared.genome.as_deref() else { return Vec::new() };
-        self.models().values().filter_map(|model| prepare::other_assembly(model, genome)).collect()
+        let Some(genome) = self.shared.genome() else { return Vec::new() };
+        self.models().values().filter_map(|model| prepare::other_assembly(model, &genome)).collect()
     }
 
     /// Ends both threads and closes the journal. Call [`Pipeline::drain`] first.

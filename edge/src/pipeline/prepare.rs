@@ -2,15 +2,21 @@
 
 use std::{path::Path, sync::Arc};
 
-use locus_firmware_config::message::{Fault, FaultCode, Request, TranscriptSpec};
+use locus_engine::{BundleError, bundle::Pack};
+use locus_firmware_config::message::{BaseAttribution, Fault, FaultCode, ModelInfo, Request, TranscriptSpec};
 use locus_genome::{
-    EncodeError, EncodedVariant, Mutation, ReadError, ReferencePack, Strand, Transcript, Variant,
-    VariantEncoder,
+    CONTEXT_BASES, EncodeError, EncodedVariant, Mutation, ReadError, ReferencePack, Strand, Transcript,
+    Variant, VariantEncoder,
+    assembly::{canonical, same},
+    dna::{MAX_SEQUENCE_BASES, normalise},
+    encode::{Allele, Stretch},
+    hgvs::{Names, is_hgvs, names},
     transcript::{CdsPart, Exon},
 };
 
 use super::{
-    ActiveModel, Models,
+    ActiveModel, Models, explain,
+    explain::Altered,
     loaded::{Encoded, Reader},
 };
 
@@ -20,8 +26,28 @@ const MAX_CHANGE: usize = 2_200;
 /// The genome of a box.
 #[derive(Debug)]
 pub struct Genome {
-    pack: ReferencePack,
+    pub(super) pack: ReferencePack,
     assembly: String,
+    info: ModelInfo,
+}
+
+/// What is said of a change beside the prediction.
+#[derive(Debug, Default)]
+pub(super) struct About {
+    pub(super) names: Names,
+    pub(super) assembly: Option<String>,
+    pub(super) reference: Option<ModelInfo>,
+    pub(super) notes: Vec<String>,
+    /// What is scored to explain the answer.
+    pub(super) altered: Vec<Altered>,
+    pub(super) attribution: Vec<BaseAttribution>,
+}
+
+/// A request, read.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) encoded: Encoded,
+    pub(super) about: About,
 }
 
 impl Genome {
@@ -34,7 +60,35 @@ impl Genome {
         for reason in pack.skipped() {
             tracing::warn!("{reason}");
         }
-        Ok(Self { pack, assembly: assembly.to_owned() })
+        // Files have neither version nor digest of their own.
+        let name = fasta.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let info = ModelInfo { name, version: String::new(), digest: String::new() };
+        Ok(Self { pack, assembly: canonical(assembly).to_owned(), info })
+    }
+
+    /// The genome of a verified pack.
+    ///
+    /// # Errors
+    /// Parts that contradict each other.
+    pub fn of_pack(pack: Pack) -> Result<Self, BundleError> {
+        let manifest = pack.manifest();
+        let info = ModelInfo {
+            name: manifest.name.clone(),
+            version: manifest.version.to_string(),
+            digest: pack.digest().to_owned(),
+        };
+        let assembly = canonical(&manifest.assembly).to_owned();
+        Ok(Self { pack: pack.into_reference()?, assembly, info })
+    }
+
+    /// Its assembly.
+    pub fn assembly(&self) -> &str {
+        &self.assembly
+    }
+
+    /// Name, version and digest of the pack; of plain files the name of the FASTA file alone.
+    pub const fn info(&self) -> &ModelInfo {
+        &self.info
     }
 }
 
@@ -47,10 +101,11 @@ pub(super) fn read(
     model: &ActiveModel,
     genome: Option<&Genome>,
     request: &Request,
-) -> Result<Encoded, Fault> {
+) -> Result<Prepared, Fault> {
     match &model.reader {
         Reader::Variant(encoder) => {
-            encode(encoder, genome, request).map(|variant| Encoded::Variant(Box::new(variant)))
+            let (variant, about) = described(encoder, genome, request)?;
+            Ok(Prepared { encoded: Encoded::Variant(Box::new(variant)), about })
         }
         Reader::Sequence(encoder) => {
             let sequence = request.sequence.as_deref().unwrap_or_default();
@@ -61,6 +116,7 @@ pub(super) fn read(
                 ));
             }
             let read = encoder.encode(sequence).map(Encoded::Sequence);
+            let read = read.map(|encoded| Prepared { encoded, about: About::default() });
             read.map_err(|error| Fault::new(FaultCode::BadSequence, error.to_string()))
         }
     }
@@ -136,6 +192,14 @@ pub fn encode(
     genome: Option<&Genome>,
     request: &Request,
 ) -> Result<EncodedVariant, Fault> {
+    described(encoder, genome, request).map(|(variant, _)| variant)
+}
+
+fn described(
+    encoder: &VariantEncoder,
+    genome: Option<&Genome>,
+    request: &Request,
+) -> Result<(EncodedVariant, About), Fault> {
     for (key, text) in [("mutation", &request.mutation), ("variant", &request.variant)] {
         if let Some(length) = text.as_ref().map(String::len).filter(|length| *length > MAX_CHANGE) {
             let message = format!("got a {key} of {length} characters, expected at most {MAX_CHANGE}");
@@ -154,7 +218,24 @@ pub fn encode(
         .map(|spec| transcript_of(spec, request))
         .transpose()
         .map_err(|e| fault_of(&e))?;
-    encoder.encode_sequence(sequence, &mutation, transcript.as_ref()).map_err(|e| fault_of(&e))
+    let encoded =
+        encoder.encode_sequence(sequence, &mutation, transcript.as_ref()).map_err(|e| fault_of(&e))?;
+    let mut about = About::default();
+    let explained = request.explain == Some(true);
+    if transcript.is_some() || explained {
+        let bases = normalise(sequence, MAX_SEQUENCE_BASES).map_err(|e| fault_of(&e))?;
+        let stretch = Stretch { bases: &bases, first: 1 };
+        let (reference, alt) = ([mutation.ref_allele], [mutation.alt_allele]);
+        let position = i64::try_from(mutation.position).unwrap_or(i64::MAX);
+        if let Some(transcript) = &transcript {
+            about.names = names(&stretch, transcript, position, &reference, &alt);
+        }
+        if explained {
+            let allele = Allele { position, ref_allele: &reference, alt_allele: &alt };
+            about.altered = explain::alter(encoder, stretch, &allele, transcript.as_ref(), &encoded);
+        }
+    }
+    Ok((encoded, about))
 }
 
 fn encode_variant(
@@ -162,7 +243,7 @@ fn encode_variant(
     genome: Option<&Genome>,
     variant: &str,
     request: &Request,
-) -> Result<EncodedVariant, Fault> {
+) -> Result<(EncodedVariant, About), Fault> {
     let Some(genome) = genome else {
         return Err(Fault::new(
             FaultCode::NoReference,
@@ -170,17 +251,60 @@ fn encode_variant(
         ));
     };
     if let Some(asked) = &request.assembly
-        && !asked.eq_ignore_ascii_case(&genome.assembly)
+        && !same(asked, &genome.assembly)
     {
         return Err(Fault::new(
             FaultCode::WrongAssembly,
             format!("got assembly {asked:?}, expected {}: lift the variant over first", genome.assembly),
         ));
     }
-    let variant: Variant = variant.parse().map_err(|e| fault_of(&e))?;
-    encoder
-        .encode_reference(&genome.pack, &variant, request.transcript_id.as_deref())
-        .map_err(|e| fault_of(&e))
+    let mut about = About {
+        assembly: Some(genome.assembly.clone()),
+        reference: Some(genome.info.clone()),
+        ..About::default()
+    };
+    let (variant, asked) = found(genome, variant, request, &mut about).map_err(|e| fault_of(&e))?;
+    let read = || {
+        let pack = &genome.pack;
+        let transcript = pack.transcript_for(&variant, asked.as_deref())?;
+        let encoded = encoder.encode_on(pack, &variant, transcript, CONTEXT_BASES, Strand::Forward)?;
+        if let Some(transcript) = transcript {
+            about.names = pack.hgvs_names(&variant, transcript)?;
+        }
+        if request.explain == Some(true) {
+            let around = pack.bases_around(&variant.contig, variant.position, 2 * CONTEXT_BASES)?;
+            let allele = Allele {
+                position: i64::try_from(variant.position).unwrap_or(i64::MAX),
+                ref_allele: variant.ref_allele.as_bytes(),
+                alt_allele: variant.alt_allele.as_bytes(),
+            };
+            about.altered = explain::alter(encoder, around.stretch(), &allele, transcript, &encoded);
+        }
+        Ok((encoded, about))
+    };
+    read().map_err(|e| fault_of(&e))
+}
+
+/// The change that a request names, by position or by an HGVS name, and the transcript that it is read on.
+fn found(
+    genome: &Genome,
+    variant: &str,
+    request: &Request,
+    about: &mut About,
+) -> Result<(Variant, Option<String>), EncodeError> {
+    let asked = request.transcript_id.as_deref();
+    if !is_hgvs(variant) {
+        return Ok((variant.parse()?, asked.map(str::to_owned)));
+    }
+    let name = variant.parse()?;
+    let found = genome.pack.find_hgvs(&name, request.gene.as_deref(), asked, &genome.assembly)?;
+    if found.chosen {
+        about.notes.push(format!(
+            "no transcript was named: the gene's first one in the reference pack was taken, {}",
+            found.transcript_id.as_deref().unwrap_or("-")
+        ));
+    }
+    Ok((found.variant, found.transcript_id))
 }
 
 fn transcript_of(spec: &TranscriptSpec, request: &Request) -> Result<Transcript, EncodeError> {
@@ -225,7 +349,7 @@ pub(super) fn check_model(
     }
     if let Some(asked) = &request.assembly
         && !model.assembly.is_empty()
-        && !asked.eq_ignore_ascii_case(&model.assembly)
+        && !same(asked, &model.assembly)
     {
         return Err(Fault::new(
             FaultCode::WrongAssembly,
@@ -241,7 +365,7 @@ pub(super) fn check_model(
 /// What is wrong where genome and model do not go together: positions and bases would be read off the wrong genome.
 pub(super) fn other_assembly(model: &ActiveModel, genome: &Genome) -> Option<String> {
     let variants = matches!(model.reader, Reader::Variant(_));
-    (variants && !model.assembly.eq_ignore_ascii_case(&genome.assembly)).then(|| {
+    (variants && !same(&model.assembly, &genome.assembly)).then(|| {
         format!(
             "got a reference pack of {}, expected {}, on which the model was trained: variants by position are refused until the box has that pack, sequences are answered",
             genome.assembly, model.assembly
@@ -262,8 +386,8 @@ pub(super) fn warnings(model: &ActiveModel, request: &Request, encoded: &Encoded
     if let Encoded::Variant(encoded) = encoded {
         warnings.extend(variant_warnings(request, encoded));
     }
-    if request.explain == Some(true) {
-        warnings.push("explain was asked for; this version gives no explanation".into());
+    if request.explain == Some(true) && !matches!(encoded, Encoded::Variant(_)) {
+        warnings.push("explain was asked for; answers about whole sequences are not explained".into());
     }
     warnings
 }

@@ -11,12 +11,12 @@ use std::{
 
 use locus_engine::Skipped;
 use locus_firmware_config::{
-    manifest::Task,
+    manifest::{EvidenceStep, Task},
     message::{Fault, FaultCode, ModelInfo, Outcome, Request},
 };
 
 use super::{
-    Genome,
+    About, Genome,
     admission::{Admission, Units},
     loaded::{Encoded, Loaded, Reader},
     replay::{Replay, Ticket},
@@ -58,6 +58,8 @@ pub struct ActiveModel {
     pub skipped: Vec<Skipped>,
     /// Names of its outputs.
     pub(super) labels: Vec<String>,
+    /// Steps of evidence, by input mode.
+    pub(super) evidence: BTreeMap<String, Vec<EvidenceStep>>,
     /// What it has done since it serves.
     pub(super) tried: Tried,
 }
@@ -85,6 +87,12 @@ impl ActiveModel {
             note: spec.note.clone(),
             skipped: scorer.skipped().to_vec(),
             labels: manifest.labels.clone(),
+            evidence: manifest
+                .probability
+                .modes
+                .iter()
+                .map(|(mode, calibration)| (mode.clone(), calibration.evidence.clone()))
+                .collect(),
             tried: Tried::default(),
         }
     }
@@ -99,6 +107,10 @@ pub(super) struct Job {
     pub(super) hash: RequestHash,
     pub(super) repeat_of: Option<u64>,
     pub(super) encoded: Encoded,
+    /// What is said of it beside the prediction.
+    pub(super) about: Box<About>,
+    /// The genome that it was read on, and will be answered by, whatever is flashed meanwhile.
+    pub(super) genome: Option<Arc<Genome>>,
     /// Name of the model that was chosen for it.
     pub(super) model: String,
     pub(super) generation: u64,
@@ -139,7 +151,7 @@ pub(super) type Fatal = Box<dyn Fn(String) + Send + Sync>;
 pub(super) struct Shared {
     pub(super) box_name: String,
     pub(super) limits: Limits,
-    pub(super) genome: Option<Arc<Genome>>,
+    pub(super) genome: RwLock<Option<Arc<Genome>>>,
     pub(super) index_key: IndexKey,
     pub(super) known: KnownRequests,
     pub(super) replay: Replay,
@@ -161,6 +173,10 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
+    pub(super) fn genome(&self) -> Option<Arc<Genome>> {
+        self.genome.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
     /// From here on nothing is taken and nothing is answered; the process is told to end, once.
     pub(super) fn fail(&self, code: FaultCode, reason: String) {
         if self.failed.set(code).is_ok() {

@@ -10,7 +10,9 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
 use locus_firmware_config::message::{Fault, FaultCode};
 
-use super::{ActiveModel, Job, Loaded, Shared, Watched, answer, keeper::Kept, loaded::Encoded, prepare};
+use super::{
+    ActiveModel, Job, Loaded, Shared, Watched, answer, explain, keeper::Kept, loaded::Encoded, prepare,
+};
 
 /// Rows of the batch lane in one run, so that someone at a bedside never waits for many.
 const BATCH_ROWS: usize = 8;
@@ -234,11 +236,11 @@ impl Worker {
             }
             if job.generation != view.generation {
                 // It was taken for another model: it may have asked for that one, and only for that one.
-                let genome = self.shared.genome.as_deref();
+                let genome = job.genome.as_deref();
                 let again = prepare::check_model(view, genome, &job.request)
                     .and_then(|()| prepare::read(view, genome, &job.request));
                 match again {
-                    Ok(again) => job.encoded = again,
+                    Ok(again) => (job.encoded, *job.about) = (again.encoded, again.about),
                     Err(fault) => {
                         job.fail(fault);
                         continue;
@@ -277,6 +279,7 @@ impl Worker {
             job.encoded = encoded;
             match score {
                 Ok(score) => {
+                    explain::run(loaded, &mut job, &score);
                     let answer = answer::answer(&self.shared.box_name, view, &job, score, started, infer);
                     let kept =
                         Kept { job, answer: Box::new(answer), bundle: view.digest, ready: Instant::now() };

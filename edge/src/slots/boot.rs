@@ -54,7 +54,7 @@ pub fn boot(
 }
 
 /// Counts an end of the process with the active bundle; at [`MAX_CRASHES`] the previous one takes its place, or nothing.
-fn count_crash(
+pub(super) fn count_crash(
     store: &mut dyn SlotStore,
     model: &str,
     slots: &mut Slots,

@@ -181,6 +181,14 @@ pub enum SlotError {
         /// The name.
         name: String,
     },
+    /// A model by the name that stands for the reference pack.
+    #[error(
+        "got a model of the name {name}, which stands for the reference pack in orders; give it another name"
+    )]
+    Reserved {
+        /// The name.
+        name: String,
+    },
     /// The simulated store lost power.
     #[error("simulated power cut")]
     PowerCut,

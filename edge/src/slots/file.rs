@@ -7,9 +7,10 @@ use std::{
 };
 
 use locus_engine::{Bundle, Limits, Trust};
+use locus_genome::packed::ReadAt;
 
 use super::{SlotError, SlotRecord, SlotStore, Slots, check_digest, confirmed, reverted, swapped};
-use crate::vfs::{Access, Vfs, VfsLock, write_atomic};
+use crate::vfs::{Access, Vfs, VfsLock, write_atomic, write_atomic_from};
 
 const COPIES: [&str; 2] = ["record.0", "record.1"];
 /// Largest record, in bytes.
@@ -175,6 +176,23 @@ impl SlotStore for FileSlotStore {
         self.tidy(&record, digest)?;
         // Written even where a file of this name is: it may be what a failed sync left behind.
         write_atomic(&*self.vfs, &path, bundle, Access::Group).map_err(io_at("write", &path))
+    }
+
+    fn write_standby_from(&mut self, digest: &str, from: &mut dyn io::Read) -> Result<(), SlotError> {
+        let path = self.path_of(digest)?;
+        let record = self.state()?;
+        self.tidy(&record, digest)?;
+        write_atomic_from(&*self.vfs, &path, from, Access::Group).map_err(io_at("write", &path))
+    }
+
+    fn open(&self, digest: &str) -> Result<(Arc<dyn ReadAt>, u64), SlotError> {
+        let path = self.path_of(digest)?;
+        match self.vfs.open_read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(SlotError::Missing { digest: digest.to_owned() })
+            }
+            opened => opened.map_err(io_at("open", &path)),
+        }
     }
 
     fn read(&self, digest: &str) -> Result<Vec<u8>, SlotError> {

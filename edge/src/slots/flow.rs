@@ -6,7 +6,7 @@ use locus_engine::{
     Bundle, Limits, Trust,
     bundle::{completed, is_delta},
 };
-use locus_firmware_config::manifest::Part;
+use locus_firmware_config::{manifest::Part, pack::PACK_SLOTS};
 
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +84,9 @@ pub fn flash_bytes(
     proving.step(Step::Verify);
     let offered = verified(bytes, trust)?;
     let name = offered.manifest().name.clone();
+    if name == PACK_SLOTS {
+        return Err(SlotError::Reserved { name });
+    }
     let mut slots = record.of(&name);
     not_below(&offered, slots.floor)?;
     let quantised = offered.manifest().parts.iter().any(|part| part.name.starts_with("int8"));

@@ -69,6 +69,21 @@ impl SlotStore for MemSlotStore {
         })
     }
 
+    fn write_standby_from(&mut self, digest: &str, from: &mut dyn std::io::Read) -> Result<(), SlotError> {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).map_err(|_| SlotError::PowerCut)?;
+        self.write_standby(digest, &bytes)
+    }
+
+    fn open(
+        &self,
+        digest: &str,
+    ) -> Result<(std::sync::Arc<dyn locus_genome::packed::ReadAt>, u64), SlotError> {
+        let bytes = self.read(digest)?;
+        let len = bytes.len() as u64;
+        Ok((std::sync::Arc::new(bytes), len))
+    }
+
     fn read(&self, digest: &str) -> Result<Vec<u8>, SlotError> {
         if self.off() {
             return Err(SlotError::PowerCut);

@@ -6,9 +6,13 @@ mod file;
 mod flow;
 #[cfg(test)]
 mod mem;
+mod pack;
+
+use std::{io::Read, sync::Arc};
 
 use locus_engine::Bundle;
 pub use locus_firmware_config::slot::{MAX_MODELS, MAX_NAMES, SlotRecord, Slots};
+use locus_genome::packed::ReadAt;
 use serde::Serialize;
 
 pub use boot::{MAX_CRASHES, boot};
@@ -17,6 +21,7 @@ pub use file::FileSlotStore;
 pub use flow::{Step, Trial, confirm, end_trial, flash_bytes, read, remove, roll_back, trusted};
 #[cfg(test)]
 pub use mem::MemSlotStore;
+pub use pack::{PackBoot, boot_pack, flash_pack, roll_back_pack, stored_pack};
 
 /// Where bundles and the slot record live.
 pub trait SlotStore: Send {
@@ -37,6 +42,18 @@ pub trait SlotStore: Send {
     /// # Errors
     /// [`SlotError`].
     fn read(&self, digest: &str) -> Result<Vec<u8>, SlotError>;
+
+    /// As [`SlotStore::write_standby`], of what a reader gives: for what is not held in memory.
+    ///
+    /// # Errors
+    /// [`SlotError`].
+    fn write_standby_from(&mut self, digest: &str, from: &mut dyn Read) -> Result<(), SlotError>;
+
+    /// A stored bundle, to be read by position; with its length.
+    ///
+    /// # Errors
+    /// [`SlotError`].
+    fn open(&self, digest: &str) -> Result<(Arc<dyn ReadAt>, u64), SlotError>;
 
     /// Puts the standby bundle on trial as a model's: after a restart it is not trusted.
     ///

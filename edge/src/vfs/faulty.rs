@@ -8,6 +8,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use locus_genome::packed::ReadAt;
+
 use super::{Access, Vfs, VfsFile, VfsLock};
 
 /// What happens at the chosen operation.
@@ -376,6 +378,13 @@ impl Vfs for FaultyVfs {
         let disk = self.disk();
         let live = &disk.inodes[disk.inode(path)?].live;
         Ok(live[..live.len().min(usize::try_from(len).unwrap_or(usize::MAX))].to_vec())
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<(Arc<dyn ReadAt>, u64)> {
+        let disk = self.disk();
+        let live = disk.inodes[disk.inode(path)?].live.clone();
+        let len = live.len() as u64;
+        Ok((Arc::new(live), len))
     }
 
     fn create(&self, path: &Path, access: Access) -> io::Result<Box<dyn VfsFile>> {

@@ -4,7 +4,7 @@
 //! so everything that a general archive may contain (links, folders, extended headers, prefixes, bytes after
 //! the end) has no honest reason to be there and is refused.
 
-use std::io::Read;
+use std::io::{BufReader, Read, Seek};
 
 /// One tar block, in bytes.
 pub(crate) const BLOCK_BYTES: u64 = 512;
@@ -172,6 +172,34 @@ impl<R: Read> ArchiveReader<R> {
         let size = usize::try_from(header.size).map_err(|_| too_large())?;
         let mut bytes = vec![0; size];
         self.inner.read_exact(&mut bytes)?;
+        self.end_part(header)?;
+        Ok(bytes)
+    }
+
+    /// Where the next byte lies: after a header, the first one of its part.
+    pub(crate) const fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Gives the bytes of the entry whose header was read last in blocks of `len`; the last one is what is left.
+    pub(crate) fn stream_part(
+        &mut self,
+        header: &PartHeader,
+        len: usize,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), ArchiveError> {
+        let (mut block, mut left) = (vec![0; len], header.size);
+        while left > 0 {
+            let part = usize::try_from(left).unwrap_or(len).min(len);
+            self.inner.read_exact(&mut block[..part])?;
+            each(&block[..part]);
+            left -= part as u64;
+        }
+        self.end_part(header)
+    }
+
+    /// Reads what pads an entry.
+    fn end_part(&mut self, header: &PartHeader) -> Result<(), ArchiveError> {
         let padding = header.size.next_multiple_of(BLOCK_BYTES) - header.size;
         let mut rest = [0; BLOCK_BYTES as usize];
         let rest = &mut rest[..padding as usize];
@@ -181,7 +209,7 @@ impl<R: Read> ArchiveReader<R> {
             return Err(ArchiveError::Header { index: self.index.saturating_sub(1), detail });
         }
         self.at += header.size + padding;
-        Ok(bytes)
+        Ok(())
     }
 
     fn check_tail(&mut self) -> Result<(), ArchiveError> {
@@ -204,6 +232,17 @@ impl<R: Read> ArchiveReader<R> {
 
     fn truncated(&self, expected: &str) -> ArchiveError {
         ArchiveError::Truncated { got: self.total, expected: expected.to_owned() }
+    }
+}
+
+impl<R: Read + Seek> ArchiveReader<BufReader<R>> {
+    /// Leaves out the bytes of the entry whose header was read last.
+    pub(crate) fn skip_part(&mut self, header: &PartHeader) -> Result<(), ArchiveError> {
+        let too_large =
+            || ArchiveError::PartTooLarge { name: header.name.clone(), got: header.size, limit: self.total };
+        let by = i64::try_from(header.size).map_err(|_| too_large())?;
+        self.inner.seek_relative(by)?;
+        self.end_part(header)
     }
 }
 

@@ -118,6 +118,12 @@ pub enum BundleError {
         /// What is wrong with it.
         source: crate::RewriteError,
     },
+    /// Parts of a reference pack that contradict each other.
+    #[error("the reference pack cannot be used: {detail}; make it again with `locus pack build`")]
+    Pack {
+        /// What is wrong.
+        detail: String,
+    },
     /// A contract that contradicts itself.
     #[error("the manifest's {what} is {got}, expected {expected}; make the bundle again")]
     Contract {

@@ -7,6 +7,7 @@ mod archive;
 mod checks;
 mod delta;
 mod error;
+mod pack;
 mod policy;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use checks::{ENGINE_VERSION, GOLDEN_VECTORS};
 use checks::{TOKENIZER, check_tokenizer, parse_manifest};
 pub use delta::{DELTA, DELTA_FORMAT, DeltaInfo, completed, is_delta};
 pub use error::BundleError;
+pub use pack::{Depth, Pack, is_pack};
 pub use policy::Policy;
 use trust::Signers;
 pub use trust::{Trust, TrustError, TrustedKey};
@@ -207,6 +209,22 @@ struct Head {
     longest: u64,
 }
 
+/// What comes first in every archive, its signatures checked.
+struct Front {
+    manifest_bytes: Vec<u8>,
+    digest: [u8; 32],
+    signers: Signers,
+    signatures: Option<Vec<u8>>,
+}
+
+impl Front {
+    /// Sizes of its entries.
+    fn sizes(&self) -> impl Iterator<Item = u64> {
+        let sizes = [Some(self.manifest_bytes.len()), self.signatures.as_ref().map(Vec::len)];
+        sizes.into_iter().flatten().map(|size| size as u64)
+    }
+}
+
 struct Entries<'a, R> {
     archive: &'a mut ArchiveReader<R>,
     index: usize,
@@ -247,15 +265,20 @@ impl<R: Read> Entries<'_, R> {
         }
     }
 
-    fn head(&mut self, trust: &Trust, limits: &Limits) -> Result<Head, BundleError> {
+    /// Manifest and signatures, of whatever the archive holds.
+    fn front(&mut self, trust: &Trust, limits: &Limits) -> Result<Front, BundleError> {
         let manifest_bytes = self.take(MANIFEST, limits.manifest_bytes)?;
         let digest: [u8; 32] = Sha256::digest(&manifest_bytes).into();
         let signatures = self.take_if(SIGNATURES, limits.signatures_bytes)?;
         let signers = trust.check(&digest, signatures.as_deref())?;
-        let manifest = parse_manifest(&manifest_bytes, limits)?;
-        let front = [Some(manifest_bytes.len()), signatures.as_ref().map(Vec::len)].into_iter().flatten();
-        let sizes = front.map(|size| size as u64).chain(manifest.parts.iter().map(|part| part.size));
-        let longest = archive::longest(sizes);
+        Ok(Front { manifest_bytes, digest, signers, signatures })
+    }
+
+    fn head(&mut self, trust: &Trust, limits: &Limits) -> Result<Head, BundleError> {
+        let front = self.front(trust, limits)?;
+        let manifest = parse_manifest(&front.manifest_bytes, limits)?;
+        let longest = archive::longest(front.sizes().chain(manifest.parts.iter().map(|part| part.size)));
+        let Front { manifest_bytes, digest, signers, signatures } = front;
         Ok(Head { manifest, manifest_bytes, digest, signers, signatures, longest })
     }
 

@@ -118,6 +118,44 @@ pub struct AnswerRef<'a> {
     pub intended_use: &'a str,
     /// What a sequence model says.
     pub prediction: Option<PredictionRef<'a>>,
+    /// HGVS name of the change on the transcript.
+    pub hgvs_c: Option<&'a str>,
+    /// HGVS name of the expected change of protein.
+    pub hgvs_p: Option<&'a str>,
+    /// Assembly that the change was read on.
+    pub assembly: Option<&'a str>,
+    /// Reference pack that the change was read on.
+    pub reference: Option<ModelRef<'a>>,
+    /// Strength of the prediction as evidence.
+    pub evidence: Option<EvidenceRef<'a>>,
+    /// Whether the input is unlike what the model was trained on.
+    pub out_of_distribution: bool,
+    /// Why.
+    pub out_of_distribution_reason: Option<&'a str>,
+    /// What each base around the change does to the score; the first of them.
+    pub attribution: List<BaseAttributionRef<'a>>,
+}
+
+/// A step of evidence in the sense of PP3 and BP4.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvidenceRef<'a> {
+    /// `PP3` or `BP4`.
+    pub criterion: &'a str,
+    /// `supporting`, `moderate`, `strong` or `very strong`.
+    pub strength: &'a str,
+    /// The likelihood ratio that is reached.
+    pub likelihood_ratio: f64,
+}
+
+/// What a base near the change contributes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BaseAttributionRef<'a> {
+    /// Bases from the change, in the sense that the model read.
+    pub offset: i32,
+    /// The base, in that sense.
+    pub base: &'a str,
+    /// Above 0 it speaks for pathogenic.
+    pub effect: f32,
 }
 
 /// What a sequence model says of a sequence.

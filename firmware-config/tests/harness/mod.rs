@@ -3,8 +3,8 @@
 use locus_firmware_config::{
     line::{Heard, Line},
     message::{
-        Answer, Band, EngineInfo, Fault, FaultCode, LabelProbability, Lane, ModelInfo, Prediction,
-        ReceiptInfo, Request, Timing,
+        Answer, Band, BaseAttribution, EngineInfo, Evidence, Fault, FaultCode, LabelProbability, Lane,
+        ModelInfo, Prediction, ReceiptInfo, Request, Timing,
     },
     terminal::{ANSWER_BYTES, Event, Patience, REQUEST_BYTES, RequestRef, Terminal},
     wire::{CHALLENGE_BYTES, FrameType, Key, MAX_FRAME},
@@ -59,6 +59,18 @@ pub fn answer(id: &str, index: u64) -> Answer {
             probabilities: vec![LabelProbability { label: "exon".into(), probability: 0.75 }],
             value: None,
         }),
+        hgvs_c: Some("LRG_292t1:c.5096G>A".into()),
+        hgvs_p: Some("p.(Arg1699Gln)".into()),
+        assembly: Some("GRCh38".into()),
+        reference: Some(ModelInfo { name: "p".into(), version: "1.0.0".into(), digest: "e".repeat(64) }),
+        evidence: Some(Evidence {
+            criterion: "PP3".into(),
+            strength: "moderate".into(),
+            likelihood_ratio: 4.33,
+        }),
+        out_of_distribution: true,
+        out_of_distribution_reason: Some("the window is short".into()),
+        attribution: vec![BaseAttribution { offset: -1, base: "A".into(), effect: 0.5 }],
     }
 }
 

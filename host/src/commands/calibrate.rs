@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use locus_firmware_config::manifest::{Borders, ModeCalibration, ProbabilityModel};
+use locus_firmware_config::manifest::{Borders, EvidenceStep, ModeCalibration, ProbabilityModel};
 use locus_genome::InputMode;
 
 use super::{
@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     Error, Result,
-    calibrate::{Bands, Method, RangePlan, Wanted, choose, compare, fit, fit_temperature, observe_ranges},
+    calibrate::{
+        Bands, Method, RangePlan, Strength, Wanted, choose, compare, fit, fit_temperature, local_ratios,
+        observe_ranges, strengths,
+    },
     data::{Dataset, Split, View},
     files, infer,
     model::{ModelConfig, Params},
@@ -76,8 +79,15 @@ fn mode(
             lr_benign: own.lr_benign,
         }
     });
+    let evidence = match mode {
+        InputMode::Transcript => {
+            evidence(stage, dataset, records, &is_missense, |i| platt.probability(logits[i]))
+        }
+        InputMode::SequenceOnly => Vec::new(),
+    };
     Ok(ModeCalibration {
         missense,
+        evidence,
         temperature: platt.temperature,
         offset: platt.offset,
         prior: plan.prior,
@@ -88,6 +98,30 @@ fn mode(
         lr_pathogenic: bands.lr_pathogenic,
         lr_benign: bands.lr_benign,
     })
+}
+
+/// Resamples of genes that bound the local likelihood ratios.
+const RESAMPLES: usize = 500;
+
+/// The steps of evidence that missense variants reach.
+fn evidence(
+    stage: &Stage,
+    dataset: &Dataset,
+    records: &[usize],
+    is_missense: &dyn Fn(usize) -> bool,
+    probability: impl Fn(usize) -> f64,
+) -> Vec<EvidenceStep> {
+    let own: Vec<usize> = (0..records.len()).filter(|&i| is_missense(i)).collect();
+    let of = |i: &usize| &dataset.records[records[*i]];
+    let probabilities: Vec<f64> = own.iter().map(|&i| probability(i)).collect();
+    let labels: Vec<bool> = own.iter().map(|i| of(i).pathogenic).collect();
+    let genes: Vec<&str> = own.iter().map(|i| of(i).gene.as_str()).collect();
+    let local = local_ratios(&probabilities, &labels, &genes, RESAMPLES, stage.recipe.seed);
+    let step = |strength: Strength| {
+        let Strength { criterion, strength, ratio, from } = strength;
+        from.map(|from| EvidenceStep { criterion, strength, likelihood_ratio: ratio, from })
+    };
+    strengths(&local).into_iter().filter_map(step).collect()
 }
 
 /// Ranges of activations, and the layers that stay in float.

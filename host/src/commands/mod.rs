@@ -10,6 +10,7 @@ pub mod export;
 pub mod finetune;
 pub mod interchange;
 pub mod language;
+pub mod pack;
 pub mod prepare;
 pub mod pretrain;
 mod proof;
