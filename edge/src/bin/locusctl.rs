@@ -43,13 +43,15 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Shows how the running daemon is
     Status,
+    /// Shows whether the daemon trusts its clock
+    Clock(slots::ClockArgs),
     /// Asks the box as a terminal does
     Ask(ask::AskArgs),
     /// Shows what the model would read of requests: token ids, track, features
     Encode(encode::EncodeArgs),
     /// Links two pseudo-terminals, to try a serial terminal without hardware
     Cable(cable::CableArgs),
-    /// Verifies or decrypts the journal
+    /// Verifies, decrypts, proves, recalls, erases and offloads the journal
     #[command(subcommand)]
     Journal(journal::JournalCommand),
 }
@@ -79,6 +81,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Trust(command) => trust::run(&config()?, command),
         Command::Audit(args) => audit::run(&config()?, args),
         Command::Status => slots::status(&config()?),
+        Command::Clock(args) => slots::clock(&config()?, args),
         Command::Ask(args) => ask::run(&config()?, args),
         Command::Encode(args) => encode::run(&config()?, args),
         Command::Journal(command) => journal::run(config, command),

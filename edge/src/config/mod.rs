@@ -12,7 +12,7 @@ use locus_firmware_config::profile::{DeviceProfile, ProfileError};
 use serde::{Deserialize, Serialize};
 
 pub use http::Http;
-pub use journal::{JournalSection, Limits};
+pub use journal::{ClockSection, JournalSection, Limits};
 pub use models::{Engine, Models, Reference};
 pub use mqtt::{Mqtt, MqttMode};
 pub use serial::Serial;
@@ -83,6 +83,9 @@ pub struct Config {
     pub reference: Option<Reference>,
     /// Who may read results.
     pub journal: JournalSection,
+    /// What the box asks of its clock.
+    #[serde(default)]
+    pub clock: ClockSection,
     /// How much is taken at once.
     #[serde(default)]
     pub limits: Limits,
@@ -226,6 +229,8 @@ mod tests {
             ("[mqtt]\npassword_file = \"p\"\n", "mqtt.username"),
             ("[mqtt]\ngroup = \"a/b\"\n", "mqtt.group"),
             ("[limits]\nqueue_units = 0\n", "limits.queue_units"),
+            ("free_without_copy = true\n", "journal.free_without_copy"),
+            ("rotate_records = 0\n", "journal.rotate_records"),
             ("[[serial]]\npath = \"/dev/ttyS0\"\nterminal = \"#\"\n", "serial.terminal"),
             ("[http]\nprot = 1\n", "prot"),
             ("[http]\ncertificate = \"c.pem\"\n", "http.certificate"),

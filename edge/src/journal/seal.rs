@@ -6,7 +6,7 @@
 
 use chacha20poly1305::{
     ChaCha20Poly1305, KeyInit, Nonce,
-    aead::{Aead, Payload},
+    aead::{Aead, AeadInOut, Payload},
 };
 use hpke::{Deserializable, OpModeR, OpModeS, Serializable, kdf::HkdfSha256};
 use zeroize::Zeroizing;
@@ -34,6 +34,18 @@ pub(super) fn new_key() -> Result<Secret, KeyError> {
     random()
 }
 
+/// As many new keys, from as few calls of the system as it takes.
+pub(super) fn new_keys(n: usize) -> Result<Vec<Secret>, KeyError> {
+    /// Most keys of one call.
+    const CALL: usize = 64;
+    let mut keys = Vec::with_capacity(n);
+    while keys.len() < n {
+        let bytes = random::<{ 32 * CALL }>()?;
+        keys.extend(bytes.as_chunks::<32>().0.iter().take(n - keys.len()).map(|key| Zeroizing::new(*key)));
+    }
+    Ok(keys)
+}
+
 fn nonce(purpose: Purpose, counter: u64) -> Nonce {
     let mut nonce = [0; 12];
     nonce[..3].copy_from_slice(match purpose {
@@ -55,6 +67,24 @@ pub(super) fn encrypt(
     ChaCha20Poly1305::new((&**key).into())
         .encrypt(&nonce(purpose, counter), Payload { msg: plaintext, aad })
         .map_err(|_| JournalError::Crypto { operation: "encrypt" })
+}
+
+/// As [`encrypt`], at the end of a buffer that has room for it: the plaintext is nowhere else on the way.
+pub(super) fn encrypt_to(
+    out: &mut Vec<u8>,
+    key: &Secret,
+    purpose: Purpose,
+    counter: u64,
+    plaintext: &[u8],
+    aad: &[u8],
+) -> Result<(), JournalError> {
+    let start = out.len();
+    out.extend(plaintext);
+    let tag = ChaCha20Poly1305::new((&**key).into())
+        .encrypt_inout_detached(&nonce(purpose, counter), aad, (&mut out[start..]).into())
+        .map_err(|_| JournalError::Crypto { operation: "encrypt" })?;
+    out.extend(tag);
+    Ok(())
 }
 
 /// None where key, counter, associated data or ciphertext are not those of the encryption.

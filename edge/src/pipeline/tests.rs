@@ -117,6 +117,8 @@ impl Setup {
             rotation: Rotation::default(),
             remember: 100,
             accept_damage: false,
+            reserve_bytes: 0,
+            synchronized: None,
         };
         let fatal = Arc::new(std::sync::Mutex::new(Vec::new()));
         let told = Arc::clone(&fatal);

@@ -28,7 +28,7 @@ fn after(rig: &Rig, receipts: &[Receipt], change: impl FnOnce(&mut BTreeMap<Stri
     for (name, bytes) in new {
         vfs.create(&Path::new(DIR).join(name), crate::vfs::Access::Group).unwrap().append(&bytes).unwrap();
     }
-    let witnesses = Witnesses { receipts: receipts.to_vec(), checkpoints: Vec::new() };
+    let witnesses = Witnesses { receipts: receipts.to_vec(), ..Witnesses::default() };
     verify(&vfs, Path::new(DIR), &rig.device(), &witnesses).unwrap()
 }
 
@@ -182,7 +182,7 @@ fn a_checkpoint_kept_elsewhere_shows_a_truncation() {
     let checkpoint = journal.checkpoint().unwrap().clone();
     drop(journal);
     let verify_with = |checkpoint: Checkpoint| {
-        let witnesses = Witnesses { receipts: Vec::new(), checkpoints: vec![checkpoint] };
+        let witnesses = Witnesses { checkpoints: vec![checkpoint], ..Witnesses::default() };
         verify(&rig.vfs, Path::new(DIR), &rig.device(), &witnesses).unwrap()
     };
     assert!(verify_with(checkpoint.clone()).intact());

@@ -1,5 +1,8 @@
 //! `locusctl journal`.
 
+mod proofs;
+mod upkeep;
+
 use std::{
     io::Write,
     path::{Path, PathBuf},
@@ -12,7 +15,7 @@ use ed25519_dalek::VerifyingKey;
 
 use crate::{
     config::{Config, ConfigError},
-    journal::{Checkpoint, Receipt, Report, Witnesses, export, verify},
+    journal::{Checkpoint, Receipt, Report, Why, Witnesses, export, verify},
     keys::{Identity, read_device_public},
     state::StateDir,
     vfs::OsVfs,
@@ -25,6 +28,16 @@ pub enum JournalCommand {
     Verify(VerifyArgs),
     /// Decrypts it with a recipient's private key
     Export(ExportArgs),
+    /// Proves one record to somebody who has nothing of the journal
+    Prove(proofs::ProveArgs),
+    /// Checks such a proof; needs the device's public key only
+    CheckProof(proofs::CheckArgs),
+    /// Lists the answers of a withdrawn model; opens none
+    Recall(proofs::RecallArgs),
+    /// Makes everything of a subject unreadable for ever
+    Erase(upkeep::EraseArgs),
+    /// Copies finished segments elsewhere, verifies the copy, then frees them here
+    Offload(upkeep::OffloadArgs),
 }
 
 /// Which journal.
@@ -50,6 +63,9 @@ pub struct VerifyArgs {
     /// Checkpoints that others kept, JSON lines
     #[arg(long)]
     pub checkpoints: Option<PathBuf>,
+    /// Folders with segments that were offloaded: read as if they were still here
+    #[arg(long = "with", value_name = "DIR")]
+    pub copies: Vec<PathBuf>,
     /// Prints JSON
     #[arg(long)]
     pub json: bool,
@@ -87,6 +103,11 @@ pub fn run(config: impl Fn() -> Result<Config, ConfigError>, command: &JournalCo
     match command {
         JournalCommand::Verify(args) => run_verify(args, &locate(config, &args.place)?),
         JournalCommand::Export(args) => run_export(args, &locate(config, &args.place)?),
+        JournalCommand::Prove(args) => proofs::prove(args, &locate(config, &args.place)?),
+        JournalCommand::CheckProof(args) => proofs::check(config, args),
+        JournalCommand::Recall(args) => proofs::recall(args, &locate(config, &args.place)?),
+        JournalCommand::Erase(args) => upkeep::erase(&config()?, args),
+        JournalCommand::Offload(args) => upkeep::offload(&config()?, args),
     }
 }
 
@@ -131,6 +152,7 @@ fn run_verify(args: &VerifyArgs, Located { dir, device }: &Located) -> Result<Ex
         checkpoints: lines(args.checkpoints.as_deref(), |line| {
             Ok(serde_json::from_str::<Checkpoint>(line)?)
         })?,
+        copies: args.copies.clone(),
     };
     let report = verify(&OsVfs, dir, device, &witnesses)?;
     if args.json {
@@ -181,6 +203,22 @@ fn remarks(report: &Report) -> Vec<String> {
     if report.shredded > 0 {
         lines.push(format!("{} records unreadable, because their subject was shredded", report.shredded));
     }
+    for span in &report.freed {
+        let why = match span.why {
+            Why::Copied => "after a copy was verified",
+            Why::Policy => "by the box's configuration",
+        };
+        lines.push(format!(
+            "{} records in segments {} to {} are not here: freed {why}",
+            span.records, span.first_segment, span.last_segment
+        ));
+    }
+    if report.clock_untrusted > 0 {
+        lines.push(format!(
+            "{} records were written while the box did not trust its clock",
+            report.clock_untrusted
+        ));
+    }
     if report.clock_steps_back > 0 {
         lines.push(format!("the clock went backwards {} times between records", report.clock_steps_back));
     }
@@ -219,6 +257,7 @@ fn run_export(args: &ExportArgs, Located { dir, device }: &Located) -> Result<Ex
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::Span;
 
     #[test]
     fn what_verification_counted_is_told_to_people_too() {
@@ -227,10 +266,12 @@ mod tests {
             recovered_losses: 12,
             shredded: 13,
             clock_steps_back: 14,
+            clock_untrusted: 15,
+            freed: vec![Span { first_segment: 1, last_segment: 3, records: 16, why: Why::Policy, unix_ms: 0 }],
             ..Report::default()
         };
         let text = remarks(&report).join("\n");
-        for told in ["not closed", "11 bytes", "12 records lost", "13 records unreadable", "14 times"] {
+        for told in ["not closed", "11 bytes", "12 records lost", "13 records unreadable", "14 times", "15 records", "16 records in segments 1 to 3"] {
             assert!(text.contains(told), "{told}: {text}");
         }
         assert_eq!(remarks(&Report { closed: true, ..Report::default() }), ["closed properly"]);
