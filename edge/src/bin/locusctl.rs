@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use locus_edge::{
     config::Config,
-    ctl::{ask, audit, cable, encode, init, journal, slots, trust},
+    ctl::{ask, audit, backup, cable, encode, init, journal, slots, trust},
 };
 
 #[derive(Parser)]
@@ -51,6 +51,12 @@ enum Command {
     Encode(encode::EncodeArgs),
     /// Links two pseudo-terminals, to try a serial terminal without hardware
     Cable(cable::CableArgs),
+    /// Seals keys, slot record, trust and configuration of the box to a recipient
+    Backup(backup::BackupArgs),
+    /// Puts a backup back into an empty state folder
+    Restore(backup::RestoreArgs),
+    /// Destroys every key and every result of the box
+    Decommission(backup::DecommissionArgs),
     /// Verifies, decrypts, proves, recalls, erases and offloads the journal
     #[command(subcommand)]
     Journal(journal::JournalCommand),
@@ -84,6 +90,9 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Clock(args) => slots::clock(&config()?, args),
         Command::Ask(args) => ask::run(&config()?, args),
         Command::Encode(args) => encode::run(&config()?, args),
+        Command::Backup(args) => backup::make(&config()?, &arguments.config, args),
+        Command::Restore(args) => backup::restore(&arguments.config, args),
+        Command::Decommission(args) => backup::end(&config()?, args),
         Command::Journal(command) => journal::run(config, command),
     }
 }

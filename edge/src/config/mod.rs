@@ -161,6 +161,16 @@ impl Config {
         Ok(DeviceProfile::parse(&self.profile, &text)?)
     }
 
+    /// Small files that it names: keys, certificates, trust; not the reference, libraries and devices.
+    pub fn named_files(&self) -> Vec<PathBuf> {
+        let mut config = self.clone();
+        let optional = [&config.mqtt.password_file, &config.http.certificate, &config.http.key];
+        let mut files: Vec<PathBuf> = optional.into_iter().flatten().cloned().collect();
+        files.extend(config.journal.recipients.iter().cloned());
+        files.extend(config.models.paths().map(|path| path.clone()));
+        files
+    }
+
     fn resolve(&mut self, folder: &Path) {
         let optional = [
             &mut self.engine.onnxruntime,

@@ -88,13 +88,13 @@ pub(super) fn put_frame(out: &mut Vec<u8>, kind: u8, payload: &[&[u8]]) {
 /// The segment key, sealed to one recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct SealedKey {
+pub(crate) struct SealedKey {
     /// Id of the recipient.
-    pub(super) recipient: String,
+    pub(crate) recipient: String,
     /// HPKE encapsulated key, hexadecimal.
-    pub(super) enc: String,
+    pub(crate) enc: String,
     /// The sealed key, hexadecimal.
-    pub(super) key: String,
+    pub(crate) key: String,
 }
 
 /// What a segment says of the one before it.

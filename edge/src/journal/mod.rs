@@ -3,7 +3,9 @@
 mod erase;
 mod error;
 mod export;
+mod fhir;
 mod format;
+mod formats;
 mod known;
 mod merkle;
 mod places;
@@ -11,7 +13,7 @@ mod prove;
 mod recall;
 mod recover;
 mod scan;
-mod seal;
+pub(crate) mod seal;
 mod segment;
 mod space;
 mod subjects;
@@ -31,14 +33,16 @@ use zeroize::Zeroizing;
 pub use erase::Erased;
 pub use error::JournalError;
 pub use export::{Content, Exported, export};
+pub(crate) use format::SealedKey;
 pub use format::{Checkpoint, MAX_ENTRY};
+pub use formats::COLUMNS;
 pub use known::{KnownRequests, Seen};
 pub use locus_firmware_config::message::ReceiptInfo as Receipt;
 pub use places::{Span, Why};
 pub use prove::{Proof, Unproved, prove};
 pub use recall::{Recalled, recall};
 pub use space::Space;
-pub use upkeep::{Freed, Hold, Keep, Offloaded, Upkeep};
+pub use upkeep::{Freed, Hold, Keep, Offloaded, OnDisk, Upkeep, on_disk};
 pub use verify::{Finding, Report, Witnesses, verify};
 
 use crate::{

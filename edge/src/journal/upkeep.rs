@@ -344,3 +344,42 @@ impl Hold<'_> {
         Ok(due)
     }
 }
+
+/// What lies in the folder of a journal that is nowhere else.
+#[derive(Debug, Clone, Default)]
+pub struct OnDisk {
+    /// Segments with records of which no copy was verified.
+    pub segments: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Last segment of which a copy was verified.
+    pub copied_to: u64,
+    /// Ids of all to whom the segments here are sealed.
+    pub recipients: Vec<String>,
+}
+
+/// Looks at what would be lost with a folder; needs no private key.
+///
+/// # Errors
+/// Files that cannot be read.
+pub fn on_disk(vfs: &dyn Vfs, dir: &Path, device: &VerifyingKey) -> Result<OnDisk, JournalError> {
+    if !vfs.exists(dir).map_err(io_at("look at", dir))? {
+        return Ok(OnDisk::default());
+    }
+    let places = Places::look(vfs, dir, &[], device)?;
+    let copied_to = Note::read(vfs, dir, device)?.and_then(Result::ok).map_or(0, |note| note.copied_to);
+    let mut found = OnDisk { copied_to, ..OnDisk::default() };
+    for (number, folder) in &places.segments {
+        let path = folder.join(file_name(*number));
+        let bytes = vfs.read(&path, MAX_SEGMENT).map_err(io_at("read", &path))?;
+        let Some(header) = Header::peek(&bytes) else { continue };
+        found.recipients.extend(header.recipients.into_iter().map(|sealed| sealed.recipient));
+        let mut walk = Walk::behind(number - 1, device, Depth::Last);
+        let records = walk.step(*number, &bytes).map_or(0, |segment| segment.records.len() as u64);
+        if *number > copied_to && records > 0 {
+            found.segments += 1;
+            found.records += records;
+        }
+    }
+    Ok(found)
+}

@@ -12,10 +12,11 @@ use std::{
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 use ed25519_dalek::VerifyingKey;
+use zeroize::Zeroizing;
 
 use crate::{
     config::{Config, ConfigError},
-    journal::{Checkpoint, Receipt, Report, Why, Witnesses, export, verify},
+    journal::{COLUMNS, Checkpoint, Receipt, Report, Why, Witnesses, export, verify},
     keys::{Identity, read_device_public},
     state::StateDir,
     vfs::OsVfs,
@@ -89,10 +90,14 @@ pub struct ExportArgs {
 }
 
 /// Format of an export.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// One JSON object a line.
+    /// One JSON object a line
     Jsonl,
+    /// A table, without the sequences
+    Csv,
+    /// One FHIR R4 bundle (Genomics Reporting) a line, without the sequences
+    Fhir,
 }
 
 /// Runs one of them; exit code 1 where something is wrong with the journal.
@@ -235,23 +240,47 @@ fn run_export(args: &ExportArgs, Located { dir, device }: &Located) -> Result<Ex
         }
         None => Box::new(std::io::stdout().lock()),
     };
-    let (mut records, mut damaged) = (0_u64, 0_u64);
+    let (mut records, mut damaged, mut left_out) = (0_u64, 0_u64, 0_u64);
+    if args.format == Format::Csv {
+        out.write_all(&csv_line(COLUMNS.iter().map(|column| column.as_bytes()))?)?;
+    }
     for record in export(&OsVfs, dir, device, &identity)? {
-        match record {
-            Ok(record) => {
-                let Format::Jsonl = args.format;
-                writeln!(out, "{}", &*record.to_json_line())?;
-                records += 1;
-            }
+        let record = match record {
+            Ok(record) => record,
             Err(error) => {
                 eprintln!("locusctl: {error}");
                 damaged += 1;
+                continue;
             }
+        };
+        match args.format {
+            Format::Jsonl => writeln!(out, "{}", &*record.to_json_line())?,
+            Format::Csv => {
+                let row = record.to_csv_row();
+                out.write_all(&csv_line(row.iter().map(|field| field.as_bytes()))?)?;
+            }
+            Format::Fhir => match record.to_fhir() {
+                Some(bundle) => writeln!(out, "{}", &*bundle)?,
+                None => {
+                    left_out += 1;
+                    continue;
+                }
+            },
         }
+        records += 1;
     }
     out.flush()?;
+    if left_out > 0 {
+        eprintln!("{left_out} records are no answers that can be read, and are left out");
+    }
     eprintln!("{records} records exported, {damaged} places damaged");
     Ok(if damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn csv_line<'a>(fields: impl Iterator<Item = &'a [u8]>) -> Result<Zeroizing<Vec<u8>>> {
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    writer.write_record(fields)?;
+    writer.into_inner().map(Zeroizing::new).map_err(|error| error.into_error().into())
 }
 
 #[cfg(test)]
