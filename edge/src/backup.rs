@@ -199,7 +199,8 @@ pub fn make(
         tar.finish().map_err(io_at(root))?;
     }
     let key = new_key()?;
-    let sealed = recipients.iter().map(|recipient| seal_for(recipient, INFO, &key)).collect::<Result<_, _>>()?;
+    let sealed =
+        recipients.iter().map(|recipient| seal_for(recipient, INFO, &key)).collect::<Result<_, _>>()?;
     let device = device_key.verifying_key();
     let head = Head {
         r#box: box_name.to_owned(),

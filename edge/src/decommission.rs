@@ -83,7 +83,11 @@ fn destroy(vfs: &dyn Vfs, path: &Path) -> io::Result<u64> {
 /// Every secret of the state, in the order in which it goes: first what signs and hashes, then what opens results.
 fn secrets(root: &Path, folder: &Path, out: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
-        let (entry, path) = { let entry = entry?; let path = entry.path(); (entry, path) };
+        let (entry, path) = {
+            let entry = entry?;
+            let path = entry.path();
+            (entry, path)
+        };
         let kind = entry.file_type()?;
         if kind.is_dir() {
             secrets(root, &path, out)?;
@@ -112,7 +116,10 @@ pub fn decommission(
         if let Some(device) = device {
             let found = on_disk(&OsVfs, &state.journal(), device)?;
             if found.records > 0 && !discard {
-                return Err(DecommissionError::NotCopied { records: found.records, segments: found.segments });
+                return Err(DecommissionError::NotCopied {
+                    records: found.records,
+                    segments: found.segments,
+                });
             }
             done.recipients = found.recipients.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
             done.copied_to_segment = found.copied_to;

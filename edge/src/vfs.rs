@@ -293,7 +293,9 @@ impl Vfs for OsVfs {
         use rustix::fs::{Advice, fadvise};
         match fadvise(File::open(path)?, 0, None, Advice::DontNeed) {
             // A file system that cannot be asked reads again as it likes.
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::SPIPE) | Ok(()) => Ok(()),
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::SPIPE) | Ok(()) => {
+                Ok(())
+            }
             Err(error) => Err(error.into()),
         }
     }

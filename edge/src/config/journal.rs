@@ -110,12 +110,7 @@ impl JournalSection {
     pub(super) fn problem(&self) -> Option<Problem> {
         let keeps = self.keep_days.is_some() || self.keep_bytes.is_some();
         Problem::first([
-            (
-                !self.recipients.is_empty(),
-                "journal.recipients",
-                "[]".into(),
-                "at least one public key",
-            ),
+            (!self.recipients.is_empty(), "journal.recipients", "[]".into(), "at least one public key"),
             (
                 keeps || !self.free_without_copy,
                 "journal.free_without_copy",

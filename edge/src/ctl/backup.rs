@@ -77,7 +77,12 @@ fn show(contents: &Contents, what: &str, json: bool) -> Result<()> {
         println!("{}", serde_json::to_string(contents)?);
         return Ok(());
     }
-    println!("{what}: {} files of the box {} (device {})", contents.files.len(), contents.r#box, contents.device);
+    println!(
+        "{what}: {} files of the box {} (device {})",
+        contents.files.len(),
+        contents.r#box,
+        contents.device
+    );
     println!("secrets in it: {}", contents.secrets.join(", "));
     println!("opened by: {}", contents.recipients.join(", "));
     Ok(())
@@ -113,7 +118,11 @@ pub fn make(config: &Config, path: &Path, args: &BackupArgs) -> Result<ExitCode>
     for path in &args.recipient {
         recipients.extend(Recipient::read_all(&OsVfs, path)?);
     }
-    ensure!(state.device_key().exists(), "{} is not there: run `locusctl init`", state.device_key().display());
+    ensure!(
+        state.device_key().exists(),
+        "{} is not there: run `locusctl init`",
+        state.device_key().display()
+    );
     let device_key = keys::load_or_create_device_key(&OsVfs, &state.device_key())?;
     let (files, elsewhere) = beside(config, path)?;
     let unix_ms = SystemClock::new().unix_ms();
@@ -125,7 +134,10 @@ pub fn make(config: &Config, path: &Path, args: &BackupArgs) -> Result<ExitCode>
     write_new(&OsVfs, &to, &bytes, Access::Private).with_context(|| to.display().to_string())?;
     show(&contents, &to.display().to_string(), args.json)?;
     for path in elsewhere {
-        eprintln!("locusctl: not in it, because it does not lie beside the configuration: {}", path.display());
+        eprintln!(
+            "locusctl: not in it, because it does not lie beside the configuration: {}",
+            path.display()
+        );
     }
     if !args.json {
         println!("results are not in it: `locusctl journal offload`; bundles neither: flash them again");
@@ -182,7 +194,10 @@ pub fn end(config: &Config, args: &DecommissionArgs) -> Result<ExitCode> {
         println!("{}", serde_json::to_string(&done)?);
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{} files, {} bytes, were written over and removed: every key and every result of this box", done.destroyed, done.bytes);
+    println!(
+        "{} files, {} bytes, were written over and removed: every key and every result of this box",
+        done.destroyed, done.bytes
+    );
     match done.copied_to_segment {
         0 => println!("no copy of its results was ever verified"),
         last => println!(

@@ -58,16 +58,8 @@ impl Eraser<'_> {
         }
         let mut file = self.vfs.open(&path).map_err(io_at("open", &path))?;
         for slot in &slots {
-            subjects::erase(
-                &mut *file,
-                &self.journal,
-                number,
-                *slot,
-                &tag,
-                self.unix_ms,
-                self.device_key,
-            )
-            .map_err(io_at("erase in", &path))?;
+            subjects::erase(&mut *file, &self.journal, number, *slot, &tag, self.unix_ms, self.device_key)
+                .map_err(io_at("erase in", &path))?;
         }
         let slots: HashSet<u32> = slots.into_iter().collect();
         let path = dir.join(file_name(number));

@@ -69,7 +69,9 @@ pub enum JournalError {
         dir: PathBuf,
     },
     /// No record has the index here.
-    #[error("the journal in {dir} holds no record {index}: it was never written, or lies in an offloaded part")]
+    #[error(
+        "the journal in {dir} holds no record {index}: it was never written, or lies in an offloaded part"
+    )]
     NoRecord {
         /// The index.
         index: u64,
@@ -77,7 +79,9 @@ pub enum JournalError {
         dir: PathBuf,
     },
     /// A checkpoint that does not cover the record.
-    #[error("record {index} is not under that checkpoint: expected one of this device, of segment {segment}, that was signed after the record")]
+    #[error(
+        "record {index} is not under that checkpoint: expected one of this device, of segment {segment}, that was signed after the record"
+    )]
     NotUnder {
         /// The record.
         index: u64,

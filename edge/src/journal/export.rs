@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 use super::{
     JournalError, Receipt,
     format::{Header, MAX_HEADER, MAX_SEGMENT, associated_data, file_name},
-    receipt,
     places::Places,
+    receipt,
     scan::{Depth, Placed, Segment, Walk},
     seal::{Purpose, Secret, decrypt, open, unwrap},
     segment::io_at,

@@ -102,9 +102,13 @@ pub(super) fn bundle(record: &Exported, entry: &Value, issued: &str) -> Option<V
     let name = |key: &str| model[key].as_str().unwrap_or("-");
     let device = uuid(record, "device");
     let mut notes: Vec<String> = text(answer, "intended_use").into_iter().collect();
-    notes.extend(answer["warnings"].as_array().into_iter().flatten().filter_map(|w| Some(w.as_str()?.to_owned())));
+    notes.extend(
+        answer["warnings"].as_array().into_iter().flatten().filter_map(|w| Some(w.as_str()?.to_owned())),
+    );
     if !record.clock_trusted {
-        notes.push("The box did not trust its clock: the time may be wrong, the order is the record's index.".into());
+        notes.push(
+            "The box did not trust its clock: the time may be wrong, the order is the record's index.".into(),
+        );
     }
     let common = Common {
         subject: text(request, "subject").map(|subject| json!({"identifier": {"value": subject}})),
@@ -151,13 +155,16 @@ pub(super) fn bundle(record: &Exported, entry: &Value, issued: &str) -> Option<V
             observation["component"] = terms.split('&').map(consequence).collect();
             add("consequence", observation, true);
         }
-        let mut observation = common
-            .observation("diagnostic-implication", coded(TBD, "diagnostic-implication", "Diagnostic Implication"));
+        let mut observation = common.observation(
+            "diagnostic-implication",
+            coded(TBD, "diagnostic-implication", "Diagnostic Implication"),
+        );
         observation["derivedFrom"] = json!([{"reference": variant}]);
         observation["component"] = implication(answer, &description);
         add("implication", observation, true);
     } else {
-        let mut observation = common.observation("genomic-study", json!({"text": "Prediction for a whole sequence"}));
+        let mut observation =
+            common.observation("genomic-study", json!({"text": "Prediction for a whole sequence"}));
         observation["meta"] = json!({});
         if let Some(fields) = observation.as_object_mut() {
             fields.remove("meta");
@@ -217,12 +224,12 @@ fn variant(common: &Common, request: &Value, answer: &Value) -> Value {
     if let Some(transcript) = text(answer, "transcript_id") {
         components.push(text_component("51958-7", "Transcript reference sequence [ID]", &transcript));
     }
-    for (key, loinc, display) in [
-        ("hgvs_c", "48004-6", "DNA change (c.HGVS)"),
-        ("hgvs_p", "48005-6", "Amino acid change (pHGVS)"),
-    ] {
+    for (key, loinc, display) in
+        [("hgvs_c", "48004-6", "DNA change (c.HGVS)"), ("hgvs_p", "48005-6", "Amino acid change (pHGVS)")]
+    {
         if let Some(name) = text(answer, key) {
-            let value = json!({"coding": [{"system": "http://varnomen.hgvs.org", "code": name}], "text": name});
+            let value =
+                json!({"coding": [{"system": "http://varnomen.hgvs.org", "code": name}], "text": name});
             components.push(component(coded(LOINC, loinc, display), "valueCodeableConcept", value));
         }
     }
@@ -241,8 +248,16 @@ fn variant(common: &Common, request: &Value, answer: &Value) -> Value {
             "valueRange",
             json!({"low": {"value": position}}),
         ));
-        components.push(component(coded(LOINC, "69547-8", "Genomic ref allele [ID]"), "valueString", json!(reference)));
-        components.push(component(coded(LOINC, "69551-0", "Genomic alt allele [ID]"), "valueString", json!(alternative)));
+        components.push(component(
+            coded(LOINC, "69547-8", "Genomic ref allele [ID]"),
+            "valueString",
+            json!(reference),
+        ));
+        components.push(component(
+            coded(LOINC, "69551-0", "Genomic alt allele [ID]"),
+            "valueString",
+            json!(alternative),
+        ));
     } else if let Some(mutation) = text(answer, "mutation") {
         let code = json!({"text": "Change in the sequence that was sent"});
         components.push(component(code, "valueString", json!(mutation)));
@@ -285,7 +300,12 @@ pub(super) mod tests {
     pub(in crate::journal) fn record(entry: &Value) -> Exported {
         Exported {
             segment: 1,
-            receipt: Receipt { journal: "ab".repeat(16), index: 7, leaf: "01".repeat(32), root: "02".repeat(32) },
+            receipt: Receipt {
+                journal: "ab".repeat(16),
+                index: 7,
+                leaf: "01".repeat(32),
+                root: "02".repeat(32),
+            },
             unix_ms: 1_790_000_000_000,
             clock_trusted: true,
             bundle: "03".repeat(32),
@@ -363,8 +383,17 @@ pub(super) mod tests {
         rules(&bundle);
         let text = bundle.to_string();
         for named in [
-            "51969-4", "69548-6", "48004-6", "51958-7", "48018-6", "53037-8", "ENST00000357654:c.5096G>A",
-            "SO:0001583", "SO:0001630", "derivedFrom", "Computational prediction by variant-effect 1.0.0",
+            "51969-4",
+            "69548-6",
+            "48004-6",
+            "51958-7",
+            "48018-6",
+            "53037-8",
+            "ENST00000357654:c.5096G>A",
+            "SO:0001583",
+            "SO:0001630",
+            "derivedFrom",
+            "Computational prediction by variant-effect 1.0.0",
         ] {
             assert!(text.contains(named), "{named}");
         }
@@ -389,7 +418,8 @@ pub(super) mod tests {
         }
         entry["request"] = json!({"sequence": "ACGT", "mutation": "A1T"});
         entry["answer"]["mutation"] = json!("A1T");
-        let bundle = bundle(&Exported { clock_trusted: false, ..record(&entry) }, &entry, "1970-01-01T00:00:00Z");
+        let bundle =
+            bundle(&Exported { clock_trusted: false, ..record(&entry) }, &entry, "1970-01-01T00:00:00Z");
         let bundle = bundle.unwrap();
         rules(&bundle);
         let text = bundle.to_string();

@@ -153,7 +153,9 @@ impl Header {
         let wrong = "the header is not what it should be";
         let Format { format } = serde_json::from_slice(json).map_err(|_| wrong)?;
         if format != FORMAT {
-            return Err("the header has another format than 2: read it with the version of locusctl that wrote it");
+            return Err(
+                "the header has another format than 2: read it with the version of locusctl that wrote it",
+            );
         }
         serde_json::from_slice(json).map_err(|_| wrong)
     }
@@ -450,14 +452,8 @@ mod tests {
             clock_trusted: true,
         };
         assert_eq!(Head::decode(&head.encode()), head);
-        let plain = Head {
-            request: None,
-            repeat_of: None,
-            slot: None,
-            terminal: None,
-            clock_trusted: false,
-            ..head
-        };
+        let plain =
+            Head { request: None, repeat_of: None, slot: None, terminal: None, clock_trusted: false, ..head };
         assert_eq!(Head::decode(&plain.encode()), plain);
         assert!(head.encode().iter().filter(|byte| **byte != 0).count() > 95);
     }
@@ -474,8 +470,15 @@ mod tests {
     #[test]
     fn a_checkpoint_changed_in_any_field_is_not_the_devices() {
         let key = SigningKey::from_bytes(&[7; 32]);
-        let commit =
-            Commit { commit: 2, first: 1, records: 9, root: [4; 32], tree: [6; 32], unix_ms: 5, closed: false };
+        let commit = Commit {
+            commit: 2,
+            first: 1,
+            records: 9,
+            root: [4; 32],
+            tree: [6; 32],
+            unix_ms: 5,
+            closed: false,
+        };
         let (payload, checkpoint) = commit.sign(&[1; 16], 3, &key);
         let device = key.verifying_key();
         assert_eq!(Commit::verify(&payload, &[1; 16], 3, &device), Some(commit));

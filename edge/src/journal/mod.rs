@@ -50,8 +50,8 @@ use crate::{
     keys::{IndexKey, Recipient, random},
     vfs::{Vfs, VfsLock},
 };
-use format::{BODY, MAX_RECIPIENTS, MAX_SEGMENT};
 use erase::Eraser;
+use format::{BODY, MAX_RECIPIENTS, MAX_SEGMENT};
 use recover::{Resumed, resume};
 use segment::{OpenSegment, Position, io_at};
 

@@ -104,13 +104,7 @@ impl Note {
                 span.records += records;
                 span.unix_ms = unix_ms;
             }
-            None => self.freed.push(Span {
-                first_segment,
-                last_segment: end.segment,
-                records,
-                why,
-                unix_ms,
-            }),
+            None => self.freed.push(Span { first_segment, last_segment: end.segment, records, why, unix_ms }),
         }
         self.end = Some(FreedEnd {
             segment: end.segment,

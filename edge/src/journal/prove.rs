@@ -47,7 +47,9 @@ pub enum Unproved {
     #[error("the proof is for another record than the receipt's")]
     Receipt,
     /// The proof is under another head.
-    #[error("the proof is under another head than the checkpoint that was kept; ask for one under it: `prove --checkpoint`")]
+    #[error(
+        "the proof is under another head than the checkpoint that was kept; ask for one under it: `prove --checkpoint`"
+    )]
     Checkpoint,
 }
 
@@ -126,9 +128,9 @@ pub fn prove(
     let place = usize::try_from(index.saturating_sub(first)).map_err(|_| absent())?;
     let placed = segment.records.get(place).ok_or_else(absent)?;
     let end = usize::try_from(segment.end.bytes).map_err(|_| absent())?;
-    let last = bytes.get(end.saturating_sub(COMMIT_LEN)..end).and_then(|payload| {
-        Checkpoint::of(payload, &segment.journal, number)
-    });
+    let last = bytes
+        .get(end.saturating_sub(COMMIT_LEN)..end)
+        .and_then(|payload| Checkpoint::of(payload, &segment.journal, number));
     let checkpoint = match under {
         None => last.ok_or_else(absent)?,
         Some(kept) => {

@@ -57,12 +57,7 @@ pub fn recall(
             let bundle = hex::encode(head.bundle);
             if bundle.starts_with(digest) {
                 tell(Recalled {
-                    receipt: receipt(
-                        &segment.header.journal,
-                        head.index,
-                        &placed.record.leaf,
-                        &placed.after,
-                    ),
+                    receipt: receipt(&segment.header.journal, head.index, &placed.record.leaf, &placed.after),
                     unix_ms: head.unix_ms,
                     clock_trusted: head.clock_trusted,
                     terminal: head.terminal.map(hex::encode),

@@ -13,6 +13,8 @@ use crate::vfs::Vfs;
 /// Time over which growth is averaged, in milliseconds: a week has its weekend.
 const WINDOW_MS: f64 = 7.0 * DAY_MS;
 const DAY_MS: f64 = 86_400_000.0;
+/// Most bytes that are asked for beyond the reserve before anything is taken again.
+const MARGIN: u64 = 64 << 20;
 /// Least time of which a rate is said.
 const KNOWN_MS: f64 = 600_000.0;
 
@@ -63,13 +65,15 @@ impl Space {
         space
     }
 
-    /// Asks the system how much is free; below the reserve nothing new is taken until an eighth more than it is free.
+    /// Asks the system how much is free; below the reserve nothing new is taken until an eighth more
+    /// than it is free, or 64 MiB.
     pub(super) fn look(&self, now_ms: u64) {
         let shared = &self.shared;
         self.grew(0, now_ms);
         // A system that does not say is no reason to refuse anybody: a write that fails stops the box as ever.
         let Ok(free) = shared.vfs.free_bytes(&shared.dir) else { return };
-        let needed = shared.reserve + if self.short() { shared.reserve / 8 } else { 0 };
+        let margin = if self.short() { (shared.reserve / 8).min(MARGIN) } else { 0 };
+        let needed = shared.reserve.saturating_add(margin);
         shared.free.store(free, Ordering::Relaxed);
         shared.short.store(free < needed, Ordering::Release);
     }

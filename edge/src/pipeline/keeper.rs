@@ -162,7 +162,8 @@ fn keep(
 ) -> Result<(), JournalError> {
     let started = Instant::now();
     if let Some(doubt) = state.clock.doubt() {
-        let warning = format!("the box does not trust its clock ({}): the journal orders by index", doubt.as_str());
+        let warning =
+            format!("the box does not trust its clock ({}): the journal orders by index", doubt.as_str());
         batch.iter_mut().for_each(|kept| kept.answer.warnings.push(warning.clone()));
     }
     let entries: Vec<Entry> = batch

@@ -296,11 +296,25 @@ mod tests {
             shredded: 13,
             clock_steps_back: 14,
             clock_untrusted: 15,
-            freed: vec![Span { first_segment: 1, last_segment: 3, records: 16, why: Why::Policy, unix_ms: 0 }],
+            freed: vec![Span {
+                first_segment: 1,
+                last_segment: 3,
+                records: 16,
+                why: Why::Policy,
+                unix_ms: 0,
+            }],
             ..Report::default()
         };
         let text = remarks(&report).join("\n");
-        for told in ["not closed", "11 bytes", "12 records lost", "13 records unreadable", "14 times", "15 records", "16 records in segments 1 to 3"] {
+        for told in [
+            "not closed",
+            "11 bytes",
+            "12 records lost",
+            "13 records unreadable",
+            "14 times",
+            "15 records",
+            "16 records in segments 1 to 3",
+        ] {
             assert!(text.contains(told), "{told}: {text}");
         }
         assert_eq!(remarks(&Report { closed: true, ..Report::default() }), ["closed properly"]);

@@ -149,7 +149,10 @@ pub(super) fn recall(args: &RecallArgs, Located { dir, device }: &Located) -> Re
     }
     let mut count = 0_u64;
     if !args.json {
-        println!("{:>9}  {:<20}  {:<16}  {:<16}  {:<64}  repeats", "index", "time", "terminal", "bundle", "leaf");
+        println!(
+            "{:>9}  {:<20}  {:<16}  {:<16}  {:<64}  repeats",
+            "index", "time", "terminal", "bundle", "leaf"
+        );
     }
     let findings = journal::recall(&OsVfs, dir, device, &digest, |recalled| {
         count += 1;

@@ -119,13 +119,14 @@ pub(super) fn offload(config: &Config, args: &OffloadArgs) -> Result<ExitCode> {
         None => {
             let (upkeep, _lock) = by_hand(config)?;
             let keep = (!args.keep).then(|| config.journal.keep());
-            let offloaded = Flasher::open(config)?.attempt(What::Offload, Some(to.display().to_string()), || {
-                let offloaded =
-                    upkeep.hold().offload(&to, None, keep.as_ref()).map_err(|e| e.to_string())?;
-                let said =
-                    format!("{} segments copied, {} freed", offloaded.segments, offloaded.freed.segments);
-                Ok((offloaded, said))
-            });
+            let offloaded =
+                Flasher::open(config)?.attempt(What::Offload, Some(to.display().to_string()), || {
+                    let offloaded =
+                        upkeep.hold().offload(&to, None, keep.as_ref()).map_err(|e| e.to_string())?;
+                    let said =
+                        format!("{} segments copied, {} freed", offloaded.segments, offloaded.freed.segments);
+                    Ok((offloaded, said))
+                });
             serde_json::to_value(offloaded.map_err(|reason| anyhow!(reason))?)?
         }
     };
@@ -141,6 +142,9 @@ pub(super) fn offload(config: &Config, args: &OffloadArgs) -> Result<ExitCode> {
         offloaded["copied_bytes"]
     );
     let freed = &offloaded["freed"];
-    println!("{} records in {} segments were freed here, {} bytes", freed["records"], freed["segments"], freed["bytes"]);
+    println!(
+        "{} records in {} segments were freed here, {} bytes",
+        freed["records"], freed["segments"], freed["bytes"]
+    );
     Ok(ExitCode::SUCCESS)
 }

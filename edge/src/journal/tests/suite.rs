@@ -233,7 +233,9 @@ fn g7_a_stolen_box_gives_no_finished_segment() {
     assert!(finished >= 2 && tried > 10_000, "{tried}");
     journal.close().unwrap();
     assert_eq!(rig.texts().len(), 9);
-    println!("G7: {finished} finished segments, {tried} keys from the disk tried on them: 0 opened, no canary");
+    println!(
+        "G7: {finished} finished segments, {tried} keys from the disk tried on them: 0 opened, no canary"
+    );
 }
 
 /// G19: the clock jumps by ten years and back, before starts and while the box runs: order by index, all flagged.
@@ -406,7 +408,10 @@ fn one_record_is_proved_to_somebody_who_has_nothing_else() {
         let forger = SigningKey::from_bytes(&[9; 32]).verifying_key();
         assert_eq!(proof.check(&forger, None, None), Err(Unproved::Signature));
         let mut forged = proof.clone();
-        forged.receipt.leaf.replace_range(..2, if forged.receipt.leaf.starts_with("00") { "01" } else { "00" });
+        forged
+            .receipt
+            .leaf
+            .replace_range(..2, if forged.receipt.leaf.starts_with("00") { "01" } else { "00" });
         assert_eq!(forged.check(&rig.device(), None, None), Err(Unproved::Path));
         forged = proof.clone();
         forged.receipt.index += 1;
@@ -441,7 +446,10 @@ fn a_recall_lists_the_answers_of_one_model_without_a_key() {
         recall(&rig.vfs, Path::new(DIR), &rig.device(), digest, |one| recalled.push(one)).unwrap()
     };
     assert!(listed(&"02".repeat(32), &mut recalled).is_empty());
-    assert_eq!(recalled.iter().map(|one| &one.receipt).collect::<Vec<_>>(), [1, 3, 5, 7].map(|n| &receipts[n]));
+    assert_eq!(
+        recalled.iter().map(|one| &one.receipt).collect::<Vec<_>>(),
+        [1, 3, 5, 7].map(|n| &receipts[n])
+    );
     let hash = hex::encode(rig.config.index_key.terminal("bed-3"));
     assert!(recalled.iter().all(|one| one.terminal.as_ref() == Some(&hash) && one.clock_trusted));
     assert_eq!(recalled[2].repeat_of, Some(3));
