@@ -14,8 +14,8 @@ use crate::figures::{Figure, Machine, Results};
 
 /// Bytes of a record before it is sealed.
 const RECORD: usize = 1_024;
-/// Records in one commit: as many as the daemon takes at most.
-const GROUP: usize = 256;
+/// Records in one commit: as many as the daemon takes at most, and four times that.
+const GROUPS: [usize; 2] = [256, 1_024];
 /// Groups before the clock counts.
 const WARM_UP: usize = 20;
 
@@ -32,7 +32,7 @@ struct Run {
 }
 
 /// Appends groups of records, all durable, in a folder of this disk.
-fn once(folder: &Path, groups: usize, subjects: bool) -> Result<Run> {
+fn once(folder: &Path, groups: usize, group_of: usize, subjects: bool) -> Result<Run> {
     let vfs = Arc::new(OsVfs);
     let hospital = Identity::generate()?;
     let index_key = IndexKey::generate()?;
@@ -65,19 +65,19 @@ fn once(folder: &Path, groups: usize, subjects: bool) -> Result<Run> {
     let (mut taken_s, mut cpu) = (0.0, 0);
     for group in 0..WARM_UP + groups {
         // What is measured is the journal's: the entries are made beside the clock.
-        let entries: Vec<Entry> = (0..GROUP).map(|n| entry(group * GROUP + n)).collect();
+        let entries: Vec<Entry> = (0..group_of).map(|n| entry(group * group_of + n)).collect();
         let (started, before) = (Instant::now(), cpu_us()?);
         let receipts = journal.append(&entries)?;
         if group >= WARM_UP {
             taken_s += started.elapsed().as_secs_f64();
             cpu += cpu_us()? - before;
         }
-        ensure!(receipts.len() == GROUP, "a record is missing");
+        ensure!(receipts.len() == group_of, "a record is missing");
     }
     journal.close()?;
     let report = verify(&*vfs, &dir, &device, &Witnesses::default())?;
-    ensure!(report.complete() && report.records as usize == (WARM_UP + groups) * GROUP, "{report:?}");
-    let records = (groups * GROUP) as f64;
+    ensure!(report.complete() && report.records as usize == (WARM_UP + groups) * group_of, "{report:?}");
+    let records = (groups * group_of) as f64;
     Ok(Run { per_second: records / taken_s, cpu_us: cpu as f64 / records })
 }
 
@@ -85,11 +85,16 @@ fn once(folder: &Path, groups: usize, subjects: bool) -> Result<Run> {
 pub(crate) fn run(rounds: usize, groups: usize, folder: &Path, out: &Path) -> Result<()> {
     let (date, machine) = (time::OffsetDateTime::now_utc().date().to_string(), Machine::this());
     let mut figures = Vec::new();
-    for (subjects, name) in [(false, "records without a subject"), (true, "four records a subject")] {
+    let kinds = GROUPS.iter().flat_map(|group_of| [(*group_of, false), (*group_of, true)]);
+    for (group_of, subjects) in kinds {
+        let name = format!(
+            "{group_of} a commit, {}",
+            if subjects { "four records a subject" } else { "without a subject" }
+        );
         let mut runs = Vec::new();
         for _ in 0..rounds {
             let place = tempfile::tempdir_in(folder)?;
-            runs.push(once(place.path(), groups, subjects)?);
+            runs.push(once(place.path(), groups, group_of, subjects)?);
         }
         for (what, unit, of, bar) in [
             ("durable", "records/s", (|run: &Run| run.per_second) as fn(&Run) -> f64, "bar 20,000/s"),
@@ -111,7 +116,7 @@ pub(crate) fn run(rounds: usize, groups: usize, folder: &Path, out: &Path) -> Re
         }
     }
     let about = format!(
-        "The journal alone, on this disk: records of {RECORD} bytes, sealed, chained, in the Merkle tree, {GROUP} in a commit that is \
+        "The journal alone, on this disk: records of {RECORD} bytes, sealed, chained, in the Merkle tree, so many in a commit that is \
          signed and durable (`fdatasync`) before the next begins. {groups} commits a journal after {WARM_UP} that do not count; each \
          journal is verified afterwards. With subjects there is a second `fdatasync` for their keys in each commit. CPU is the \
          writing thread's own time, of user and system."

@@ -155,7 +155,8 @@ impl Note {
                 .verify_strict(&signed.note.message(), &Signature::from_bytes(&signature))
                 .map_err(|_| "its signature is not this device's")?;
             // What is not signed over does not stand there either.
-            if serde_json::to_vec(&signed).ok().as_deref() != Some(&bytes) {
+            let same = serde_json::to_vec(&signed).is_ok_and(|again| again == bytes);
+            if !same || signed.signature != hex::encode(signature) {
                 return Err("it is not as the device wrote it");
             }
             if signed.note.format != 1 {
