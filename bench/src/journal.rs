@@ -1,6 +1,6 @@
 //! The journal alone: records a second that are durable, and what each costs the processor.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{fs::File, io::Write as _, path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use locus_edge::{
@@ -16,6 +16,8 @@ use crate::figures::{Figure, Machine, Results};
 const RECORD: usize = 1_024;
 /// Records in one commit: as many as the daemon takes at most, and four times that.
 const GROUPS: [usize; 2] = [256, 1_024];
+/// Bytes that the journal adds to each.
+const SEALED: usize = 204;
 /// Groups before the clock counts.
 const WARM_UP: usize = 20;
 
@@ -28,6 +30,8 @@ fn cpu_us() -> Result<u64> {
 
 struct Run {
     per_second: f64,
+    /// The same bytes, written and synced to a plain file in turn with the journal's.
+    bare: f64,
     cpu_us: f64,
 }
 
@@ -62,7 +66,9 @@ fn once(folder: &Path, groups: usize, group_of: usize, subjects: bool) -> Result
         repeat_of: None,
         terminal: Some(index_key.terminal("bed-3")),
     };
-    let (mut taken_s, mut cpu) = (0.0, 0);
+    let (mut taken_s, mut bare_s, mut cpu) = (0.0, 0.0, 0);
+    let mut plain = File::create(folder.join("plain"))?;
+    let bytes = vec![0x5a; group_of * (RECORD + SEALED)];
     for group in 0..WARM_UP + groups {
         // What is measured is the journal's: the entries are made beside the clock.
         let entries: Vec<Entry> = (0..group_of).map(|n| entry(group * group_of + n)).collect();
@@ -71,6 +77,10 @@ fn once(folder: &Path, groups: usize, group_of: usize, subjects: bool) -> Result
         if group >= WARM_UP {
             taken_s += started.elapsed().as_secs_f64();
             cpu += cpu_us()? - before;
+            let started = Instant::now();
+            plain.write_all(&bytes)?;
+            plain.sync_data()?;
+            bare_s += started.elapsed().as_secs_f64();
         }
         ensure!(receipts.len() == group_of, "a record is missing");
     }
@@ -78,7 +88,7 @@ fn once(folder: &Path, groups: usize, group_of: usize, subjects: bool) -> Result
     let report = verify(&*vfs, &dir, &device, &Witnesses::default())?;
     ensure!(report.complete() && report.records as usize == (WARM_UP + groups) * group_of, "{report:?}");
     let records = (groups * group_of) as f64;
-    Ok(Run { per_second: records / taken_s, cpu_us: cpu as f64 / records })
+    Ok(Run { per_second: records / taken_s, bare: records / bare_s, cpu_us: cpu as f64 / records })
 }
 
 /// Measures `rounds` times, each in a new journal, and writes the results.
@@ -98,6 +108,7 @@ pub(crate) fn run(rounds: usize, groups: usize, folder: &Path, out: &Path) -> Re
         }
         for (what, unit, of, bar) in [
             ("durable", "records/s", (|run: &Run| run.per_second) as fn(&Run) -> f64, "bar 20,000/s"),
+            ("the bare disk's", "records/s", |run: &Run| run.bare, ""),
             ("CPU a record", "µs", |run: &Run| run.cpu_us, "bar 20 µs"),
         ] {
             let mut values: Vec<f64> = runs.iter().map(of).collect();
@@ -111,7 +122,7 @@ pub(crate) fn run(rounds: usize, groups: usize, folder: &Path, out: &Path) -> Re
                 seed: None,
                 date: date.clone(),
                 machine: machine.clone(),
-                beside: Some(bar.into()),
+                beside: (!bar.is_empty()).then(|| bar.into()),
             });
         }
     }
@@ -119,7 +130,8 @@ pub(crate) fn run(rounds: usize, groups: usize, folder: &Path, out: &Path) -> Re
         "The journal alone, on this disk: records of {RECORD} bytes, sealed, chained, in the Merkle tree, so many in a commit that is \
          signed and durable (`fdatasync`) before the next begins. {groups} commits a journal after {WARM_UP} that do not count; each \
          journal is verified afterwards. With subjects there is a second `fdatasync` for their keys in each commit. CPU is the \
-         writing thread's own time, of user and system."
+         writing thread's own time, of user and system. The bare disk's: the same bytes appended to a plain file and synced, in turn \
+         with the journal's. The disk and both cores were shared with other work, which the spread shows."
     );
     Results { title: "Journal", about, figures }.write(out)
 }

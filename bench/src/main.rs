@@ -52,8 +52,8 @@ enum Command {
         /// Journals of each kind
         #[arg(long, default_value_t = 5)]
         rounds: usize,
-        /// Commits of a journal, of 256 records each
-        #[arg(long, default_value_t = 400)]
+        /// Commits of a journal
+        #[arg(long, default_value_t = 60)]
         groups: usize,
         /// Folder on the disk that is measured
         #[arg(long, default_value = "target")]
