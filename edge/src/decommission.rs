@@ -83,11 +83,8 @@ fn destroy(vfs: &dyn Vfs, path: &Path) -> io::Result<u64> {
 /// Every secret of the state, in the order in which it goes: first what signs and hashes, then what opens results.
 fn secrets(root: &Path, folder: &Path, out: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
-        let (entry, path) = {
-            let entry = entry?;
-            let path = entry.path();
-            (entry, path)
-        };
+        let entry = entry?;
+        let path = entry.path();
         let kind = entry.file_type()?;
         if kind.is_dir() {
             secrets(root, &path, out)?;

@@ -88,8 +88,11 @@ fn show(contents: &Contents, what: &str, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Files that the configuration names and that lie beside it, by their names there.
-fn beside(config: &Config, path: &Path) -> Result<(Vec<(PathBuf, PathBuf)>, Vec<PathBuf>)> {
+/// A file's name beside the configuration, and where it is.
+type Beside = (PathBuf, PathBuf);
+
+/// Files that the configuration names and that lie beside it, and those that lie elsewhere.
+fn beside(config: &Config, path: &Path) -> Result<(Vec<Beside>, Vec<PathBuf>)> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let name = path.file_name().context("the configuration has no name")?;
     let (mut files, mut elsewhere) = (vec![(PathBuf::from(name), path.to_owned())], Vec::new());
