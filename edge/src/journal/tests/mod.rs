@@ -1,6 +1,7 @@
 //! The journal as a whole: what comes out, what a power cut leaves, what tampering shows.
 
 mod crash;
+mod kept;
 mod suite;
 mod tamper;
 
@@ -12,6 +13,8 @@ use crate::{
 };
 
 pub(super) const DIR: &str = "/journal";
+/// Where finished segments are copied to.
+const COPY: &str = "/copy";
 
 /// A box with its keys, on a simulated disk.
 pub(super) struct Rig {
