@@ -4,6 +4,7 @@ mod appliance;
 mod crowd;
 mod figures;
 mod flash;
+mod journal;
 mod pretraining;
 mod pruning;
 mod quantisation;
@@ -67,6 +68,21 @@ enum Command {
         rounds: usize,
         /// File to write
         #[arg(long, default_value = "bench/results/flash.json")]
+        out: PathBuf,
+    },
+    /// The journal alone: durable records a second, and what each costs the processor
+    Journal {
+        /// Journals of each kind
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Commits of a journal
+        #[arg(long, default_value_t = 60)]
+        groups: usize,
+        /// Folder on the disk that is measured
+        #[arg(long, default_value = "target")]
+        folder: PathBuf,
+        /// File to write
+        #[arg(long, default_value = "bench/results/journal.json")]
         out: PathBuf,
     },
     /// Training steps beside PyTorch, and their memory with and without activation checkpointing
@@ -150,6 +166,7 @@ fn main() -> anyhow::Result<()> {
         Command::Appliance { starts, seconds, out } => appliance::run(starts, seconds, &out),
         Command::Crowd { seconds, out } => crowd::run(seconds, &out),
         Command::Flash { rounds, out } => flash::run(rounds, &out),
+        Command::Journal { rounds, groups, folder, out } => journal::run(rounds, groups, &folder, &out),
         Command::Training { rounds, out } => training::run(rounds, &out),
         Command::TrainingGpu { rounds, out } => training::gpu::run(rounds, &out),
         Command::Pretraining { bases, out } => pretraining::run(bases, &out),

@@ -4,7 +4,7 @@ use std::{
     fs::Permissions,
     io::{BufRead, BufReader, Write},
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, TryLockError},
     time::Duration,
 };
@@ -19,8 +19,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit::What,
     flashing::{FlashReport, Flasher, OnStep},
     health::Health,
+    journal::{Erased, Offloaded},
     slots::Step,
     state::StateDir,
     watch,
@@ -55,6 +57,20 @@ pub enum Order {
     Trust(PathBuf),
     /// Say how it is.
     Health,
+    /// Make everything of a subject unreadable.
+    Erase(String),
+    /// Copy finished segments to a folder, and free what need not stay; or only copy.
+    Offload {
+        /// The folder.
+        to: PathBuf,
+        /// Whether all stays on the box too.
+        keep: bool,
+    },
+    /// Say whether the clock is trusted; believe it, where that is ordered.
+    Clock {
+        /// Whether to believe it.
+        accept: bool,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -183,6 +199,18 @@ fn obey(order: Order, flasher: &Mutex<Flasher>, health: &Arc<Health>, tell: OnSt
             let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
             changed(flasher.flash_telling(&path, Some(&health.pipeline), tell))
         }
+        Order::Erase(subject) => audited(flasher, What::Erase, None, || erase(health, &subject)),
+        Order::Offload { to, keep } => {
+            let place = Some(to.display().to_string());
+            audited(flasher, What::Offload, place, || offload(health, &to, keep))
+        }
+        Order::Clock { accept: false } => value(&health.report().clock),
+        Order::Clock { accept: true } => audited(flasher, What::Clock, None, || {
+            health.pipeline.journal().clock().accept();
+            let clock = health.report().clock;
+            let said = clock.state.to_owned();
+            Ok((clock, said))
+        }),
         Order::Confirm(model) => {
             let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
             changed(flasher.confirm(model.as_deref(), Some(&health.pipeline)))
@@ -211,6 +239,34 @@ fn obey(order: Order, flasher: &Mutex<Flasher>, health: &Arc<Health>, tell: OnSt
             changed(flasher.roll_back(model.as_deref(), Some(&health.pipeline)))
         }
     }
+}
+
+fn audited<T: Serialize>(
+    flasher: &Mutex<Flasher>,
+    what: What,
+    subject: Option<String>,
+    work: impl FnOnce() -> Result<(T, String), String>,
+) -> Reply {
+    let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
+    flasher.attempt(what, subject, work).map_or_else(Reply::Error, |report| value(&report))
+}
+
+fn erase(health: &Health, subject: &str) -> Result<(Erased, String), String> {
+    let hold = health.upkeep.hold();
+    let (open, now) = health.pipeline.journal().erase(subject)?;
+    let before = hold.erase(None, Some(open), subject).map_err(|error| error.to_string())?;
+    let erased = now.and(before);
+    Ok((erased, format!("{} records", erased.records)))
+}
+
+fn offload(health: &Health, to: &Path, keep: bool) -> Result<(Offloaded, String), String> {
+    let (_, head) = health.pipeline.journal().head();
+    let open = head.map(|head| head.segment).ok_or("the journal has stopped")?;
+    let keep = (!keep).then_some(health.keep);
+    let offloaded = health.upkeep.hold().offload(to, Some(open), keep.as_ref());
+    let offloaded = offloaded.map_err(|error| error.to_string())?;
+    let said = format!("{} segments copied, {} freed", offloaded.segments, offloaded.freed.segments);
+    Ok((offloaded, said))
 }
 
 fn value(report: &impl Serialize) -> Reply {

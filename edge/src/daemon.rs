@@ -22,7 +22,7 @@ use crate::{
     control,
     flashing::{self, FlashError, Flasher},
     health::{self, Health},
-    journal::{Journal, JournalConfig, JournalError, Recovery, Rotation},
+    journal::{Journal, JournalConfig, JournalError, Recovery, Rotation, Upkeep},
     keys::{self, IndexKey, KeyError, Recipient},
     pipeline::{Genome, Pipeline, PipelineConfig, Threads},
     slots::SlotError,
@@ -66,6 +66,9 @@ pub enum DaemonError {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// Its keys were destroyed.
+    #[error("this box was decommissioned; to set it up as a new one, remove {0} and run `locusctl init`")]
+    Decommissioned(PathBuf),
     /// It can no longer keep what it answers.
     #[error("stopped because {0}")]
     Fatal(String),
@@ -128,6 +131,8 @@ fn open_journal(
         },
         remember: config.journal.remember,
         accept_damage,
+        reserve_bytes: config.journal.reserve_bytes,
+        synchronized: config.clock.synchronized_file.clone(),
     };
     Ok(Journal::open(&state.journal(), journal)?)
 }
@@ -144,6 +149,9 @@ pub async fn run(
     let mut terminate = signal(SignalKind::terminate()).map_err(io("signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("signals"))?;
     let state = StateDir::new(&config.state);
+    if state.decommissioned().exists() {
+        return Err(DaemonError::Decommissioned(state.decommissioned()));
+    }
     let flasher = Flasher::open(&config)?;
     let genome = match &config.reference {
         Some(reference) if !flasher.has_pack()? => {
@@ -158,6 +166,13 @@ pub async fn run(
             "the journal was not closed properly; everything answered is there"
         );
     }
+    let upkeep = Arc::new(Upkeep::new(
+        Arc::new(OsVfs),
+        journal.clock(),
+        &state.journal(),
+        keys::load_or_create_device_key(&OsVfs, &state.device_key())?,
+        IndexKey::load_or_create(&OsVfs, &state.index_key())?,
+    ));
     let (fatal, mut failed) = watch::channel(None);
     let tell = fatal.clone();
     let metrics = health::install_metrics();
@@ -175,7 +190,7 @@ pub async fn run(
     })
     .map_err(io("starting threads"))?;
     // From here on the journal is in use: whatever fails, it is closed.
-    let mut running = Running::new(fatal, unproven);
+    let mut running = Running::new(fatal, unproven, upkeep);
     let ended = match running.start(&config, &state, &pipeline, flasher, recovery, metrics).await {
         Err(error) => Err(error),
         Ok(endpoints) => {
@@ -216,12 +231,13 @@ struct Running {
     http: Option<http::Listener>,
     link: Option<mqtt::Link>,
     unproven: Unproven,
+    upkeep: Arc<Upkeep>,
 }
 
 impl Running {
-    fn new(fatal: watch::Sender<Option<String>>, unproven: Unproven) -> Self {
+    fn new(fatal: watch::Sender<Option<String>>, unproven: Unproven, upkeep: Arc<Upkeep>) -> Self {
         let (stop, tasks) = (CancellationToken::new(), JoinSet::new());
-        Self { stop, fatal, tasks, broker: None, http: None, link: None, unproven }
+        Self { stop, fatal, tasks, broker: None, http: None, link: None, unproven, upkeep }
     }
 
     async fn start(
@@ -262,10 +278,17 @@ impl Running {
             started: Instant::now(),
             recovery,
             link: self.link.clone(),
+            upkeep: Arc::clone(&self.upkeep),
+            warn_days: config.journal.warn_days,
+            keep: config.journal.keep(),
             notices: Mutex::new(booted),
             metrics,
             shown: Mutex::default(),
         });
+        let keep = config.journal.keep();
+        if keep.days.is_some() || keep.bytes.is_some() {
+            self.tasks.spawn(health::retain(Arc::clone(&health), keep, self.stop.clone()));
+        }
         if config.http.enabled {
             let listener = http::start(&config.http, state, &config.r#box, Arc::clone(&health)).await;
             self.http = Some(listener.map_err(DaemonError::Transport)?);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,13 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::{journal::Recovery, pipeline::Pipeline, state::StateDir, transport::mqtt::Link};
+use crate::{
+    clock::Doubt,
+    journal::{Keep, Recovery, Upkeep},
+    pipeline::Pipeline,
+    state::StateDir,
+    transport::mqtt::Link,
+};
 
 /// Borders of the latency histograms, in seconds.
 const SECONDS: [f64; 16] =
@@ -44,6 +50,11 @@ pub struct Health {
     pub(crate) started: Instant,
     pub(crate) recovery: Recovery,
     pub(crate) link: Option<Link>,
+    pub(crate) upkeep: Arc<Upkeep>,
+    /// The operator is told when the room lasts for fewer days.
+    pub(crate) warn_days: u32,
+    /// How much of what is finished stays on the box.
+    pub(crate) keep: Keep,
     /// What the operator should know of the slots: a fallback, a trial that a restart ended, a model that does not load.
     pub(crate) notices: Mutex<Vec<Notice>>,
     pub(crate) metrics: Option<PrometheusHandle>,
@@ -56,7 +67,7 @@ pub struct Health {
 pub struct Report {
     /// Whether requests are answered.
     pub ready: bool,
-    /// `ok`, `no_model`, or why the box stops: `journal_failed` or `engine_failed`.
+    /// `ok`, `no_model`, `storage_full`, or why the box stops: `journal_failed` or `engine_failed`.
     pub status: &'static str,
     /// Version of the daemon.
     pub version: &'static str,
@@ -82,6 +93,8 @@ pub struct Report {
     pub assembly: Option<String>,
     /// What is kept.
     pub journal: JournalReport,
+    /// Whether the box trusts its clock.
+    pub clock: ClockReport,
     /// Bytes that are free in the state folder; null where the system does not say.
     pub free_bytes: Option<u64>,
     /// Units of work waiting or running.
@@ -134,6 +147,59 @@ pub struct JournalReport {
     pub recovered_torn_bytes: u64,
     /// Whether it had been closed properly.
     pub recovered_clean: bool,
+    /// Bytes that it grows by in a day; null before ten minutes are known.
+    pub bytes_per_day: Option<u64>,
+    /// Days until the reserve is touched if it goes on so; null where that is not known.
+    pub days_left: Option<f64>,
+    /// Bytes that are kept free.
+    pub reserve_bytes: u64,
+    /// Whether the reserve is touched: nothing new is taken.
+    pub storage_full: bool,
+    /// Records that were freed, with the box's signed word.
+    pub freed_records: u64,
+    /// Last segment of which a copy was verified; 0 where none was.
+    pub copied_to_segment: u64,
+}
+
+/// Whether the box trusts its clock.
+#[derive(Debug, Serialize)]
+pub struct ClockReport {
+    /// `trusted` or `untrusted`.
+    pub state: &'static str,
+    /// What speaks against it.
+    pub doubt: Option<Doubt>,
+    /// How often it became untrusted since the start.
+    pub doubts: u64,
+}
+
+/// How often it looks whether finished segments may leave the box.
+const RETAIN: Duration = Duration::from_secs(60);
+
+/// Frees what need not stay, until `stop`.
+pub(crate) async fn retain(health: Arc<Health>, keep: Keep, stop: CancellationToken) {
+    let mut looks = tokio::time::interval(RETAIN);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = looks.tick() => {}
+        }
+        let health = Arc::clone(&health);
+        let retained = tokio::task::spawn_blocking(move || {
+            let (_, head) = health.pipeline.journal().head();
+            let Some(open) = head.map(|head| head.segment) else { return };
+            match health.upkeep.hold().retain(&keep, open, false) {
+                Ok(freed) if freed.segments > 0 => tracing::info!(
+                    segments = freed.segments,
+                    records = freed.records,
+                    bytes = freed.bytes,
+                    "finished segments were freed, as configured"
+                ),
+                Ok(_) => {}
+                Err(error) => tracing::error!(%error, "finished segments could not be freed"),
+            }
+        });
+        let _ = retained.await;
+    }
 }
 
 /// Installs the process's metrics.
@@ -160,7 +226,9 @@ pub(crate) async fn keep_metrics(metrics: PrometheusHandle, stop: CancellationTo
 impl Health {
     /// Whether a request would be answered now.
     pub fn ready(&self) -> bool {
-        !self.pipeline.models().is_empty() && self.pipeline.failed().is_none()
+        !self.pipeline.models().is_empty()
+            && self.pipeline.failed().is_none()
+            && !self.pipeline.journal().space().short()
     }
 
     /// Everything.
@@ -184,11 +252,14 @@ impl Health {
             .collect();
         let only = if let [only] = models.as_slice() { Some(only.clone()) } else { None };
         let (queue_units, queue_limit) = self.pipeline.load();
-        let (records, _) = self.pipeline.journal().head();
+        let journal = self.pipeline.journal();
+        let ((records, _), space, doubt) = (journal.head(), journal.space(), journal.clock().doubt());
+        let (copied_to_segment, _, freed_records) = self.upkeep.known().unwrap_or_default();
         Report {
             ready: self.ready(),
             status: match self.pipeline.failed() {
                 Some(code) => code.as_str(),
+                None if space.short() => "storage_full",
                 None if models.is_empty() => "no_model",
                 None => "ok",
             },
@@ -208,6 +279,17 @@ impl Health {
                 records,
                 recovered_torn_bytes: self.recovery.torn_bytes,
                 recovered_clean: self.recovery.clean,
+                bytes_per_day: space.bytes_per_day().map(|bytes| bytes as u64),
+                days_left: space.days_left().map(|days| (days * 10.0).round() / 10.0),
+                reserve_bytes: space.reserve_bytes(),
+                storage_full: space.short(),
+                freed_records,
+                copied_to_segment,
+            },
+            clock: ClockReport {
+                state: if doubt.is_none() { "trusted" } else { "untrusted" },
+                doubt,
+                doubts: journal.clock().doubts(),
             },
             free_bytes: self.state.free_bytes().ok(),
             queue_units,
@@ -218,9 +300,33 @@ impl Health {
                 .map(|link| link.connected.load(std::sync::atomic::Ordering::Acquire)),
             notices: {
                 let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                notices.into_iter().map(|notice| notice.text).chain(self.pipeline.notices()).collect()
+                let texts = notices.into_iter().map(|notice| notice.text);
+                texts.chain(self.pipeline.notices()).chain(self.journal_notices()).collect()
             },
         }
+    }
+
+    /// What the operator should know of room and time.
+    fn journal_notices(&self) -> Vec<String> {
+        let (space, clock) = (self.pipeline.journal().space(), self.pipeline.journal().clock());
+        let mut notices = Vec::new();
+        if space.short() {
+            notices.push(format!(
+                "the room for results is used up to its reserve of {} bytes: nothing new is taken until `locusctl journal offload` or another hand makes room",
+                space.reserve_bytes()
+            ));
+        } else if let Some(days) = space.days_left().filter(|days| *days < f64::from(self.warn_days)) {
+            notices.push(format!(
+                "the room for results lasts for {days:.1} days if it goes on so: `locusctl journal offload`"
+            ));
+        }
+        if let Some(doubt) = clock.doubt() {
+            notices.push(format!(
+                "the clock is not trusted: {}; records are flagged and ordered by index. Set it, or look at it and run `locusctl clock --accept`",
+                doubt.as_str()
+            ));
+        }
+        notices
     }
 
     /// Prometheus text.
@@ -229,6 +335,17 @@ impl Health {
         metrics::gauge!("locus_queue_units").set(f64::from(units));
         if let Ok(bytes) = self.state.free_bytes() {
             metrics::gauge!("locus_state_free_bytes").set(bytes as f64);
+        }
+        let (space, clock) = (self.pipeline.journal().space(), self.pipeline.journal().clock());
+        for (name, value) in [
+            ("locus_journal_bytes_per_day", space.bytes_per_day()),
+            ("locus_journal_days_left", space.days_left()),
+            ("locus_storage_full", Some(f64::from(u8::from(space.short())))),
+            ("locus_clock_trusted", Some(f64::from(u8::from(clock.doubt().is_none())))),
+        ] {
+            if let Some(value) = value {
+                metrics::gauge!(name).set(value);
+            }
         }
         metrics::counter!("locus_engine_builds_while_serving_total")
             .absolute(locus_engine::built_while_serving());

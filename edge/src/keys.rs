@@ -343,6 +343,13 @@ impl IndexKey {
         self.hash(b"locus-body-v1\0", &[terminal.as_bytes(), id.as_bytes(), body])
     }
 
+    /// Hash of who asked: a recall says which terminals had answers of a model, and who has the list of terminals and
+    /// this key names them.
+    pub fn terminal(&self, terminal: &str) -> [u8; 8] {
+        let hash = self.hash(b"locus-terminal-v1\0", &[terminal.as_bytes()]);
+        *hash.first_chunk().expect("32 bytes have eight")
+    }
+
     /// Tag of a subject within one segment of one journal: segments cannot be linked by it.
     pub(crate) fn subject(&self, journal: &[u8; 16], segment: u64, subject: &str) -> [u8; 32] {
         self.hash(b"locus-subject-v1\0", &[journal, &segment.to_le_bytes(), subject.as_bytes()])

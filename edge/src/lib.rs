@@ -1,12 +1,14 @@
 //! What runs on the box: slots, pipeline, transports and the encrypted journal.
 
 pub mod audit;
+pub mod backup;
 pub mod client;
 pub mod clock;
 pub mod config;
 pub mod control;
 pub mod ctl;
 pub mod daemon;
+pub mod decommission;
 pub mod flashing;
 pub mod health;
 pub mod journal;

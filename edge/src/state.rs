@@ -57,6 +57,16 @@ impl StateDir {
         self.root.join("journal")
     }
 
+    /// Says that the keys were destroyed on purpose.
+    pub fn decommissioned(&self) -> PathBuf {
+        self.root.join("decommissioned")
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Key that signs the journal.
     pub fn device_key(&self) -> PathBuf {
         self.root.join("keys/device.key")

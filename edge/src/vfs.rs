@@ -94,6 +94,15 @@ pub trait Vfs: Send + Sync + Debug {
 
     /// Whether there is a file of this name.
     fn exists(&self, path: &Path) -> io::Result<bool>;
+
+    /// Bytes in a file.
+    fn len(&self, path: &Path) -> io::Result<u64>;
+
+    /// Bytes that are free for this process where a folder lies.
+    fn free_bytes(&self, folder: &Path) -> io::Result<u64>;
+
+    /// Lets the system forget what it remembers of a file that was synced: the next read asks the disk.
+    fn forget(&self, path: &Path) -> io::Result<()>;
 }
 
 /// Puts a file in place whole or not at all: temporary name, sync, rename, sync of the folder.
@@ -315,6 +324,25 @@ impl Vfs for OsVfs {
     fn exists(&self, path: &Path) -> io::Result<bool> {
         path.try_exists()
     }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        Ok(std::fs::metadata(path)?.len())
+    }
+
+    fn free_bytes(&self, folder: &Path) -> io::Result<u64> {
+        free_bytes(folder)
+    }
+
+    fn forget(&self, path: &Path) -> io::Result<()> {
+        use rustix::fs::{Advice, fadvise};
+        match fadvise(File::open(path)?, 0, None, Advice::DontNeed) {
+            // A file system that cannot be asked reads again as it likes.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::SPIPE) | Ok(()) => {
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -357,6 +385,8 @@ mod tests {
             file.append(b"z").unwrap();
             file.sync().unwrap();
             assert_eq!(vfs.read(&path, 9).unwrap(), b"tHz");
+            assert_eq!(vfs.len(&path).unwrap(), 3);
+            assert!(vfs.free_bytes(&dir).unwrap() > 0);
             assert_eq!(vfs.list(&dir).unwrap(), ["f"]);
             let lock = vfs.lock(&dir.join("lock")).unwrap();
             assert_eq!(vfs.lock(&dir.join("lock")).unwrap_err().kind(), io::ErrorKind::WouldBlock);

@@ -131,6 +131,8 @@ faults! {
     JournalFailed, "journal_failed", true, 500;
     /// The reference pack's files cannot be read.
     ReferenceFailed, "reference_failed", false, 500;
+    /// The journal's room is running out: nothing new is taken until there is room again.
+    StorageFull, "storage_full", true, 503;
     /// A code of a later version. No box sends it; it stays last, so that new codes are added before it.
     #[serde(other)]
     Unknown, "unknown", false, 500;

@@ -25,6 +25,16 @@ pub enum What {
     Remove,
     /// The next trust document.
     Trust,
+    /// A subject is erased; the trail does not say which one.
+    Erase,
+    /// Finished segments of the journal are copied elsewhere and freed.
+    Offload,
+    /// An operator believes the clock.
+    Clock,
+    /// A backup is made.
+    Backup,
+    /// A backup is put back.
+    Restore,
     /// The daemon starts, and serves something else than the record names, or ends a trial.
     Start,
     /// A line that a power cut left half written is cut off.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use locus_edge::{
     config::Config,
-    ctl::{ask, audit, cable, encode, init, journal, line_key, slots, trust},
+    ctl::{ask, audit, backup, cable, encode, init, journal, line_key, slots, trust},
 };
 
 #[derive(Parser)]
@@ -43,6 +43,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Shows how the running daemon is
     Status,
+    /// Shows whether the daemon trusts its clock
+    Clock(slots::ClockArgs),
     /// Asks the box as a terminal does
     Ask(ask::AskArgs),
     /// Shows what the model would read of requests: token ids, track, features
@@ -51,7 +53,13 @@ enum Command {
     LineKey(line_key::LineKeyArgs),
     /// Links two pseudo-terminals, to try a serial terminal without hardware
     Cable(cable::CableArgs),
-    /// Verifies or decrypts the journal
+    /// Seals keys, slot record, trust and configuration of the box to a recipient
+    Backup(backup::BackupArgs),
+    /// Puts a backup back into an empty state folder
+    Restore(backup::RestoreArgs),
+    /// Destroys every key and every result of the box
+    Decommission(backup::DecommissionArgs),
+    /// Verifies, decrypts, proves, recalls, erases and offloads the journal
     #[command(subcommand)]
     Journal(journal::JournalCommand),
 }
@@ -82,8 +90,12 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Trust(command) => trust::run(&config()?, command),
         Command::Audit(args) => audit::run(&config()?, args),
         Command::Status => slots::status(&config()?),
+        Command::Clock(args) => slots::clock(&config()?, args),
         Command::Ask(args) => ask::run(&config()?, args),
         Command::Encode(args) => encode::run(&config()?, args),
+        Command::Backup(args) => backup::make(&config()?, &arguments.config, args),
+        Command::Restore(args) => backup::restore(&arguments.config, args),
+        Command::Decommission(args) => backup::end(&config()?, args),
         Command::Journal(command) => journal::run(config, command),
     }
 }

@@ -12,7 +12,7 @@ use locus_firmware_config::profile::{DeviceProfile, ProfileError};
 use serde::{Deserialize, Serialize};
 
 pub use http::Http;
-pub use journal::{JournalSection, Limits};
+pub use journal::{ClockSection, JournalSection, Limits};
 pub use models::{Engine, Models, Reference};
 pub use mqtt::{Mqtt, MqttMode};
 pub use serial::Serial;
@@ -83,6 +83,9 @@ pub struct Config {
     pub reference: Option<Reference>,
     /// Who may read results.
     pub journal: JournalSection,
+    /// What the box asks of its clock.
+    #[serde(default)]
+    pub clock: ClockSection,
     /// How much is taken at once.
     #[serde(default)]
     pub limits: Limits,
@@ -158,6 +161,16 @@ impl Config {
         Ok(DeviceProfile::parse(&self.profile, &text)?)
     }
 
+    /// Small files that it names: keys, certificates, trust; not the reference, libraries and devices.
+    pub fn named_files(&self) -> Vec<PathBuf> {
+        let mut config = self.clone();
+        let optional = [&config.mqtt.password_file, &config.http.certificate, &config.http.key];
+        let mut files: Vec<PathBuf> = optional.into_iter().flatten().cloned().collect();
+        files.extend(config.journal.recipients.iter().cloned());
+        files.extend(config.models.paths().map(|path| path.clone()));
+        files
+    }
+
     fn resolve(&mut self, folder: &Path) {
         let optional = [
             &mut self.engine.onnxruntime,
@@ -226,6 +239,8 @@ mod tests {
             ("[mqtt]\npassword_file = \"p\"\n", "mqtt.username"),
             ("[mqtt]\ngroup = \"a/b\"\n", "mqtt.group"),
             ("[limits]\nqueue_units = 0\n", "limits.queue_units"),
+            ("free_without_copy = true\n", "journal.free_without_copy"),
+            ("rotate_records = 0\n", "journal.rotate_records"),
             ("[[serial]]\npath = \"/dev/ttyS0\"\nterminal = \"#\"\n", "serial.terminal"),
             ("[http]\nprot = 1\n", "prot"),
             ("[http]\ncertificate = \"c.pem\"\n", "http.certificate"),

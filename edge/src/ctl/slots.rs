@@ -235,6 +235,25 @@ pub fn remove(config: &Config, args: &RemoveArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How to look at the clock.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ClockArgs {
+    /// Believes what it reads now: you have looked at it
+    #[arg(long)]
+    pub accept: bool,
+}
+
+/// Shows whether the daemon trusts its clock; exit code 1 where it does not.
+///
+/// # Errors
+/// No daemon runs.
+pub fn clock(config: &Config, args: &ClockArgs) -> Result<ExitCode> {
+    let report = told(config, &Order::Clock { accept: args.accept })?
+        .context("no daemon runs, and the clock is judged by one")?;
+    println!("{report}");
+    Ok(if report["state"] == json!("trusted") { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 /// Shows how the daemon is; exit code 1 where it answers no requests.
 ///
 /// # Errors

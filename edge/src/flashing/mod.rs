@@ -380,6 +380,29 @@ impl Flasher {
     }
 
     /// As [`Flasher::noted`], for what changes the model.
+    /// Writes down an attempt that is not about models, before it and after it.
+    ///
+    /// # Errors
+    /// What the attempt says, or that it could not be written down: then it is not made.
+    pub fn attempt<T>(
+        &mut self,
+        what: What,
+        subject: Option<String>,
+        work: impl FnOnce() -> Result<(T, String), String>,
+    ) -> Result<T, String> {
+        let about = |reason: Option<String>| About { subject: subject.clone(), reason, ..About::default() };
+        self.audit.note(what, Stage::Begun, about(None)).map_err(|error| error.to_string())?;
+        let done = work();
+        let (stage, reason) = match &done {
+            Ok((_, said)) => (Stage::Done, said.clone()),
+            Err(reason) => (Stage::Refused, reason.clone()),
+        };
+        if let Err(error) = self.audit.note(what, stage, about(Some(reason))) {
+            tracing::error!(%error, "the end of an attempt is not in the audit trail");
+        }
+        done.map(|(value, _)| value)
+    }
+
     fn audited(
         &mut self,
         what: What,

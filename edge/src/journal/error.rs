@@ -68,6 +68,38 @@ pub enum JournalError {
         /// The folder.
         dir: PathBuf,
     },
+    /// No record has the index here.
+    #[error(
+        "the journal in {dir} holds no record {index}: it was never written, or lies in an offloaded part"
+    )]
+    NoRecord {
+        /// The index.
+        index: u64,
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A checkpoint that does not cover the record.
+    #[error(
+        "record {index} is not under that checkpoint: expected one of this device, of segment {segment}, that was signed after the record"
+    )]
+    NotUnder {
+        /// The record.
+        index: u64,
+        /// Its segment.
+        segment: u64,
+    },
+    /// A folder with something else.
+    #[error("{dir} holds another journal: name an empty folder, or the one of this journal")]
+    OtherJournal {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A copy that does not read back.
+    #[error("{path} does not read back as it was written: the medium is faulty; nothing was freed")]
+    CopyDiffers {
+        /// The file.
+        path: PathBuf,
+    },
     /// The identity opens no segment of the journal.
     #[error("the identity {identity} opens none of the {segments} segments; they are sealed to {}", .recipients.join(", "))]
     WrongIdentity {

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 use super::{
     JournalError, Receipt,
     format::{Header, MAX_HEADER, MAX_SEGMENT, associated_data, file_name},
+    places::Places,
     receipt,
-    recover::segments,
     scan::{Depth, Placed, Segment, Walk},
     seal::{Purpose, Secret, decrypt, open, unwrap},
     segment::io_at,
@@ -37,6 +37,8 @@ pub struct Exported {
     pub receipt: Receipt,
     /// When it was written, milliseconds since 1970.
     pub unix_ms: u64,
+    /// Whether the box trusted its clock then.
+    pub clock_trusted: bool,
     /// Digest of the bundle that answered, hexadecimal.
     pub bundle: String,
     /// Record that it repeats.
@@ -46,10 +48,10 @@ pub struct Exported {
 }
 
 impl Exported {
-    /// One line of JSON, without the line's end: `index, segment, unix_ms, bundle, repeat_of, receipt` and either
+    /// One line of JSON, without the line's end: `index, segment, unix_ms, clock_trusted, bundle, repeat_of, receipt` and either
     /// `record`, the entry as it was appended, or `unreadable` with the reason.
     pub fn to_json_line(&self) -> Zeroizing<String> {
-        let Self { segment, receipt, unix_ms, bundle, .. } = self;
+        let Self { segment, receipt, unix_ms, clock_trusted, bundle, .. } = self;
         let Receipt { journal, index, leaf, root } = receipt;
         let repeat_of = self.repeat_of.map_or_else(|| "null".to_owned(), |index| index.to_string());
         let plaintext = if let Content::Open(bytes) = &self.content { bytes.as_slice() } else { &[] };
@@ -58,7 +60,7 @@ impl Exported {
         // Writing into a text cannot fail; all the texts here are hexadecimal.
         let _ = write!(
             line,
-            r#"{{"index":{index},"segment":{segment},"unix_ms":{unix_ms},"bundle":"{bundle}","repeat_of":{repeat_of},"receipt":{{"journal":"{journal}","index":{index},"leaf":"{leaf}","root":"{root}"}},"#
+            r#"{{"index":{index},"segment":{segment},"unix_ms":{unix_ms},"clock_trusted":{clock_trusted},"bundle":"{bundle}","repeat_of":{repeat_of},"receipt":{{"journal":"{journal}","index":{index},"leaf":"{leaf}","root":"{root}"}},"#
         );
         match &self.content {
             Content::Open(bytes) => match json_text(bytes) {
@@ -96,13 +98,14 @@ pub fn export<'a>(
     identity: &'a Identity,
 ) -> Result<impl Iterator<Item = Result<Exported, JournalError>> + use<'a>, JournalError> {
     let device = *device;
-    let names = vfs.list(dir).map_err(io_at("list", dir))?;
-    let numbers = segments(&names);
+    let places = Places::look(vfs, dir, &[], &device)?;
+    let numbers: Vec<u64> = places.segments.iter().map(|(number, _)| *number).collect();
     if numbers.is_empty() {
         return Err(JournalError::Empty { dir: dir.to_owned() });
     }
     check_identity(vfs, dir, identity, &numbers)?;
-    let mut walk = Walk::behind(0, &device, Depth::Every);
+    let mut walk = Walk::after(places.note.as_ref(), &device, Depth::Every);
+    places.findings.iter().for_each(|finding| walk.find(0, "freed", finding.clone()));
     let mut numbers = VecDeque::from(numbers);
     let mut ready = VecDeque::new();
     Ok(std::iter::from_fn(move || {
@@ -180,6 +183,7 @@ fn read(
             segment: number,
             receipt: receipt(&segment.header.journal, head.index, &placed.record.leaf, &placed.after),
             unix_ms: head.unix_ms,
+            clock_trusted: head.clock_trusted,
             bundle: hex::encode(head.bundle),
             repeat_of: head.repeat_of,
             content,

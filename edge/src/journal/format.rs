@@ -2,7 +2,8 @@
 //!
 //! A segment is a run of frames, each a kind (u8), a length (u32, little-endian) and that many bytes. The first is
 //! a header: JSON, then the device's Ed25519 signature over it. Then come records, in batches that each end with
-//! a commit: a signed head of the chain. What stands behind the last good commit was never answered for.
+//! a commit: a signed head of the chain and of the segment's Merkle tree (RFC 6962). What stands behind the last
+//! good commit was never answered for.
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
@@ -27,11 +28,17 @@ pub(super) const MAX_RECIPIENTS: usize = 128;
 const SIGNATURE: usize = 64;
 /// Bytes of a body's hash that are kept: enough to tell a reused id, too few to tell what was asked.
 pub(super) const BODY: usize = 2;
-const HEAD: usize = 125 + BODY;
+/// Bytes of a terminal's hash that are kept.
+pub(super) const TERMINAL: usize = 8;
+const HEAD: usize = 125 + BODY + TERMINAL;
 /// Data key and tag.
 pub(super) const WRAPPED: usize = 48;
 const TAG: usize = 16;
-const COMMIT_LEN: usize = 8 + 8 + 32 + 8 + 1 + SIGNATURE;
+/// Bytes of a record's frame beside its plaintext.
+pub(super) const RECORD_OVERHEAD: usize = FRAME + HEAD + WRAPPED + TAG;
+pub(super) const COMMIT_LEN: usize = 3 * 8 + 2 * 32 + 8 + 1 + SIGNATURE;
+/// Version of the format. Version 1 had no Merkle tree and was never outside of tests.
+pub(super) const FORMAT: u32 = 2;
 
 pub(super) fn file_name(segment: u64) -> String {
     format!("{segment:08}.seg")
@@ -81,13 +88,13 @@ pub(super) fn put_frame(out: &mut Vec<u8>, kind: u8, payload: &[&[u8]]) {
 /// The segment key, sealed to one recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct SealedKey {
+pub(crate) struct SealedKey {
     /// Id of the recipient.
-    pub(super) recipient: String,
+    pub(crate) recipient: String,
     /// HPKE encapsulated key, hexadecimal.
-    pub(super) enc: String,
+    pub(crate) enc: String,
     /// The sealed key, hexadecimal.
-    pub(super) key: String,
+    pub(crate) key: String,
 }
 
 /// What a segment says of the one before it.
@@ -117,6 +124,8 @@ pub(super) struct Header {
     pub(super) segment: u64,
     pub(super) first_index: u64,
     pub(super) unix_ms: u64,
+    /// Whether the box trusted its clock then.
+    pub(super) clock_trusted: bool,
     pub(super) previous: Option<Previous>,
     pub(super) recipients: Vec<SealedKey>,
 }
@@ -137,8 +146,18 @@ impl Header {
             payload.split_last_chunk::<SIGNATURE>().ok_or("the header is too short for a signature")?;
         key.verify_strict(&[HEADER_DOMAIN, json].concat(), &Signature::from_bytes(signature))
             .map_err(|_| "the header's signature is not this device's")?;
-        let header: Self = serde_json::from_slice(json).map_err(|_| "the header is not what it should be")?;
-        if header.format != 1 { Err("the header has another format than 1") } else { Ok(header) }
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let wrong = "the header is not what it should be";
+        let Format { format } = serde_json::from_slice(json).map_err(|_| wrong)?;
+        if format != FORMAT {
+            return Err(
+                "the header has another format than 2: read it with the version of locusctl that wrote it",
+            );
+        }
+        serde_json::from_slice(json).map_err(|_| wrong)
     }
 
     /// What the start of a segment says, unproved.
@@ -175,6 +194,10 @@ pub(super) struct Head {
     pub(super) repeat_of: Option<u64>,
     /// Entry of the subject table that holds the key, and its hash.
     pub(super) slot: Option<(u32, Hash)>,
+    /// Who asked, hashed.
+    pub(super) terminal: Option<[u8; TERMINAL]>,
+    /// Whether the box trusted its clock.
+    pub(super) clock_trusted: bool,
 }
 
 impl Head {
@@ -186,13 +209,16 @@ impl Head {
         out[8..16].copy_from_slice(&self.unix_ms.to_le_bytes());
         out[16] = u8::from(self.repeat_of.is_some())
             | u8::from(self.slot.is_some()) << 1
-            | u8::from(self.request.is_some()) << 2;
+            | u8::from(self.request.is_some()) << 2
+            | u8::from(self.terminal.is_some()) << 3
+            | u8::from(!self.clock_trusted) << 4;
         out[17..49].copy_from_slice(&id);
         out[49..51].copy_from_slice(&body);
         out[51..83].copy_from_slice(&self.bundle);
         out[83..91].copy_from_slice(&self.repeat_of.unwrap_or(0).to_le_bytes());
         out[91..95].copy_from_slice(&slot.to_le_bytes());
-        out[95..].copy_from_slice(&slot_hash);
+        out[95..127].copy_from_slice(&slot_hash);
+        out[127..].copy_from_slice(&self.terminal.unwrap_or_default());
         out
     }
 
@@ -207,6 +233,8 @@ impl Head {
             bundle: hash(51),
             repeat_of: (bytes[16] & 1 != 0).then(|| word(83)),
             slot: (bytes[16] & 2 != 0).then(|| (slot, hash(95))),
+            terminal: (bytes[16] & 8 != 0).then(|| bytes[127..].try_into().expect("eight bytes")),
+            clock_trusted: bytes[16] & 16 == 0,
         }
     }
 }
@@ -253,10 +281,14 @@ pub struct Checkpoint {
     pub segment: u64,
     /// Number of the commit in the segment, from 1; 0 for a segment without one.
     pub commit: u64,
+    /// Index of the segment's first record.
+    pub first: u64,
     /// Index of the next record.
     pub records: u64,
     /// Head of the chain, hexadecimal.
     pub root: String,
+    /// Head of the Merkle tree (RFC 6962) over the segment's records so far, hexadecimal.
+    pub tree: String,
     /// When, milliseconds since 1970.
     pub unix_ms: u64,
     /// Whether the segment ends here.
@@ -269,8 +301,10 @@ pub struct Checkpoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Commit {
     pub(super) commit: u64,
+    pub(super) first: u64,
     pub(super) records: u64,
     pub(super) root: Hash,
+    pub(super) tree: Hash,
     pub(super) unix_ms: u64,
     pub(super) closed: bool,
 }
@@ -279,15 +313,17 @@ impl Commit {
     fn fields(&self) -> [u8; COMMIT_LEN - SIGNATURE] {
         let mut out = [0; COMMIT_LEN - SIGNATURE];
         out[..8].copy_from_slice(&self.commit.to_le_bytes());
-        out[8..16].copy_from_slice(&self.records.to_le_bytes());
-        out[16..48].copy_from_slice(&self.root);
-        out[48..56].copy_from_slice(&self.unix_ms.to_le_bytes());
-        out[56] = u8::from(self.closed);
+        out[8..16].copy_from_slice(&self.first.to_le_bytes());
+        out[16..24].copy_from_slice(&self.records.to_le_bytes());
+        out[24..56].copy_from_slice(&self.root);
+        out[56..88].copy_from_slice(&self.tree);
+        out[88..96].copy_from_slice(&self.unix_ms.to_le_bytes());
+        out[96] = u8::from(self.closed);
         out
     }
 
     fn message(journal: &JournalId, segment: u64, fields: &[u8]) -> Vec<u8> {
-        [b"locus-checkpoint-v1\0".as_slice(), journal, &segment.to_le_bytes(), fields].concat()
+        [b"locus-checkpoint-v2\0".as_slice(), journal, &segment.to_le_bytes(), fields].concat()
     }
 
     /// The payload, and the same for a witness.
@@ -306,8 +342,10 @@ impl Commit {
             journal: hex::encode(journal),
             segment,
             commit: self.commit,
+            first: self.first,
             records: self.records,
             root: hex::encode(self.root),
+            tree: hex::encode(self.tree),
             unix_ms: self.unix_ms,
             closed: self.closed,
             signature: hex::encode(signature),
@@ -335,10 +373,12 @@ impl Commit {
         let word = |at: usize| u64::from_le_bytes(fields[at..at + 8].try_into().expect("eight bytes"));
         Some(Self {
             commit: word(0),
-            records: word(8),
-            root: fields[16..48].try_into().expect("32 bytes"),
-            unix_ms: word(48),
-            closed: fields[56] == 1,
+            first: word(8),
+            records: word(16),
+            root: fields[24..56].try_into().expect("32 bytes"),
+            tree: fields[56..88].try_into().expect("32 bytes"),
+            unix_ms: word(88),
+            closed: fields[96] == 1,
         })
     }
 
@@ -361,17 +401,35 @@ impl Commit {
 }
 
 impl Checkpoint {
+    /// Of a commit as it lies in a segment, proved or not.
+    pub(super) fn of(payload: &[u8], journal: &JournalId, segment: u64) -> Option<Self> {
+        let Commit { commit, first, records, root, tree, unix_ms, closed } = Commit::parse(payload)?;
+        Some(Self {
+            journal: hex::encode(journal),
+            segment,
+            commit,
+            first,
+            records,
+            root: hex::encode(root),
+            tree: hex::encode(tree),
+            unix_ms,
+            closed,
+            signature: hex::encode(payload.last_chunk::<SIGNATURE>()?),
+        })
+    }
+
     /// Whether the device signed it.
     pub fn verify(&self, key: &VerifyingKey) -> bool {
-        let (mut journal, mut root, mut signature) = ([0; 16], [0; 32], [0; SIGNATURE]);
+        let (mut journal, mut root, mut tree, mut signature) = ([0; 16], [0; 32], [0; 32], [0; SIGNATURE]);
         if hex::decode_to_slice(&self.journal, &mut journal).is_err()
             || hex::decode_to_slice(&self.root, &mut root).is_err()
+            || hex::decode_to_slice(&self.tree, &mut tree).is_err()
             || hex::decode_to_slice(&self.signature, &mut signature).is_err()
         {
             return false;
         }
-        let Self { commit, records, unix_ms, closed, .. } = *self;
-        let fields = Commit { commit, records, root, unix_ms, closed }.fields();
+        let Self { commit, first, records, unix_ms, closed, .. } = *self;
+        let fields = Commit { commit, first, records, root, tree, unix_ms, closed }.fields();
         let message = Commit::message(&journal, self.segment, &fields);
         key.verify_strict(&message, &Signature::from_bytes(&signature)).is_ok()
     }
@@ -390,9 +448,12 @@ mod tests {
             bundle: [5; 32],
             repeat_of: Some(6),
             slot: Some((7, [8; 32])),
+            terminal: Some([9; TERMINAL]),
+            clock_trusted: true,
         };
         assert_eq!(Head::decode(&head.encode()), head);
-        let plain = Head { request: None, repeat_of: None, slot: None, ..head };
+        let plain =
+            Head { request: None, repeat_of: None, slot: None, terminal: None, clock_trusted: false, ..head };
         assert_eq!(Head::decode(&plain.encode()), plain);
         assert!(head.encode().iter().filter(|byte| **byte != 0).count() > 95);
     }
@@ -409,7 +470,15 @@ mod tests {
     #[test]
     fn a_checkpoint_changed_in_any_field_is_not_the_devices() {
         let key = SigningKey::from_bytes(&[7; 32]);
-        let commit = Commit { commit: 2, records: 9, root: [4; 32], unix_ms: 5, closed: false };
+        let commit = Commit {
+            commit: 2,
+            first: 1,
+            records: 9,
+            root: [4; 32],
+            tree: [6; 32],
+            unix_ms: 5,
+            closed: false,
+        };
         let (payload, checkpoint) = commit.sign(&[1; 16], 3, &key);
         let device = key.verifying_key();
         assert_eq!(Commit::verify(&payload, &[1; 16], 3, &device), Some(commit));
@@ -417,6 +486,8 @@ mod tests {
         assert_eq!(Commit::verify(&payload, &[2; 16], 3, &device), None);
         assert!(checkpoint.verify(&device));
         assert!(!Checkpoint { records: 8, ..checkpoint.clone() }.verify(&device));
+        assert!(!Checkpoint { first: 2, ..checkpoint.clone() }.verify(&device));
+        assert!(!Checkpoint { tree: "04".repeat(32), ..checkpoint.clone() }.verify(&device));
         assert!(!Checkpoint { closed: true, ..checkpoint.clone() }.verify(&device));
         assert!(!Checkpoint { segment: 4, ..checkpoint.clone() }.verify(&device));
         assert!(!Checkpoint { root: "00".repeat(32), ..checkpoint }.verify(&device));

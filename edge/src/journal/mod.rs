@@ -1,14 +1,23 @@
 //! The encrypted, tamper-evident journal of a box.
 
+mod erase;
 mod error;
 mod export;
+mod fhir;
 mod format;
+mod formats;
 mod known;
+mod merkle;
+mod places;
+mod prove;
+mod recall;
 mod recover;
 mod scan;
-mod seal;
+pub(crate) mod seal;
 mod segment;
+mod space;
 mod subjects;
+mod upkeep;
 mod verify;
 
 use std::{
@@ -21,22 +30,30 @@ use ed25519_dalek::SigningKey;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+pub use erase::Erased;
 pub use error::JournalError;
 pub use export::{Content, Exported, export};
+pub(crate) use format::SealedKey;
 pub use format::{Checkpoint, MAX_ENTRY};
+pub use formats::COLUMNS;
 pub use known::{KnownRequests, Seen};
 pub use locus_firmware_config::message::ReceiptInfo as Receipt;
+pub use places::{Span, Why};
+pub use prove::{Proof, Unproved, prove};
+pub use recall::{Recalled, recall};
+pub use space::Space;
+pub use upkeep::{Freed, Hold, Keep, Offloaded, OnDisk, Upkeep, on_disk};
 pub use verify::{Finding, Report, Witnesses, verify};
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, ClockWatch},
     keys::{IndexKey, Recipient, random},
     vfs::{Vfs, VfsLock},
 };
+use erase::Eraser;
 use format::{BODY, MAX_RECIPIENTS, MAX_SEGMENT};
-use recover::resume;
+use recover::{Resumed, resume};
 use segment::{OpenSegment, Position, io_at};
-use subjects::Table;
 
 /// Held by the process that writes.
 const LOCK: &str = "lock";
@@ -77,6 +94,10 @@ pub struct JournalConfig {
     pub remember: usize,
     /// Goes on behind damage that was found, and writes it down. Otherwise the journal does not open.
     pub accept_damage: bool,
+    /// Bytes of the disk that are kept free: [`Space::short`] says when they are touched.
+    pub reserve_bytes: u64,
+    /// Where the system says that it has set its clock by a server; none where that is not asked for.
+    pub synchronized: Option<PathBuf>,
 }
 
 /// One answer to keep.
@@ -92,6 +113,8 @@ pub struct Entry {
     pub bundle: [u8; 32],
     /// Index of the record that this one repeats.
     pub repeat_of: Option<u64>,
+    /// Who asked: [`IndexKey::terminal`].
+    pub terminal: Option<[u8; 8]>,
 }
 
 /// Keyed hashes of a request: [`IndexKey::request`] and [`IndexKey::body`].
@@ -136,6 +159,8 @@ pub struct Journal {
     /// None once anything failed: its keys are gone, and nothing is appended any more.
     segment: Option<Box<OpenSegment>>,
     known: KnownRequests,
+    watch: ClockWatch,
+    space: Space,
     _lock: Box<dyn VfsLock>,
 }
 
@@ -160,14 +185,17 @@ impl Journal {
         })?;
         let known = KnownRequests::new(config.remember);
         let resumed = resume(dir, &config, &known)?;
-        let (id, number, mut position, previous, recovery, cuts) = match resumed {
-            Some(r) => (r.journal, r.next_segment, r.position, Some(r.previous), r.recovery, r.cuts),
-            None => {
-                let recovery = Recovery { clean: true, ..Recovery::default() };
-                (*random::<16>()?, 1, Position { next_index: 0, root: [0; 32] }, None, recovery, Vec::new())
-            }
+        let start = match resumed {
+            Some(resumed) => resumed,
+            None => Resumed::fresh(*random::<16>()?),
         };
-        let segment = OpenSegment::start(&config, dir, id, number, &mut position, previous)?;
+        let Resumed { journal: id, next_segment, mut position, previous, recovery, cuts, .. } = start;
+        let watch = ClockWatch::new(config.clock.clone(), start.trusted_ms, config.synchronized.clone());
+        let started_ms = config.clock.monotonic_ms();
+        let (vfs, reserve) = (config.vfs.clone(), config.reserve_bytes);
+        let space = Space::new(vfs, dir.to_owned(), reserve, start.growth, started_ms);
+        let segment =
+            OpenSegment::start(&config, dir, id, next_segment, &mut position, previous, watch.now())?;
         for cut in cuts {
             let path = dir.join(&cut.name);
             let mut file = config.vfs.open(&path).map_err(io_at("open", &path))?;
@@ -181,6 +209,8 @@ impl Journal {
             position,
             segment: Some(Box::new(segment)),
             known,
+            watch,
+            space,
             _lock: lock,
         };
         Ok((journal, recovery))
@@ -201,10 +231,14 @@ impl Journal {
             return Ok(Vec::new());
         }
         let first = self.position.next_index;
-        let hashes = self.guarded(|mut segment, config, position| {
-            let hashes = segment.append(config, entries, position)?;
-            Ok((segment, hashes))
+        let now = self.watch.now();
+        let (hashes, grown) = self.guarded(|mut segment, config, position| {
+            let before = segment.bytes;
+            let hashes = segment.append(config, entries, position, now)?;
+            let grown = segment.bytes - before;
+            Ok((segment, (hashes, grown)))
         })?;
+        self.space.grew(grown, self.config.clock.monotonic_ms());
         let mut receipts = Vec::with_capacity(entries.len());
         for ((index, entry), (leaf, root)) in (first..).zip(entries).zip(hashes) {
             if let Some(request) = &entry.request {
@@ -231,11 +265,11 @@ impl Journal {
         if records == 0 || !due {
             return Ok(false);
         }
-        let (dir, id) = (self.dir.clone(), self.id);
+        let (dir, id, now) = (self.dir.clone(), self.id, self.watch.now());
         self.guarded(|segment, config, position| {
             let number = segment.number + 1;
-            let previous = segment.close(config, *position)?;
-            Ok((Box::new(OpenSegment::start(config, &dir, id, number, position, Some(previous))?), ()))
+            let previous = Some(segment.close(config, *position, now.unix_ms)?);
+            Ok((Box::new(OpenSegment::start(config, &dir, id, number, position, previous, now)?), ()))
         })?;
         Ok(true)
     }
@@ -255,35 +289,37 @@ impl Journal {
         Ok(value)
     }
 
-    /// Makes everything of a subject unreadable for ever, in every segment; how many of its keys were erased. Can
-    /// be repeated when it failed half-way.
+    /// Makes everything of a subject in the segment that is being written unreadable for ever; its number, and what was
+    /// erased. What comes later gets a new key. The finished segments are [`Hold::erase`]'s.
     ///
     /// # Errors
-    /// [`JournalError::Io`]; the journal goes on.
-    pub fn shred(&mut self, subject: &str) -> Result<usize, JournalError> {
-        let names = self.config.vfs.list(&self.dir).map_err(io_at("list", &self.dir))?;
-        let device = self.config.device_key.verifying_key();
-        let mut erased = 0;
-        for segment in names.iter().filter_map(|name| format::segment_of(name, subjects::END)) {
-            let tag = self.config.index_key.subject(&self.id, segment, subject);
-            if let Some(open) = self.segment.as_mut().filter(|open| open.number == segment) {
-                open.forget(&tag);
-            }
-            let path = self.dir.join(subjects::file_name(segment));
-            let table = Table::read(&*self.config.vfs, &path).map_err(io_at("read", &path))?;
-            let slots = table.slots_of(&tag, &self.id, segment, &device);
-            if slots.is_empty() {
-                continue;
-            }
-            let mut file = self.config.vfs.open(&path).map_err(io_at("open", &path))?;
-            for slot in slots {
-                let (unix_ms, key) = (self.config.clock.unix_ms(), &self.config.device_key);
-                subjects::erase(&mut *file, &self.id, segment, slot, &tag, unix_ms, key)
-                    .map_err(io_at("erase in", &path))?;
-                erased += 1;
-            }
-        }
-        Ok(erased)
+    /// [`JournalError::Io`]; the journal goes on, and it can be done again.
+    pub fn erase(&mut self, subject: &str) -> Result<(u64, Erased), JournalError> {
+        let open = self.segment.as_mut().ok_or(JournalError::Poisoned)?;
+        open.forget(&self.config.index_key.subject(&self.id, open.number, subject));
+        let eraser = Eraser {
+            vfs: &*self.config.vfs,
+            journal: self.id,
+            device_key: &self.config.device_key,
+            index_key: &self.config.index_key,
+            unix_ms: self.watch.now().unix_ms,
+        };
+        Ok((open.number, eraser.erase(&self.dir, open.number, subject)?))
+    }
+
+    /// Whether the box's clock is to be believed; shared with other threads.
+    pub fn clock(&self) -> ClockWatch {
+        self.watch.clone()
+    }
+
+    /// How much room is left; shared with other threads.
+    pub fn space(&self) -> Space {
+        self.space.clone()
+    }
+
+    /// Asks the system how much room is left.
+    pub fn look_at_space(&self) {
+        self.space.look(self.config.clock.monotonic_ms());
     }
 
     /// The journal's id, hexadecimal.
@@ -312,7 +348,7 @@ impl Journal {
     /// As [`Journal::append`].
     pub fn close(mut self) -> Result<(), JournalError> {
         let segment = self.segment.take().ok_or(JournalError::Poisoned)?;
-        segment.close(&self.config, self.position).map(drop)
+        segment.close(&self.config, self.position, self.watch.now().unix_ms).map(drop)
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{
     JournalConfig, JournalError, KnownRequests, Recovery,
     format::{Commit, Header, JournalId, MAX_HEADER, MAX_SEGMENT, Previous, file_name, segment_of},
+    places::Places,
     scan::{Depth, End, Segment, Walk},
     segment::{Position, io_at},
     subjects::{self, Table},
@@ -15,23 +16,36 @@ pub(super) struct Resumed {
     pub(super) journal: JournalId,
     pub(super) next_segment: u64,
     pub(super) position: Position,
-    pub(super) previous: Previous,
+    pub(super) previous: Option<Previous>,
     pub(super) recovery: Recovery,
+    /// Time of the last record that was written while the clock was trusted; 0 where none is known.
+    pub(super) trusted_ms: u64,
+    /// Bytes of the last segments, and the time in which they came, in milliseconds.
+    pub(super) growth: (u64, u64),
     /// What is cut off once the new header, which owns up to it, is durable.
     pub(super) cuts: Vec<Cut>,
+}
+
+impl Resumed {
+    /// The start of a journal that is not there yet.
+    pub(super) fn fresh(journal: JournalId) -> Self {
+        Self {
+            journal,
+            next_segment: 1,
+            position: Position { next_index: 0, root: [0; 32] },
+            previous: None,
+            recovery: Recovery { clean: true, ..Recovery::default() },
+            trusted_ms: 0,
+            growth: (0, 0),
+            cuts: Vec::new(),
+        }
+    }
 }
 
 /// Bytes behind the end of a file.
 pub(super) struct Cut {
     pub(super) name: String,
     pub(super) len: u64,
-}
-
-/// Numbers of the segments among file names, in order.
-pub(super) fn segments(names: &[String]) -> Vec<u64> {
-    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment_of(name, ".seg")).collect();
-    numbers.sort_unstable();
-    numbers
 }
 
 /// Reads the last segments; none where the folder holds no journal.
@@ -44,18 +58,32 @@ pub(super) fn resume(
     for name in names.iter().filter(|name| name.ends_with(".seg.tmp")) {
         config.vfs.remove(&dir.join(name)).map_err(io_at("remove", dir.join(name)))?;
     }
-    let numbers = segments(&names);
-    if numbers.is_empty() && names.iter().any(|name| name.ends_with(subjects::END)) {
-        let findings = vec!["subject tables without segments".to_owned()];
+    let device = config.device_key.verifying_key();
+    let places = Places::look(&*config.vfs, dir, &[], &device)?;
+    let numbers: Vec<u64> = places.segments.iter().map(|(number, _)| *number).collect();
+    if numbers.is_empty() {
+        let mut findings = places.findings;
+        if names.iter().any(|name| name.ends_with(subjects::END)) {
+            findings.push("subject tables without segments".to_owned());
+        }
+        if places.note.is_some() {
+            findings.push("nothing follows the segments that were freed".to_owned());
+        }
+        if findings.is_empty() {
+            return Ok(None);
+        }
         return Err(JournalError::Lost { dir: dir.to_owned(), findings });
     }
-    let Some(&last) = numbers.last() else { return Ok(None) };
+    remove_freed(dir, config, &names, places.freed())?;
+    let last = numbers[numbers.len() - 1];
     let window = window(dir, config, &numbers)?;
-    let device = config.device_key.verifying_key();
-    // A chain that starts in the middle has no segment before to be compared with.
-    let behind = if window.len() == numbers.len() { 0 } else { window[0] - 1 };
     let mut found = Found::default();
-    let mut walk = Walk::behind(behind, &device, Depth::Last);
+    // A chain that starts in the middle has no segment before to be compared with.
+    let mut walk = match window.len() == numbers.len() {
+        true => Walk::after(places.note.as_ref(), &device, Depth::Last),
+        false => Walk::behind(window[0] - 1, &device, Depth::Last),
+    };
+    places.findings.iter().for_each(|finding| walk.find(0, "freed", finding.clone()));
     for number in window {
         let path = dir.join(file_name(number));
         let bytes = config.vfs.read(&path, MAX_SEGMENT).map_err(io_at("read", &path))?;
@@ -89,6 +117,22 @@ pub(super) fn resume(
         (Some(_), Some(_)) => Err(JournalError::Damaged { dir: dir.to_owned(), findings: damage }),
         _ => Err(JournalError::Lost { dir: dir.to_owned(), findings: damage }),
     }
+}
+
+/// Removes what a power cut left of segments that were freed.
+fn remove_freed(
+    dir: &Path,
+    config: &JournalConfig,
+    names: &[String],
+    freed: u64,
+) -> Result<(), JournalError> {
+    for name in names {
+        let number = [".seg", subjects::END].iter().find_map(|end| segment_of(name, end));
+        if number.is_some_and(|number| number <= freed) {
+            config.vfs.remove(&dir.join(name)).map_err(io_at("remove", dir.join(name)))?;
+        }
+    }
+    Ok(())
 }
 
 /// The last segments that hold the requests to remember, two at least.
@@ -132,11 +176,22 @@ struct Found {
     end: Option<End>,
     free_index: u64,
     cuts: Vec<Cut>,
+    trusted_ms: u64,
+    /// Bytes so far, and the times at which the first of these segments began and the last record came.
+    bytes: u64,
+    since: Option<u64>,
 }
 
 impl Found {
     fn take(&mut self, segment: &Segment<'_>, known: &KnownRequests) {
+        self.bytes += segment.end.bytes;
+        if segment.header.clock_trusted {
+            self.since.get_or_insert(segment.header.unix_ms);
+        }
         for head in segment.records.iter().map(|placed| &placed.record.head) {
+            if head.clock_trusted {
+                self.trusted_ms = head.unix_ms;
+            }
             if let Some(request) = head.request {
                 known.insert(request, head.repeat_of.unwrap_or(head.index), head.bundle);
             }
@@ -171,15 +226,20 @@ impl Found {
             journal,
             next_segment: last + 1,
             position: Position { next_index, root: end.root },
-            previous: Previous {
+            previous: Some(Previous {
                 root: hex::encode(end.root),
                 bytes: end.bytes,
                 closed: end.closed,
                 torn_bytes: end.tail.bytes,
                 torn_records,
                 damage,
-            },
+            }),
             recovery,
+            trusted_ms: self.trusted_ms,
+            growth: match self.since {
+                Some(since) if self.trusted_ms > since => (self.bytes, self.trusted_ms - since),
+                _ => (0, 0),
+            },
             cuts: self.cuts,
         }
     }

@@ -10,6 +10,8 @@ use super::{
         COMMIT, Commit, HEADER, Hash, Header, JournalId, RECORD, Record, frame_at, root_of_header,
         root_of_leaf,
     },
+    merkle::Tree,
+    places::Note,
     verify::Finding,
 };
 
@@ -120,6 +122,7 @@ fn scan<'a>(
     // Each place where the segment may end, with the proof that it does.
     let mut ends: Vec<(End, &[u8])> = vec![(start, &[])];
     let mut closed = false;
+    let mut tree = Tree::default();
     while !closed && let Some(frame) = frame_at(bytes, at) {
         if frame.kind == RECORD {
             let Some(record) = Record::parse(frame.payload) else { break };
@@ -129,11 +132,18 @@ fn scan<'a>(
             let before = root;
             root = root_of_leaf(&root, &record.leaf);
             next_index += 1;
+            if depth == Depth::Every {
+                tree.push(record.leaf);
+            }
             records.push(Placed { record, before, after: root });
         } else {
             let commits = ends.len() as u64;
             let Some(commit) = Commit::parse(frame.payload).filter(|_| frame.kind == COMMIT) else { break };
-            if (commit.commit, commit.records, commit.root) != (commits, next_index, root) {
+            let expected = (commits, header.first_index, next_index, root);
+            if (commit.commit, commit.first, commit.records, commit.root) != expected {
+                break;
+            }
+            if depth == Depth::Every && commit.tree != tree.head() {
                 break;
             }
             closed = commit.closed;
@@ -188,6 +198,15 @@ impl Walk {
             last_number: behind,
             findings: Vec::new(),
         }
+    }
+
+    /// Starts behind what the box freed, with the chain as it ended there.
+    pub(super) fn after(note: Option<&Note>, device: &VerifyingKey, depth: Depth) -> Self {
+        let Some(note) = note else { return Self::behind(0, device, depth) };
+        let mut walk = Self::behind(note.last(), device, depth);
+        walk.journal = note.journal_id();
+        walk.previous = note.end();
+        walk
     }
 
     pub(super) fn find(&mut self, segment: u64, code: &'static str, detail: String) {

@@ -6,7 +6,7 @@
 
 use chacha20poly1305::{
     ChaCha20Poly1305, KeyInit, Nonce,
-    aead::{Aead, Payload},
+    aead::{Aead, AeadInOut, Payload},
 };
 use hpke::{Deserializable, OpModeR, OpModeS, Serializable, kdf::HkdfSha256};
 use zeroize::Zeroizing;
@@ -17,11 +17,11 @@ use super::{
 };
 use crate::keys::{Identity, Kem, KeyError, Recipient, random};
 
-pub(super) type Secret = Zeroizing<[u8; 32]>;
+pub(crate) type Secret = Zeroizing<[u8; 32]>;
 
 /// What a nonce is for.
 #[derive(Clone, Copy)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// A record under its data key.
     Record,
     /// A data key under the segment's or subject's key.
@@ -30,8 +30,20 @@ pub(super) enum Purpose {
     SubjectKey,
 }
 
-pub(super) fn new_key() -> Result<Secret, KeyError> {
+pub(crate) fn new_key() -> Result<Secret, KeyError> {
     random()
+}
+
+/// As many new keys, from as few calls of the system as it takes.
+pub(super) fn new_keys(n: usize) -> Result<Vec<Secret>, KeyError> {
+    /// Most keys of one call.
+    const CALL: usize = 64;
+    let mut keys = Vec::with_capacity(n);
+    while keys.len() < n {
+        let bytes = random::<{ 32 * CALL }>()?;
+        keys.extend(bytes.as_chunks::<32>().0.iter().take(n - keys.len()).map(|key| Zeroizing::new(*key)));
+    }
+    Ok(keys)
 }
 
 fn nonce(purpose: Purpose, counter: u64) -> Nonce {
@@ -45,7 +57,7 @@ fn nonce(purpose: Purpose, counter: u64) -> Nonce {
     nonce.into()
 }
 
-pub(super) fn encrypt(
+pub(crate) fn encrypt(
     key: &Secret,
     purpose: Purpose,
     counter: u64,
@@ -57,8 +69,26 @@ pub(super) fn encrypt(
         .map_err(|_| JournalError::Crypto { operation: "encrypt" })
 }
 
+/// As [`encrypt`], at the end of a buffer that has room for it: the plaintext is nowhere else on the way.
+pub(super) fn encrypt_to(
+    out: &mut Vec<u8>,
+    key: &Secret,
+    purpose: Purpose,
+    counter: u64,
+    plaintext: &[u8],
+    aad: &[u8],
+) -> Result<(), JournalError> {
+    let start = out.len();
+    out.extend(plaintext);
+    let tag = ChaCha20Poly1305::new((&**key).into())
+        .encrypt_inout_detached(&nonce(purpose, counter), aad, (&mut out[start..]).into())
+        .map_err(|_| JournalError::Crypto { operation: "encrypt" })?;
+    out.extend(tag);
+    Ok(())
+}
+
 /// None where key, counter, associated data or ciphertext are not those of the encryption.
-pub(super) fn decrypt(
+pub(crate) fn decrypt(
     key: &Secret,
     purpose: Purpose,
     counter: u64,
@@ -109,15 +139,7 @@ pub(super) fn seal(
     segment: u64,
     key: &Secret,
 ) -> Result<SealedKey, JournalError> {
-    let (enc, sealed) = hpke::single_shot_seal::<hpke::aead::ChaCha20Poly1305, HkdfSha256, Kem>(
-        &OpModeS::Base,
-        &recipient.public(),
-        &info(journal, segment),
-        &**key,
-        recipient.as_bytes(),
-    )
-    .map_err(|_| JournalError::Crypto { operation: "seal a segment key" })?;
-    Ok(SealedKey { recipient: recipient.id(), enc: hex::encode(enc.to_bytes()), key: hex::encode(sealed) })
+    seal_for(recipient, &info(journal, segment), key)
 }
 
 /// Opens a segment's key; none where it is sealed to others.
@@ -127,6 +149,24 @@ pub(super) fn open(
     segment: u64,
     sealed: &[SealedKey],
 ) -> Option<Secret> {
+    open_for(identity, &info(journal, segment), sealed)
+}
+
+/// Seals a key to a recipient, for a purpose and place that `info` names.
+pub(crate) fn seal_for(recipient: &Recipient, info: &[u8], key: &Secret) -> Result<SealedKey, JournalError> {
+    let (enc, sealed) = hpke::single_shot_seal::<hpke::aead::ChaCha20Poly1305, HkdfSha256, Kem>(
+        &OpModeS::Base,
+        &recipient.public(),
+        info,
+        &**key,
+        recipient.as_bytes(),
+    )
+    .map_err(|_| JournalError::Crypto { operation: "seal a segment key" })?;
+    Ok(SealedKey { recipient: recipient.id(), enc: hex::encode(enc.to_bytes()), key: hex::encode(sealed) })
+}
+
+/// Opens what [`seal_for`] sealed; none where it is sealed to others.
+pub(crate) fn open_for(identity: &Identity, info: &[u8], sealed: &[SealedKey]) -> Option<Secret> {
     let recipient = identity.recipient();
     let id = recipient.id();
     sealed.iter().filter(|sealed| sealed.recipient == id).find_map(|sealed| {
@@ -135,7 +175,7 @@ pub(super) fn open(
             &OpModeR::Base,
             &identity.private(),
             &enc,
-            &info(journal, segment),
+            info,
             &hex::decode(&sealed.key).ok()?,
             recipient.as_bytes(),
         )

@@ -9,13 +9,17 @@ use std::{
 use super::{
     Entry, JournalConfig, JournalError, RequestHash,
     format::{
-        COMMIT, Checkpoint, Commit, HEADER, Hash, Head, Header, JournalId, Previous, RECORD, associated_data,
-        file_name, leaf_of, put_frame, root_of_header, root_of_leaf,
+        COMMIT, Checkpoint, Commit, FORMAT, FRAME, HEADER, Hash, Head, Header, JournalId, Previous, RECORD,
+        RECORD_OVERHEAD, associated_data, file_name, leaf_of, put_frame, root_of_header, root_of_leaf,
     },
-    seal::{Purpose, Secret, encrypt, new_key, seal, wrap},
+    merkle::Tree,
+    seal::{Purpose, Secret, encrypt_to, new_key, new_keys, seal, wrap},
     subjects,
 };
-use crate::vfs::{Access, VfsFile, write_atomic};
+use crate::{
+    clock::Now,
+    vfs::{Access, VfsFile, write_atomic},
+};
 
 /// Where the chain stands.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +47,7 @@ pub(super) struct OpenSegment {
     key: Secret,
     file: Box<dyn VfsFile>,
     commits: u64,
+    tree: Tree,
     subjects: HashMap<Hash, SubjectKey>,
     slots: u32,
     table: Option<Box<dyn VfsFile>>,
@@ -71,6 +76,7 @@ impl OpenSegment {
         number: u64,
         position: &mut Position,
         previous: Option<Previous>,
+        now: Now,
     ) -> Result<Self, JournalError> {
         let key = new_key()?;
         let recipients = config
@@ -79,11 +85,12 @@ impl OpenSegment {
             .map(|recipient| seal(recipient, &journal, number, &key))
             .collect::<Result<Vec<_>, _>>()?;
         let header = Header {
-            format: 1,
+            format: FORMAT,
             journal: hex::encode(journal),
             segment: number,
             first_index: position.next_index,
-            unix_ms: config.clock.unix_ms(),
+            unix_ms: now.unix_ms,
+            clock_trusted: now.trusted,
             previous,
             recipients,
         };
@@ -94,10 +101,13 @@ impl OpenSegment {
         write_atomic(&*config.vfs, &path, &frame, Access::Group).map_err(io_at("start segment", &path))?;
         let file = config.vfs.open(&path).map_err(io_at("open", &path))?;
         position.root = root_of_header(&position.root, &payload);
+        let tree = Tree::default();
         let commit = Commit {
             commit: 0,
+            first: position.next_index,
             records: position.next_index,
             root: position.root,
+            tree: tree.head(),
             unix_ms: header.unix_ms,
             closed: false,
         };
@@ -112,6 +122,7 @@ impl OpenSegment {
             key,
             file,
             commits: 0,
+            tree,
             subjects: HashMap::new(),
             slots: 0,
             table: None,
@@ -125,35 +136,42 @@ impl OpenSegment {
         config: &JournalConfig,
         entries: &[Entry],
         position: &mut Position,
+        now: Now,
     ) -> Result<Vec<(Hash, Hash)>, JournalError> {
         let tags = self.subjects_of(config, entries)?;
-        let unix_ms = config.clock.unix_ms();
-        let mut buffer = Vec::new();
+        let keys = new_keys(entries.len())?;
+        // All of it at once: a reallocation would leave plaintext behind, and cost a copy.
+        let room: usize = entries.iter().map(|entry| entry.plaintext.len() + RECORD_OVERHEAD).sum();
+        let mut buffer = Vec::with_capacity(room + RECORD_OVERHEAD);
         let mut hashes = Vec::with_capacity(entries.len());
-        for (entry, tag) in entries.iter().zip(tags) {
+        for ((entry, tag), data_key) in entries.iter().zip(tags).zip(&keys) {
             let subject = tag.and_then(|tag| self.subjects.get(&tag));
             let head = Head {
                 index: position.next_index,
-                unix_ms,
+                unix_ms: now.unix_ms,
                 request: entry.request.as_ref().map(RequestHash::kept),
                 bundle: entry.bundle,
                 repeat_of: entry.repeat_of,
                 slot: subject.map(|subject| (subject.slot, subject.hash)),
+                terminal: entry.terminal,
+                clock_trusted: now.trusted,
             };
             let head_bytes = head.encode();
             let aad = associated_data(&self.journal, self.number, &position.root, &head_bytes);
             let outer = subject.map_or(&self.key, |subject| &subject.key);
-            let data_key = new_key()?;
-            let wrapped = wrap(outer, Purpose::DataKey, head.index, &data_key, &aad)?;
-            let ciphertext = encrypt(&data_key, Purpose::Record, head.index, &entry.plaintext, &aad)?;
-            let start = buffer.len() + super::format::FRAME;
-            put_frame(&mut buffer, RECORD, &[&head_bytes, &wrapped, &ciphertext]);
-            let leaf = leaf_of(&buffer[start..]);
+            let wrapped = wrap(outer, Purpose::DataKey, head.index, data_key, &aad)?;
+            let start = buffer.len();
+            put_frame(&mut buffer, RECORD, &[&head_bytes, &wrapped]);
+            encrypt_to(&mut buffer, data_key, Purpose::Record, head.index, &entry.plaintext, &aad)?;
+            let len = (buffer.len() - start - FRAME) as u32;
+            buffer[start + 1..start + FRAME].copy_from_slice(&len.to_le_bytes());
+            let leaf = leaf_of(&buffer[start + FRAME..]);
             position.root = root_of_leaf(&position.root, &leaf);
             position.next_index += 1;
+            self.tree.push(leaf);
             hashes.push((leaf, position.root));
         }
-        self.commit(config, buffer, *position, unix_ms, false)?;
+        self.commit(config, buffer, *position, now.unix_ms, false)?;
         Ok(hashes)
     }
 
@@ -162,8 +180,9 @@ impl OpenSegment {
         mut self,
         config: &JournalConfig,
         position: Position,
+        unix_ms: u64,
     ) -> Result<Previous, JournalError> {
-        self.commit(config, Vec::new(), position, config.clock.unix_ms(), true)?;
+        self.commit(config, Vec::new(), position, unix_ms, true)?;
         Ok(Previous {
             root: hex::encode(position.root),
             bytes: self.bytes,
@@ -184,8 +203,10 @@ impl OpenSegment {
     ) -> Result<(), JournalError> {
         let commit = Commit {
             commit: self.commits + 1,
+            first: self.first_index,
             records: position.next_index,
             root: position.root,
+            tree: self.tree.head(),
             unix_ms,
             closed,
         };

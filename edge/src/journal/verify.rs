@@ -1,6 +1,10 @@
 //! Proves a journal without any key that opens it.
 
-use std::{collections::HashMap, fmt, path::Path};
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use ed25519_dalek::VerifyingKey;
 use serde::Serialize;
@@ -8,7 +12,7 @@ use serde::Serialize;
 use super::{
     Checkpoint, JournalError, Receipt,
     format::{MAX_SEGMENT, file_name},
-    recover::segments,
+    places::{Note, Places, Span},
     scan::{Depth, Segment, Walk},
     segment::io_at,
     subjects::{self, State, Table},
@@ -22,6 +26,8 @@ pub struct Witnesses {
     pub receipts: Vec<Receipt>,
     /// Signed heads of the chain.
     pub checkpoints: Vec<Checkpoint>,
+    /// Folders with segments that were offloaded.
+    pub copies: Vec<PathBuf>,
 }
 
 /// Something that is not as it was written.
@@ -62,6 +68,10 @@ pub struct Report {
     pub recovered_losses: u64,
     /// How often the wall clock went backwards between records.
     pub clock_steps_back: u64,
+    /// Records whose time the box did not trust itself.
+    pub clock_untrusted: u64,
+    /// What the box freed, by its signed word, and is not here.
+    pub freed: Vec<Span>,
     /// Everything that is wrong.
     pub findings: Vec<Finding>,
 }
@@ -89,18 +99,23 @@ pub fn verify(
     device: &VerifyingKey,
     witnesses: &Witnesses,
 ) -> Result<Report, JournalError> {
-    let names = vfs.list(dir).map_err(io_at("list", dir))?;
-    let numbers = segments(&names);
-    let Some(&last) = numbers.last() else { return Err(JournalError::Empty { dir: dir.to_owned() }) };
+    let places = Places::look(vfs, dir, &witnesses.copies, device)?;
+    let Some(&(last, _)) = places.segments.last() else {
+        return Err(JournalError::Empty { dir: dir.to_owned() });
+    };
     let mut report = Report::default();
-    let mut walk = Walk::behind(0, device, Depth::Every);
+    let mut walk = Walk::after(places.note.as_ref(), device, Depth::Every);
+    places.findings.iter().for_each(|finding| walk.find(0, "freed", finding.clone()));
+    report.freed = places.note.as_ref().map_or_else(Vec::new, |note| note.freed.clone());
     let mut claims = Claims::new(witnesses, device, &mut walk);
-    for number in numbers {
-        let path = dir.join(file_name(number));
+    claims.freed = (places.freed(), places.note.as_ref().and_then(Note::end).map_or(0, |end| end.next_index));
+    for (number, folder) in &places.segments {
+        let number = *number;
+        let path = folder.join(file_name(number));
         let bytes = vfs.read(&path, MAX_SEGMENT).map_err(io_at("read", &path))?;
         report.segments += 1;
         let Some(segment) = walk.step(number, &bytes) else { continue };
-        let path = dir.join(subjects::file_name(number));
+        let path = folder.join(subjects::file_name(number));
         let table = Table::read(vfs, &path).map_err(io_at("read", &path))?;
         report.shredded += check_subjects(&segment, &table, number == last, device, &mut walk);
         claims.check(&segment, &mut walk);
@@ -108,8 +123,11 @@ pub fn verify(
         report.records += segment.records.len() as u64;
         report.recovered_losses += segment.header.previous.as_ref().map_or(0, |p| p.torn_records);
         report.clock_steps_back += segment.clock_steps_back;
+        let doubted = segment.records.iter().filter(|placed| !placed.record.head.clock_trusted);
+        report.clock_untrusted += doubted.count() as u64;
     }
-    for name in names.iter().filter(|name| subject_file_without(name, &names)) {
+    let (names, freed) = (&places.names, places.freed());
+    for name in names.iter().filter(|name| subject_file_without(name, names, freed)) {
         walk.find(0, "subjects", format!("{name} belongs to no segment"));
     }
     if let Some(end) = walk.last() {
@@ -126,8 +144,9 @@ pub fn verify(
     Ok(report)
 }
 
-fn subject_file_without(name: &str, names: &[String]) -> bool {
-    super::format::segment_of(name, subjects::END).is_some_and(|number| !names.contains(&file_name(number)))
+fn subject_file_without(name: &str, names: &[String], freed: u64) -> bool {
+    super::format::segment_of(name, subjects::END)
+        .is_some_and(|number| number > freed && !names.contains(&file_name(number)))
 }
 
 /// Checks the table against the records that name its entries; how many records are shredded.
@@ -167,11 +186,18 @@ struct Claims<'w> {
     receipts: HashMap<u64, Vec<&'w Receipt>>,
     checkpoints: HashMap<(u64, u64), Vec<&'w Checkpoint>>,
     journals: Vec<&'w str>,
+    /// Last segment and next index behind what was freed: no word on what came before can be compared here.
+    freed: (u64, u64),
 }
 
 impl<'w> Claims<'w> {
     fn new(witnesses: &'w Witnesses, device: &VerifyingKey, walk: &mut Walk) -> Self {
-        let mut claims = Self { receipts: HashMap::new(), checkpoints: HashMap::new(), journals: Vec::new() };
+        let mut claims = Self {
+            receipts: HashMap::new(),
+            checkpoints: HashMap::new(),
+            journals: Vec::new(),
+            freed: (0, 0),
+        };
         for receipt in &witnesses.receipts {
             claims.journals.push(&receipt.journal);
             claims.receipts.entry(receipt.index).or_default().push(receipt);
@@ -217,13 +243,14 @@ impl<'w> Claims<'w> {
     }
 
     fn finish(self, walk: &mut Walk) {
-        let mut gone: Vec<u64> = self.receipts.into_keys().collect();
+        let (segment, index) = self.freed;
+        let mut gone: Vec<u64> = self.receipts.into_keys().filter(|gone| *gone >= index).collect();
         gone.sort_unstable();
         if let (Some(first), Some(last)) = (gone.first(), gone.last()) {
             let detail = format!("{} receipts from {first} to {last} have no record", gone.len());
             walk.find(0, "truncated", detail);
         }
-        for (segment, records) in self.checkpoints.into_keys() {
+        for (segment, records) in self.checkpoints.into_keys().filter(|(of, _)| *of > segment) {
             walk.find(segment, "truncated", format!("the checkpoint at {records} records has no commit"));
         }
     }

@@ -6,14 +6,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use locus_firmware_config::message::{Answer, Fault, FaultCode, Outcome};
 
 use super::{Job, Shared, Watched, answer};
-use crate::journal::{Checkpoint, Entry, Journal, JournalError};
+use crate::{
+    clock::ClockWatch,
+    journal::{Checkpoint, Entry, Erased, Journal, JournalError, Space},
+};
 
-/// How often an idle journal looks whether its key is old enough to change.
-const TICK: Duration = Duration::from_secs(1);
+/// How often an idle journal looks whether its key is old enough to change, and how much room is left.
+const TICK: Duration = Duration::from_millis(500);
+/// How often it looks how much room is left.
+const LOOK: Duration = Duration::from_millis(200);
 /// Most answers in one commit.
 const COMMIT: usize = 256;
 
@@ -25,10 +30,16 @@ pub(super) struct Kept {
     pub(super) ready: Instant,
 }
 
+/// An order to erase a subject in the open segment, and where the number of that segment and what was erased go.
+type Erasure = (String, Sender<Result<(u64, Erased), String>>);
+
 /// What the journal thread says of itself.
 #[derive(Clone, Debug)]
 pub struct JournalState {
     id: String,
+    clock: ClockWatch,
+    space: Space,
+    erasures: Sender<Erasure>,
     head: Arc<Mutex<(u64, Option<Checkpoint>)>>,
     /// When the thread last came round.
     round: Arc<Mutex<Instant>>,
@@ -50,6 +61,27 @@ impl JournalState {
         self.round.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < TICK + within
     }
 
+    /// Whether the box's clock is to be believed.
+    pub const fn clock(&self) -> &ClockWatch {
+        &self.clock
+    }
+
+    /// How much room is left.
+    pub const fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// Erases a subject in the segment that is being written; its number, and what was erased.
+    ///
+    /// # Errors
+    /// The journal's, in words.
+    pub fn erase(&self, subject: &str) -> Result<(u64, Erased), String> {
+        let gone = |_| "the journal has stopped".to_owned();
+        let (reply, done) = bounded(1);
+        self.erasures.send((subject.to_owned(), reply)).map_err(|_| gone(()))?;
+        done.recv().map_err(|_| gone(()))?
+    }
+
     fn note(&self, journal: &Journal) {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) =
             (journal.next_index(), journal.checkpoint().cloned());
@@ -61,8 +93,12 @@ pub(super) fn start(
     shared: Arc<Shared>,
 ) -> std::io::Result<(JoinHandle<()>, Sender<Kept>, JournalState)> {
     let (kept, incoming) = unbounded();
+    let (erasures, orders) = unbounded();
     let state = JournalState {
         id: journal.id().to_owned(),
+        clock: journal.clock(),
+        space: journal.space(),
+        erasures,
         head: Arc::default(),
         round: Arc::new(Mutex::new(Instant::now())),
     };
@@ -70,23 +106,42 @@ pub(super) fn start(
     let noted = state.clone();
     let thread = std::thread::Builder::new().name("journal".into()).spawn(move || {
         let _watched = Watched { shared: Arc::clone(&shared), code: FaultCode::JournalFailed };
-        run(journal, &incoming, &shared, &noted);
+        run(journal, &incoming, &orders, &shared, &noted);
     })?;
     Ok((thread, kept, state))
 }
 
-fn run(mut journal: Journal, incoming: &Receiver<Kept>, shared: &Shared, state: &JournalState) {
+fn run(
+    mut journal: Journal,
+    incoming: &Receiver<Kept>,
+    orders: &Receiver<Erasure>,
+    shared: &Shared,
+    state: &JournalState,
+) {
+    let mut looked = Instant::now();
     loop {
         *state.round.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        let result = match incoming.recv_timeout(TICK) {
-            Ok(first) => {
-                let mut batch = vec![first];
-                batch.extend(incoming.try_iter().take(COMMIT - 1));
-                keep(&mut journal, batch, shared, state)
+        let result = select! {
+            recv(incoming) -> first => match first {
+                Ok(first) => {
+                    let mut batch = vec![first];
+                    batch.extend(incoming.try_iter().take(COMMIT - 1));
+                    keep(&mut journal, batch, shared, state)
+                }
+                Err(_) => break,
+            },
+            recv(orders) -> order => {
+                if let Ok((subject, reply)) = order {
+                    let _ = reply.send(journal.erase(&subject).map_err(|error| error.to_string()));
+                }
+                Ok(())
             }
-            Err(RecvTimeoutError::Timeout) => journal.rotate_if_due().map(|_| state.note(&journal)),
-            Err(RecvTimeoutError::Disconnected) => break,
+            default(TICK) => journal.rotate_if_due().map(|_| state.note(&journal)),
         };
+        if looked.elapsed() >= LOOK {
+            journal.look_at_space();
+            looked = Instant::now();
+        }
         match result {
             Ok(()) => {}
             Err(error) => {
@@ -110,11 +165,16 @@ fn failed() -> Fault {
 
 fn keep(
     journal: &mut Journal,
-    batch: Vec<Kept>,
+    mut batch: Vec<Kept>,
     shared: &Shared,
     state: &JournalState,
 ) -> Result<(), JournalError> {
     let started = Instant::now();
+    if let Some(doubt) = state.clock.doubt() {
+        let warning =
+            format!("the box does not trust its clock ({}): the journal orders by index", doubt.as_str());
+        batch.iter_mut().for_each(|kept| kept.answer.warnings.push(warning.clone()));
+    }
     let entries: Vec<Entry> = batch
         .iter()
         .map(|kept| Entry {
@@ -123,6 +183,7 @@ fn keep(
             subject: kept.job.request.subject.clone(),
             bundle: kept.bundle,
             repeat_of: kept.job.repeat_of,
+            terminal: Some(shared.index_key.terminal(&kept.job.terminal)),
         })
         .collect();
     let receipts = match journal.append(&entries) {

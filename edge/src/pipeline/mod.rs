@@ -245,6 +245,9 @@ impl Pipeline {
         received: Instant,
     ) -> Result<(Prepared, Option<Arc<Genome>>, Arc<ActiveModel>, Option<u64>, Duration, Units), Fault> {
         let shared = &self.shared;
+        if self.journal.space().short() {
+            return Err(no_room());
+        }
         let model = prepare::choose(&self.models(), request)?;
         let genome = shared.genome();
         prepare::check_model(&model, genome.as_deref(), request)?;
@@ -413,6 +416,17 @@ impl Pipeline {
                 tracing::error!(thread = name, "ended by a defect");
             }
         }
+    }
+}
+
+/// Room comes back by an operator's hand, not by waiting a moment.
+fn no_room() -> Fault {
+    Fault {
+        retry_after_ms: Some(RETRY_MS.1 as u32),
+        ..Fault::new(
+            FaultCode::StorageFull,
+            "the room for results is running out and nothing more is taken until there is room again; ask again with the same id, and tell whoever runs the box",
+        )
     }
 }
 

@@ -1,3 +1,5 @@
+mod disk;
+
 use std::path::{Path, PathBuf};
 
 use locus_engine::{Bundle, EngineKind, LoadOptions, Trust};
@@ -14,6 +16,9 @@ use crate::{
     keys::{Identity, load_or_create_device_key, read_device_public},
     vfs::{Fault as DiskFault, FaultyVfs},
 };
+
+/// Bytes that the boxes here keep free.
+const RESERVE: u64 = 1_000;
 
 /// An answer that says nothing.
 pub(crate) fn an_answer() -> Outcome {
@@ -125,6 +130,8 @@ impl Setup {
             rotation: Rotation::default(),
             remember: 100,
             accept_damage: false,
+            reserve_bytes: RESERVE,
+            synchronized: None,
         };
         let fatal = Arc::new(std::sync::Mutex::new(Vec::new()));
         let told = Arc::clone(&fatal);

@@ -108,6 +108,8 @@ struct Served<'a> {
     pipeline: &'a Pipeline,
     terminal: &'a str,
     line: Line,
+    /// Whether the line has a key.
+    keyed: bool,
     room: Arc<Semaphore>,
     /// They end with the line: who asked over it is gone, and asks again.
     tasks: JoinSet<(Ticket, Arc<Outcome>)>,
@@ -120,6 +122,7 @@ impl<'a> Served<'a> {
         Self {
             pipeline,
             terminal,
+            keyed: key.is_some(),
             line: Line::new(key, env!("CARGO_PKG_VERSION")),
             room: Arc::new(Semaphore::new(TASKS)),
             tasks: JoinSet::new(),
@@ -156,7 +159,7 @@ impl<'a> Served<'a> {
     }
 
     fn receive(&mut self, bytes: &[u8]) {
-        let (mut asked, mut replies) = (Vec::new(), Vec::new());
+        let (mut asked, mut replies, keyed) = (Vec::new(), Vec::new(), self.keyed);
         self.line.receive(bytes, &mut || random().ok().map(|drawn| *drawn), &mut replies, &mut |heard| {
             match heard {
                 Heard::Request { ticket, message } => asked.push((ticket, Request::from_postcard(message))),
@@ -166,6 +169,7 @@ impl<'a> Served<'a> {
                     tracing::debug!(%error, "a broken frame");
                 }
                 Heard::Refused(reason) => refused(reason),
+                Heard::Again if keyed => refused("replayed"),
                 Heard::Again => metrics::counter!("locus_serial_repeated_frames_total").increment(1),
                 _ => {}
             }

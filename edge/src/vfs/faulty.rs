@@ -80,6 +80,8 @@ struct Disk {
     plan: Option<(u64, Fault)>,
     off: bool,
     log: Vec<String>,
+    /// Bytes that the disk says are free; what is written does not change it.
+    free: Option<u64>,
 }
 
 /// A simulated disk; clones share it.
@@ -127,6 +129,11 @@ impl FaultyVfs {
     /// Lets operation number `at` (counted as [`FaultyVfs::operations`] does, the first is 1) go wrong.
     pub fn fail_at(&self, at: u64, fault: Fault) {
         self.disk().plan = Some((at, fault));
+    }
+
+    /// Lets the disk say that so many bytes are free.
+    pub fn set_free_bytes(&self, bytes: u64) {
+        self.disk().free = Some(bytes);
     }
 
     /// What the operations were, for messages of tests.
@@ -470,6 +477,20 @@ impl Vfs for FaultyVfs {
     fn exists(&self, path: &Path) -> io::Result<bool> {
         let disk = self.disk();
         if disk.off { Err(power()) } else { Ok(disk.names.contains_key(path)) }
+    }
+
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        let disk = self.disk();
+        Ok(disk.inodes[disk.inode(path)?].live.len() as u64)
+    }
+
+    fn free_bytes(&self, _folder: &Path) -> io::Result<u64> {
+        let disk = self.disk();
+        if disk.off { Err(power()) } else { Ok(disk.free.unwrap_or(1 << 40)) }
+    }
+
+    fn forget(&self, path: &Path) -> io::Result<()> {
+        self.disk().inode(path).map(drop)
     }
 }
 

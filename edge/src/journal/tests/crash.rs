@@ -199,11 +199,11 @@ fn a_power_cut_while_a_subject_is_shredded_is_made_good_by_doing_it_again() {
             receipts.extend(journal.append(&[rig.entry_of(n, "s")]).unwrap());
         }
         rig.vfs.fail_at(rig.vfs.operations() + at, Fault::PowerCut);
-        let finished = journal.shred("s").is_ok();
+        let finished = rig.erase(&mut journal, "s").is_ok();
         drop(journal);
         rig.vfs.restart(at);
         let (mut journal, _) = rig.open().unwrap();
-        journal.shred("s").unwrap();
+        rig.erase(&mut journal, "s").unwrap();
         journal.close().unwrap();
         let report = rig.verify(&receipts).unwrap();
         assert!(report.complete(), "operation {at}: {report:?}");

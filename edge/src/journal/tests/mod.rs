@@ -1,6 +1,8 @@
 //! The journal as a whole: what comes out, what a power cut leaves, what tampering shows.
 
 mod crash;
+mod kept;
+mod suite;
 mod tamper;
 
 use super::*;
@@ -11,6 +13,8 @@ use crate::{
 };
 
 pub(super) const DIR: &str = "/journal";
+/// Where finished segments are copied to.
+const COPY: &str = "/copy";
 
 /// A box with its keys, on a simulated disk.
 pub(super) struct Rig {
@@ -36,6 +40,8 @@ impl Rig {
             rotation: Rotation { records: 3, ..Rotation::default() },
             remember: 100,
             accept_damage: false,
+            reserve_bytes: 0,
+            synchronized: None,
         };
         Self { vfs, clock, hospital, config }
     }
@@ -49,7 +55,7 @@ impl Rig {
     }
 
     pub(super) fn verify(&self, receipts: &[Receipt]) -> Result<Report, JournalError> {
-        let witnesses = Witnesses { receipts: receipts.to_vec(), checkpoints: Vec::new() };
+        let witnesses = Witnesses { receipts: receipts.to_vec(), ..Witnesses::default() };
         verify(&self.vfs, Path::new(DIR), &self.device(), &witnesses)
     }
 
@@ -75,9 +81,29 @@ impl Rig {
         RequestHash { id: key.request("bed-3", &id), body: key.body("bed-3", &id, &n.to_le_bytes()) }
     }
 
+    pub(super) fn upkeep(&self) -> Upkeep {
+        let JournalConfig { vfs, clock, device_key, index_key, .. } = self.config.clone();
+        Upkeep::new(vfs, ClockWatch::new(clock, 0, None), Path::new(DIR), device_key, index_key)
+    }
+
+    /// As the daemon does it: the open segment by the thread that writes, the others beside it.
+    pub(super) fn erase(&self, journal: &mut Journal, subject: &str) -> Result<Erased, JournalError> {
+        let upkeep = self.upkeep();
+        let hold = upkeep.hold();
+        let (open, erased) = journal.erase(subject)?;
+        Ok(erased.and(hold.erase(None, Some(open), subject)?))
+    }
+
     pub(super) fn entry(&self, n: u64) -> Entry {
         let plaintext = Zeroizing::new(format!(r#"{{"n":{n}}}"#).into_bytes());
-        Entry { plaintext, request: Some(self.request(n)), subject: None, bundle: [7; 32], repeat_of: None }
+        Entry {
+            plaintext,
+            request: Some(self.request(n)),
+            subject: None,
+            bundle: [7; 32],
+            repeat_of: None,
+            terminal: Some(self.config.index_key.terminal("bed-3")),
+        }
     }
 
     pub(super) fn entry_of(&self, n: u64, subject: &str) -> Entry {
@@ -184,9 +210,10 @@ fn a_shredded_subject_is_gone_and_the_chain_still_verifies() {
         receipts.extend(journal.append(&[entry]).unwrap());
     }
     let open = rig.vfs.fork();
-    assert_eq!(journal.shred("nobody").unwrap(), 0);
-    assert_eq!(journal.shred("ward-7/sample-12").unwrap(), 2);
-    assert_eq!(journal.shred("ward-7/sample-12").unwrap(), 0);
+    assert_eq!(rig.erase(&mut journal, "nobody").unwrap(), Erased::default());
+    let erased = rig.erase(&mut journal, "ward-7/sample-12").unwrap();
+    assert_eq!(erased, Erased { records: 3, keys: 2, segments: 2 });
+    assert_eq!(rig.erase(&mut journal, "ward-7/sample-12").unwrap(), Erased::default());
     receipts.extend(journal.append(&[rig.entry_of(5, "ward-7/sample-12")]).unwrap());
     journal.close().unwrap();
     let report = rig.verify(&receipts).unwrap();
@@ -291,7 +318,7 @@ fn two_processes_cannot_write_one_journal() {
     let (journal, recovery) = Journal::open(&dir, config).unwrap();
     assert_eq!(recovery.records, 2);
     journal.close().unwrap();
-    let witnesses = Witnesses { receipts, checkpoints: vec![checkpoint] };
+    let witnesses = Witnesses { receipts, checkpoints: vec![checkpoint], ..Witnesses::default() };
     let report = verify(&OsVfs, &dir, &rig.device(), &witnesses).unwrap();
     assert!(report.complete(), "{report:?}");
     let read: Vec<_> = export(&OsVfs, &dir, &rig.device(), &rig.hospital).unwrap().collect();

@@ -1,5 +1,8 @@
 //! `locusctl journal`.
 
+mod proofs;
+mod upkeep;
+
 use std::{
     io::Write,
     path::{Path, PathBuf},
@@ -9,10 +12,11 @@ use std::{
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 use ed25519_dalek::VerifyingKey;
+use zeroize::Zeroizing;
 
 use crate::{
     config::{Config, ConfigError},
-    journal::{Checkpoint, Receipt, Report, Witnesses, export, verify},
+    journal::{COLUMNS, Checkpoint, Receipt, Report, Why, Witnesses, export, verify},
     keys::{Identity, read_device_public},
     state::StateDir,
     vfs::OsVfs,
@@ -25,6 +29,16 @@ pub enum JournalCommand {
     Verify(VerifyArgs),
     /// Decrypts it with a recipient's private key
     Export(ExportArgs),
+    /// Proves one record to somebody who has nothing of the journal
+    Prove(proofs::ProveArgs),
+    /// Checks such a proof; needs the device's public key only
+    CheckProof(proofs::CheckArgs),
+    /// Lists the answers of a withdrawn model; opens none
+    Recall(proofs::RecallArgs),
+    /// Makes everything of a subject unreadable for ever
+    Erase(upkeep::EraseArgs),
+    /// Copies finished segments elsewhere, verifies the copy, then frees them here
+    Offload(upkeep::OffloadArgs),
 }
 
 /// Which journal.
@@ -50,6 +64,9 @@ pub struct VerifyArgs {
     /// Checkpoints that others kept, JSON lines
     #[arg(long)]
     pub checkpoints: Option<PathBuf>,
+    /// Folders with segments that were offloaded: read as if they were still here
+    #[arg(long = "with", value_name = "DIR")]
+    pub copies: Vec<PathBuf>,
     /// Prints JSON
     #[arg(long)]
     pub json: bool,
@@ -73,10 +90,14 @@ pub struct ExportArgs {
 }
 
 /// Format of an export.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// One JSON object a line.
+    /// One JSON object a line
     Jsonl,
+    /// A table, without the sequences
+    Csv,
+    /// One FHIR R4 bundle (Genomics Reporting) a line, without the sequences
+    Fhir,
 }
 
 /// Runs one of them; exit code 1 where something is wrong with the journal.
@@ -87,6 +108,11 @@ pub fn run(config: impl Fn() -> Result<Config, ConfigError>, command: &JournalCo
     match command {
         JournalCommand::Verify(args) => run_verify(args, &locate(config, &args.place)?),
         JournalCommand::Export(args) => run_export(args, &locate(config, &args.place)?),
+        JournalCommand::Prove(args) => proofs::prove(args, &locate(config, &args.place)?),
+        JournalCommand::CheckProof(args) => proofs::check(config, args),
+        JournalCommand::Recall(args) => proofs::recall(args, &locate(config, &args.place)?),
+        JournalCommand::Erase(args) => upkeep::erase(&config()?, args),
+        JournalCommand::Offload(args) => upkeep::offload(&config()?, args),
     }
 }
 
@@ -131,6 +157,7 @@ fn run_verify(args: &VerifyArgs, Located { dir, device }: &Located) -> Result<Ex
         checkpoints: lines(args.checkpoints.as_deref(), |line| {
             Ok(serde_json::from_str::<Checkpoint>(line)?)
         })?,
+        copies: args.copies.clone(),
     };
     let report = verify(&OsVfs, dir, device, &witnesses)?;
     if args.json {
@@ -181,6 +208,22 @@ fn remarks(report: &Report) -> Vec<String> {
     if report.shredded > 0 {
         lines.push(format!("{} records unreadable, because their subject was shredded", report.shredded));
     }
+    for span in &report.freed {
+        let why = match span.why {
+            Why::Copied => "after a copy was verified",
+            Why::Policy => "by the box's configuration",
+        };
+        lines.push(format!(
+            "{} records in segments {} to {} are not here: freed {why}",
+            span.records, span.first_segment, span.last_segment
+        ));
+    }
+    if report.clock_untrusted > 0 {
+        lines.push(format!(
+            "{} records were written while the box did not trust its clock",
+            report.clock_untrusted
+        ));
+    }
     if report.clock_steps_back > 0 {
         lines.push(format!("the clock went backwards {} times between records", report.clock_steps_back));
     }
@@ -197,28 +240,53 @@ fn run_export(args: &ExportArgs, Located { dir, device }: &Located) -> Result<Ex
         }
         None => Box::new(std::io::stdout().lock()),
     };
-    let (mut records, mut damaged) = (0_u64, 0_u64);
+    let (mut records, mut damaged, mut left_out) = (0_u64, 0_u64, 0_u64);
+    if args.format == Format::Csv {
+        out.write_all(&csv_line(COLUMNS.iter().map(|column| column.as_bytes()))?)?;
+    }
     for record in export(&OsVfs, dir, device, &identity)? {
-        match record {
-            Ok(record) => {
-                let Format::Jsonl = args.format;
-                writeln!(out, "{}", &*record.to_json_line())?;
-                records += 1;
-            }
+        let record = match record {
+            Ok(record) => record,
             Err(error) => {
                 eprintln!("locusctl: {error}");
                 damaged += 1;
+                continue;
             }
+        };
+        match args.format {
+            Format::Jsonl => writeln!(out, "{}", &*record.to_json_line())?,
+            Format::Csv => {
+                let row = record.to_csv_row();
+                out.write_all(&csv_line(row.iter().map(|field| field.as_bytes()))?)?;
+            }
+            Format::Fhir => match record.to_fhir() {
+                Some(bundle) => writeln!(out, "{}", &*bundle)?,
+                None => {
+                    left_out += 1;
+                    continue;
+                }
+            },
         }
+        records += 1;
     }
     out.flush()?;
+    if left_out > 0 {
+        eprintln!("{left_out} records are no answers that can be read, and are left out");
+    }
     eprintln!("{records} records exported, {damaged} places damaged");
     Ok(if damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn csv_line<'a>(fields: impl Iterator<Item = &'a [u8]>) -> Result<Zeroizing<Vec<u8>>> {
+    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
+    writer.write_record(fields)?;
+    writer.into_inner().map(Zeroizing::new).map_err(|error| error.into_error().into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::Span;
 
     #[test]
     fn what_verification_counted_is_told_to_people_too() {
@@ -227,10 +295,26 @@ mod tests {
             recovered_losses: 12,
             shredded: 13,
             clock_steps_back: 14,
+            clock_untrusted: 15,
+            freed: vec![Span {
+                first_segment: 1,
+                last_segment: 3,
+                records: 16,
+                why: Why::Policy,
+                unix_ms: 0,
+            }],
             ..Report::default()
         };
         let text = remarks(&report).join("\n");
-        for told in ["not closed", "11 bytes", "12 records lost", "13 records unreadable", "14 times"] {
+        for told in [
+            "not closed",
+            "11 bytes",
+            "12 records lost",
+            "13 records unreadable",
+            "14 times",
+            "15 records",
+            "16 records in segments 1 to 3",
+        ] {
             assert!(text.contains(told), "{told}: {text}");
         }
         assert_eq!(remarks(&Report { closed: true, ..Report::default() }), ["closed properly"]);
