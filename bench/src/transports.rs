@@ -1,14 +1,18 @@
 //! What a terminal waits for, beside what the model takes and what the broker takes.
 
 use std::{
+    net::SocketAddr,
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use locus_edge::{
-    client::{MqttTerminal, Terminal},
+    access::Gate,
+    client::{Credentials, MqttTerminal, Terminal},
+    config::Config,
     pipeline,
+    transport::broker,
 };
 use locus_engine::{Bundle, LoadOptions, Scorer, Trust};
 use locus_firmware_config::{message::Outcome, profile::DeviceProfile};
@@ -89,14 +93,14 @@ async fn measure(requests: usize, samples: &mut Vec<(String, Sample)>) -> Result
     let external = Rig::new(&format!("[mqtt]\nmode = \"external\"\nport = {port}\n"))?;
     external.flash()?;
     let daemon = external.start()?;
-    samples.push(("mosquitto, round trip".into(), round_trip(port, requests).await?));
+    samples.push(("mosquitto, round trip".into(), round_trip(port, port, None, requests).await?));
     samples.push(("MQTT over mosquitto".into(), mqtt(&daemon, requests).await?));
     daemon.terminate()?;
 
     let embedded = Rig::new("")?;
     embedded.flash()?;
     let daemon = embedded.start()?;
-    samples.push(("embedded broker, round trip".into(), round_trip(daemon.broker()?.1, requests).await?));
+    samples.push(("embedded broker, round trip".into(), embedded_round_trip(&embedded, requests).await?));
     samples.push(("MQTT over the embedded broker".into(), mqtt(&daemon, requests).await?));
     let http = Terminal::Http(daemon.http("ward-1")?);
     samples.push(("HTTPS".into(), ask(http, requests).await?));
@@ -125,9 +129,27 @@ async fn ask(mut terminal: Terminal, requests: usize) -> Result<Sample> {
     Ok(sample)
 }
 
-/// A responder that answers at once with a fault of an answer's size, and a terminal that asks it.
-async fn round_trip(port: u16, requests: usize) -> Result<Sample> {
-    let mut options = MqttOptions::new("echo", ("127.0.0.1", port));
+/// The embedded broker of a box in this process, with a responder in place of the box.
+async fn embedded_round_trip(rig: &Rig, requests: usize) -> Result<Sample> {
+    let config = Config::open(&rig.config())?;
+    let (gate, free) = (Gate::open(&config)?, SocketAddr::from(([127, 0, 0, 1], 0)));
+    let (site, box_name) = ("echo".to_owned(), "echo".to_owned());
+    let listening = broker::Listening { address: free, tls_address: free, site, box_name };
+    let started = broker::start(&listening, gate, |_| {}).await.map_err(anyhow::Error::msg)?;
+    let token = rig.token("bench", "terminal")?;
+    let shown = Some((started.secret.as_str(), token.trim()));
+    let sample = round_trip(started.inner.port(), started.address.port(), shown, requests).await;
+    started.stop().await;
+    sample
+}
+
+/// A responder that answers at once with a fault of an answer's size, and a terminal that asks it. `shown`: what both
+/// show to a broker that asks who they are.
+async fn round_trip(inner: u16, port: u16, shown: Option<(&str, &str)>, requests: usize) -> Result<Sample> {
+    let mut options = MqttOptions::new("echo", ("127.0.0.1", inner));
+    if let Some((secret, _)) = shown {
+        options.set_credentials(broker::BOX, secret.to_owned());
+    }
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
     options.set_network_options(network).set_clean_start(true);
@@ -152,7 +174,10 @@ async fn round_trip(port: u16, requests: usize) -> Result<Sample> {
             }
         }
     });
-    let mut terminal = MqttTerminal::connect("127.0.0.1", port, "echo", "bench", PATIENCE).await?;
+    let shown = shown.map(|(_, token)| Credentials::default().with_token(token));
+    let connected =
+        MqttTerminal::connect_as("127.0.0.1", port, "echo", "bench", shown.as_ref(), PATIENCE).await;
+    let mut terminal = connected?;
     let facts = facts().variants;
     let mut sample = Sample::default();
     for n in 0..WARM_UP + requests {

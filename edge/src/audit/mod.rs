@@ -25,6 +25,8 @@ pub enum What {
     Remove,
     /// The next trust document.
     Trust,
+    /// Somebody is enrolled, renewed or revoked.
+    Access,
     /// The daemon starts, and serves something else than the record names, or ends a trial.
     Start,
     /// A line that a power cut left half written is cut off.

@@ -4,9 +4,11 @@ mod http;
 mod mqtt;
 mod serial;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use locus_firmware_config::message::{Outcome, Request};
+
+use zeroize::Zeroizing;
 
 pub use http::HttpTerminal;
 pub use mqtt::MqttTerminal;
@@ -24,6 +26,9 @@ pub enum ClientError {
         /// Why not.
         reason: String,
     },
+    /// The box does not let whoever asks do that.
+    #[error("refused: {0}")]
+    Refused(String),
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(String),
@@ -38,6 +43,50 @@ pub enum ClientError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+/// What a terminal trusts and shows.
+#[derive(Clone, Default)]
+pub struct Credentials {
+    /// Certificates (PEM) by which the box is known.
+    pub authority: Vec<u8>,
+    /// Own certificate and private key (PEM).
+    pub certificate: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+    /// A token.
+    pub token: Option<Zeroizing<String>>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = (self.certificate.is_some(), self.token.is_some());
+        f.debug_tuple("Credentials").field(&shown).finish()
+    }
+}
+
+impl Credentials {
+    /// Shows nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn trusting(authority: &Path) -> std::io::Result<Self> {
+        Ok(Self { authority: std::fs::read(authority)?, ..Self::default() })
+    }
+
+    /// Shows a certificate.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn with_certificate(mut self, certificate: &Path, key: &Path) -> std::io::Result<Self> {
+        self.certificate = Some((std::fs::read(certificate)?, std::fs::read(key)?.into()));
+        Ok(self)
+    }
+
+    /// Shows a token.
+    #[must_use]
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(Zeroizing::new(token.trim().to_owned()));
+        self
+    }
 }
 
 /// A terminal on any transport.
