@@ -228,6 +228,16 @@ impl Rig {
         Ok(fs::read_to_string(base.with_added_extension("token"))?)
     }
 
+    /// What somebody shows who is enrolled with a certificate here, trusting this box.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn certificate(&self, name: &str, role: &str) -> Result<Credentials> {
+        let base = self.enrolled(name, role)?;
+        let (certificate, key) = (base.with_added_extension("crt"), base.with_added_extension("key"));
+        Ok(Credentials::trusting(&self.path("state/access/ca.crt"))?.with_certificate(&certificate, &key)?)
+    }
+
     /// A terminal on the serial cable.
     ///
     /// # Errors

@@ -4,15 +4,19 @@ mod http;
 mod mqtt;
 mod serial;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use locus_firmware_config::message::{Outcome, Request};
 
+use rustls::{ClientConfig, crypto::ring};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use zeroize::Zeroizing;
 
 pub use http::HttpTerminal;
 pub use mqtt::MqttTerminal;
 pub use serial::SerialTerminal;
+
+use crate::transport::tls;
 
 /// Why there is no outcome; asking again with the same id is always safe.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +83,24 @@ impl Credentials {
     pub fn with_certificate(mut self, certificate: &Path, key: &Path) -> std::io::Result<Self> {
         self.certificate = Some((std::fs::read(certificate)?, std::fs::read(key)?.into()));
         Ok(self)
+    }
+
+    /// How a client of these speaks TLS.
+    ///
+    /// # Errors
+    /// They hold no certificate or key.
+    pub fn tls(&self) -> Result<Arc<ClientConfig>, String> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(tls::roots(&self.authority)?);
+        let Some((certificate, key)) = &self.certificate else {
+            return Ok(Arc::new(builder.with_no_client_auth()));
+        };
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+        let chain = chain.map_err(|error| error.to_string())?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| error.to_string())?;
+        builder.with_client_auth_cert(chain, key).map(Arc::new).map_err(|error| error.to_string())
     }
 
     /// Shows a token.

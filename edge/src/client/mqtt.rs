@@ -1,6 +1,6 @@
 //! A terminal over MQTT v5, with response topic and correlation data.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use locus_firmware_config::message::{Outcome, Request};
 use rumqttc::{
@@ -17,13 +17,11 @@ use tokio::{
     time::{sleep, timeout_at},
 };
 
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-
 use super::{ClientError, Credentials, json_of, outcome_of};
 use crate::{
     keys::random,
     names::{request_topic, response_topic},
-    transport::{MAX_INPUT_BYTES, tls},
+    transport::MAX_INPUT_BYTES,
 };
 
 /// What a subscriber is told.
@@ -48,21 +46,6 @@ impl std::fmt::Debug for Told {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Told")
     }
-}
-
-fn encrypted(credentials: &Credentials) -> Result<Arc<rustls::ClientConfig>, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(tls::roots(&credentials.authority)?);
-    let Some((certificate, key)) = &credentials.certificate else {
-        return Ok(Arc::new(builder.with_no_client_auth()));
-    };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
-    let chain = chain.map_err(|error| error.to_string())?;
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| error.to_string())?;
-    builder.with_client_auth_cert(chain, key).map(Arc::new).map_err(|error| error.to_string())
 }
 
 impl Drop for MqttTerminal {
@@ -111,7 +94,7 @@ impl MqttTerminal {
             .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_INPUT_BYTES as u32));
         if let Some(credentials) = credentials {
             if !credentials.authority.is_empty() {
-                let config = encrypted(credentials).map_err(failed)?;
+                let config = credentials.tls().map_err(failed)?;
                 options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
             }
             if let Some(token) = &credentials.token {

@@ -30,6 +30,7 @@ impl Broker {
     async fn with_a_client(made: &Box_) -> (Self, Client) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let link = Link {
+            own: None,
             site: "ward".into(),
             box_name: "box".into(),
             host: "127.0.0.1".into(),
@@ -166,6 +167,7 @@ async fn no_request_of_qos_1_is_dropped_however_many_wait() {
 #[test]
 fn a_password_that_cannot_be_read_is_named() {
     let link = Link {
+        own: None,
         site: "ward".into(),
         box_name: "box".into(),
         host: "127.0.0.1".into(),
