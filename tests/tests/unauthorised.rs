@@ -76,7 +76,8 @@ impl Shown {
                     expires_s: issued.expires_s,
                     revoked_s: None,
                 };
-                Registry::change(&state, now_s(), |r| r.add(name, Role::Terminal, credential, now_s())).unwrap();
+                Registry::change(&state, now_s(), |r| r.add(name, Role::Terminal, credential, now_s()))
+                    .unwrap();
             }
             let certificate = Some((issued.certificate.into_bytes(), key.into()));
             Credentials { certificate, ..nothing.clone() }
@@ -93,7 +94,8 @@ impl Shown {
             revoked_s: None,
         };
         Registry::change(&state, now_s(), |r| r.add("late-2", Role::Terminal, late, now_s())).unwrap();
-        let server = nothing.clone().with_certificate(&state.certificate(), &state.certificate_key()).unwrap();
+        let server =
+            nothing.clone().with_certificate(&state.certificate(), &state.certificate_key()).unwrap();
         Self {
             good: rig.certificate("ward-1", "terminal").unwrap(),
             other: rig.certificate("ward-2", "terminal").unwrap(),
@@ -120,7 +122,13 @@ fn refused(operator: &HttpTerminal, transport: &str, reason: &str) -> u64 {
 }
 
 /// A case is refused as it should be, and counted.
-fn check(operator: &HttpTerminal, transport: &str, case: &str, reason: &str, run: impl FnOnce() -> Result<String, String>) {
+fn check(
+    operator: &HttpTerminal,
+    transport: &str,
+    case: &str,
+    reason: &str,
+    run: impl FnOnce() -> Result<String, String>,
+) {
     let before = refused(operator, transport, reason);
     let outcome = run();
     assert!(outcome.is_err(), "{transport}, {case}: let in: {outcome:?}");
@@ -132,7 +140,12 @@ fn check(operator: &HttpTerminal, transport: &str, case: &str, reason: &str, run
 }
 
 /// A request over HTTPS: let in, or refused by status or handshake.
-fn http(daemon: &Daemon, shown: &Credentials, path: &str, headers: &[(&str, &str)]) -> Result<String, String> {
+fn http(
+    daemon: &Daemon,
+    shown: &Credentials,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<String, String> {
     let terminal = daemon.http_with(shown).unwrap();
     let request = serde_json::to_vec(&facts().variants[0].request("u")).unwrap();
     let got = match path {
@@ -166,7 +179,10 @@ fn over_https() {
     let daemon = rig.start().unwrap();
     let operator = daemon.operator().unwrap();
     let with = |token: &str| shown.nothing.clone().with_token(token);
-    let bearer = |shown: &Credentials, token: &str| Credentials { token: Some(token.to_owned().into()), ..shown.clone() };
+    let bearer = |shown: &Credentials, token: &str| Credentials {
+        token: Some(token.to_owned().into()),
+        ..shown.clone()
+    };
     let guess = format!("locus-token-{}", "00".repeat(32));
     let mut near = shown.token.trim().to_owned();
     let last = if near.pop() == Some('0') { '1' } else { '0' };
@@ -212,9 +228,27 @@ fn over_https() {
         cases.push((format!("{what} at {path}"), credentials.clone(), path, vec![], reason));
     }
     let header = |name| vec![("locus-terminal", name)];
-    cases.push(("another name in the header".into(), shown.good.clone(), "/predict", header("ward-2"), "other_name"));
-    cases.push(("another name beside a token".into(), with(&shown.token), "/predict", header("ward-1"), "other_name"));
-    cases.push(("the box's name in the header".into(), shown.good.clone(), "/predict", header("box-1"), "other_name"));
+    cases.push((
+        "another name in the header".into(),
+        shown.good.clone(),
+        "/predict",
+        header("ward-2"),
+        "other_name",
+    ));
+    cases.push((
+        "another name beside a token".into(),
+        with(&shown.token),
+        "/predict",
+        header("ward-1"),
+        "other_name",
+    ));
+    cases.push((
+        "the box's name in the header".into(),
+        shown.good.clone(),
+        "/predict",
+        header("box-1"),
+        "other_name",
+    ));
     cases.push((
         "another scheme".into(),
         shown.nothing.clone(),
@@ -249,7 +283,7 @@ fn over_https() {
     }
     daemon.terminate().unwrap();
     let names = rig.exported().unwrap();
-    let names: Vec<_> = names.iter().map(|one| one["terminal"].as_str().unwrap()).collect();
+    let names: Vec<_> = names.iter().map(|one| one["record"]["terminal"].as_str().unwrap()).collect();
     assert_eq!(names, ["ward-1", "ward-3", "ward-2"], "the journal knows who asked");
 }
 
@@ -293,7 +327,9 @@ impl Who {
                     Event::Incoming(Packet::ConnAck(ack)) if ack.code == ConnectReturnCode::Success => {
                         let tried = match what {
                             Try::Connect => return Ok("connected".to_owned()),
-                            Try::Subscribe(filter) => client.subscribe(filter, QoS::AtLeastOnce).await.map(drop),
+                            Try::Subscribe(filter) => {
+                                client.subscribe(filter, QoS::AtLeastOnce).await.map(drop)
+                            }
                             Try::Publish(topic) => {
                                 let options = PublishOptions::new(QoS::AtLeastOnce);
                                 client.publish(topic, "{}", options).await.map(drop)
@@ -310,7 +346,9 @@ impl Who {
                     }
                     Event::Incoming(Packet::PubAck(ack)) => {
                         return match ack.reason {
-                            PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Ok("published".to_owned()),
+                            PubAckReason::Success | PubAckReason::NoMatchingSubscribers => {
+                                Ok("published".to_owned())
+                            }
                             reason => Err(format!("{reason:?}")),
                         };
                     }
@@ -385,6 +423,11 @@ async fn hears_nothing(thief: &Who, victim: &mut MqttTerminal) {
                         own("first").await;
                     }
                 }
+                // Everybody may see how the box is, also through a filter that asks for more.
+                Event::Incoming(Packet::Publish(publish))
+                    if [&b"locus/v1/ward/status/"[..], b"locus/v1/ward/checkpoint/"]
+                        .iter()
+                        .any(|own| publish.topic.starts_with(own)) => {}
                 Event::Incoming(Packet::Publish(publish)) => {
                     assert_eq!(publish.topic, "locus/v1/ward/response/ward-1", "the thief hears");
                     let outcome = Outcome::from_json(&publish.payload).unwrap();
@@ -419,7 +462,8 @@ async fn at_the_embedded_broker() {
     let mut cases = common(&shown, port);
     let who = |tls: &Credentials| Who { port, tls: Some(tls.clone()), ..Who::default() };
     let login = |user: &str, password: &str| Some((user.to_owned(), password.trim().to_owned()));
-    let plain = |user: &str, password: &str| Who { port: open, login: login(user, password), ..Who::default() };
+    let plain =
+        |user: &str, password: &str| Who { port: open, login: login(user, password), ..Who::default() };
     let guess = format!("locus-token-{}", "00".repeat(32));
     let named = |tls: &Credentials, id: &str| Who { id: id.to_owned(), ..who(tls) };
     cases.extend([
@@ -433,17 +477,57 @@ async fn at_the_embedded_broker() {
         ("the box's own user", plain("$box", &guess), Try::Connect, "unknown_token"),
         ("the box's own user with a good token", plain("$box", &shown.token), Try::Connect, "other_name"),
         ("the box's name with a good token", plain("box-1", &shown.token), Try::Connect, "other_name"),
-        ("a guessed token over TLS", Who { login: login("ward-3", &guess), ..who(&shown.nothing) }, Try::Connect, "unknown_token"),
-        ("a certificate and another user", Who { login: login("ward-2", &shown.token), ..who(&shown.good) }, Try::Connect, "other_name"),
+        (
+            "a guessed token over TLS",
+            Who { login: login("ward-3", &guess), ..who(&shown.nothing) },
+            Try::Connect,
+            "unknown_token",
+        ),
+        (
+            "a certificate and another user",
+            Who { login: login("ward-2", &shown.token), ..who(&shown.good) },
+            Try::Connect,
+            "other_name",
+        ),
         ("the client identifier of another", named(&shown.good, "ward-2"), Try::Connect, "client_id"),
-        ("the client identifier of the box", named(&shown.good, "locus-ward-box-1"), Try::Connect, "client_id"),
+        (
+            "the client identifier of the box",
+            named(&shown.good, "locus-ward-box-1"),
+            Try::Connect,
+            "client_id",
+        ),
         ("any client identifier", named(&shown.good, "paho"), Try::Connect, "client_id"),
         ("the role metrics asks", who(&shown.metrics), Try::Publish("locus/v1/ward/request/meter"), "topic"),
-        ("the role auditor asks", who(&shown.auditor), Try::Publish("locus/v1/ward/request/witness"), "topic"),
-        ("the role metrics listens", who(&shown.metrics), Try::Subscribe("locus/v1/ward/response/meter"), "topic"),
-        ("a share of the requests", who(&shown.good), Try::Subscribe("$share/locus/locus/v1/ward/request/+"), "topic"),
-        ("a share of its own answers", who(&shown.good), Try::Subscribe("$share/x/locus/v1/ward/response/ward-1"), "topic"),
-        ("a name that begins as its own", who(&shown.good), Try::Subscribe("locus/v1/ward/response/ward-10"), "topic"),
+        (
+            "the role auditor asks",
+            who(&shown.auditor),
+            Try::Publish("locus/v1/ward/request/witness"),
+            "topic",
+        ),
+        (
+            "the role metrics listens",
+            who(&shown.metrics),
+            Try::Subscribe("locus/v1/ward/response/meter"),
+            "topic",
+        ),
+        (
+            "a share of the requests",
+            who(&shown.good),
+            Try::Subscribe("$share/locus/locus/v1/ward/request/+"),
+            "topic",
+        ),
+        (
+            "a share of its own answers",
+            who(&shown.good),
+            Try::Subscribe("$share/x/locus/v1/ward/response/ward-1"),
+            "topic",
+        ),
+        (
+            "a name that begins as its own",
+            who(&shown.good),
+            Try::Subscribe("locus/v1/ward/response/ward-10"),
+            "topic",
+        ),
     ]);
     cases.extend(FILTERS.map(|filter| (filter, who(&shown.good), Try::Subscribe(filter), "topic")));
     let runtime = tokio::runtime::Handle::current();
@@ -463,7 +547,9 @@ async fn at_the_embedded_broker() {
             });
             Err("it is gone".into())
         });
-        check(&operator, "mqtt", "no TLS", "handshake", || without_tls(&encrypted, b"\x10\x0c\x00\x04MQTT\x05\x02\x00\x00\x00\x00"));
+        check(&operator, "mqtt", "no TLS", "handshake", || {
+            without_tls(&encrypted, b"\x10\x0c\x00\x04MQTT\x05\x02\x00\x00\x00\x00")
+        });
     });
     println!("unauthorised: {} cases at the embedded broker refused and counted", cases.len() + 2);
     for allowed in [
@@ -492,8 +578,19 @@ async fn at_mosquitto_with_the_configuration_that_is_shipped() {
     let shown = Shown::of(&rig);
     let out = rig.path("broker").display().to_string();
     let port_text = port.to_string();
-    rig.ctl(&["access", "mosquitto", "--host", "127.0.0.1", "--port", &port_text, "--listen", "127.0.0.1", "--out", &out])
-        .unwrap();
+    rig.ctl(&[
+        "access",
+        "mosquitto",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        &port_text,
+        "--listen",
+        "127.0.0.1",
+        "--out",
+        &out,
+    ])
+    .unwrap();
     let config = rig.path("broker/mosquitto.conf");
     // Started by root it would become another user, who cannot read the key.
     let user = format!("user {}\n", if rustix::process::geteuid().is_root() { "root" } else { "nobody" });
@@ -505,10 +602,13 @@ async fn at_mosquitto_with_the_configuration_that_is_shipped() {
         let outcome = who.attempt(*what).await;
         assert!(outcome.is_err(), "mosquitto, {case}: let in: {outcome:?}");
     }
-    assert!(without_tls(&format!("127.0.0.1:{port}"), b"\x10\x0c\x00\x04MQTT\x05\x02\x00\x00\x00\x00").is_err());
+    assert!(
+        without_tls(&format!("127.0.0.1:{port}"), b"\x10\x0c\x00\x04MQTT\x05\x02\x00\x00\x00\x00").is_err()
+    );
     println!("unauthorised: {} cases at mosquitto refused", cases.len() + 1 + FILTERS.len());
     let (site, shows) = ("ward", Some(&shown.other));
-    let mut victim = MqttTerminal::connect_as("127.0.0.1", port, site, "ward-2", shows, PATIENCE).await.unwrap();
+    let mut victim =
+        MqttTerminal::connect_as("127.0.0.1", port, site, "ward-2", shows, PATIENCE).await.unwrap();
     let thief = Who { port, tls: Some(shown.good.clone()), ..Who::default() };
     hears_nothing(&thief, &mut victim).await;
     // Its identifier does not count, so it cuts nobody off.
@@ -528,7 +628,14 @@ fn asked_by_rr(program: &std::path::Path, port: u16, rig: &Rig, version: &str, m
     let request = serde_json::to_string(&facts().variants[0].request(&format!("rr-{version}"))).unwrap();
     let output = std::process::Command::new(program)
         .args(["-V", version, "-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-W", "15"])
-        .args(["--cafile", &issued("ca.crt"), "--cert", &issued("ward-1.crt"), "--key", &issued("ward-1.key")])
+        .args([
+            "--cafile",
+            &issued("ca.crt"),
+            "--cert",
+            &issued("ward-1.crt"),
+            "--key",
+            &issued("ward-1.key"),
+        ])
         .args(["-t", "locus/v1/ward/request/ward-1", "-e", "locus/v1/ward/response/ward-1", "-m", &request])
         .args(more)
         .output()
@@ -571,9 +678,7 @@ async fn a_revoked_terminal_is_cut_off_and_the_others_stay() {
     let asked = http.ask(&facts().variants[0].request("before"), PATIENCE).await.unwrap();
     assert!(matches!(asked, Outcome::Answer(_)));
     rig.ctl(&["access", "revoke", "ward-1"]).unwrap();
-    let ended = async {
-        while gone.poll().await.is_ok() {}
-    };
+    let ended = async { while gone.poll().await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(5), ended).await.expect("it is cut off");
     let refused = http.ask(&facts().variants[0].request("after"), PATIENCE).await;
     assert!(refused.is_err(), "{refused:?}");

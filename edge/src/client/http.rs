@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use locus_firmware_config::message::{Outcome, Request};
+use locus_firmware_config::message::{FaultCode, Outcome, Request};
 use ureq::{
     Agent, RequestBuilder,
     tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig},
@@ -107,15 +107,12 @@ impl HttpTerminal {
         let (terminal, body) = (self.clone(), json_of(request));
         let posted = tokio::task::spawn_blocking(move || terminal.post(&body, timeout)).await;
         let (status, bytes) = posted.map_err(|error| ClientError::Broken(error.to_string()))??;
-        match (outcome_of(&bytes), status) {
-            (Err(_), 401 | 403 | 503) => Err(ClientError::Refused(message_of(&bytes))),
-            (outcome, _) => outcome,
+        match (outcome_of(&bytes)?, status) {
+            // What the door says is no outcome of the protocol.
+            (Outcome::Fault(fault), 401 | 403) if fault.code == FaultCode::Unknown => {
+                Err(ClientError::Refused(fault.message))
+            }
+            (outcome, _) => Ok(outcome),
         }
     }
-}
-
-/// What a refusal says.
-fn message_of(bytes: &[u8]) -> String {
-    let body: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
-    body["message"].as_str().unwrap_or("the box gave no reason").to_owned()
 }
