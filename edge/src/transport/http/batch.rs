@@ -3,7 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    body::{Body, Bytes},
+    body::{Body, BodyDataStream, Bytes},
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -84,16 +84,24 @@ fn bad(message: impl Into<String>) -> Stopped {
 
 impl Batch {
     async fn run(mut self, body: Body) {
-        if let Err(Some(fault)) = self.read(body).await {
+        let mut chunks = body.into_data_stream();
+        if let Err(Some(fault)) = self.read(&mut chunks).await {
+            // Who still writes would not read why it is refused.
+            let mut thrown_away = 0;
+            while let Ok(Some(Ok(chunk))) = timeout(BODY, chunks.next()).await {
+                thrown_away += chunk.len();
+                if thrown_away > MAX_BYTES {
+                    break;
+                }
+            }
             self.line += 1;
             let told = Told { line: self.line, outcome: Arc::new(Outcome::Fault(fault)) };
             let _ = timeout(READING, self.tell.send(told)).await;
         }
     }
 
-    async fn read(&mut self, body: Body) -> Result<(), Stopped> {
+    async fn read(&mut self, chunks: &mut BodyDataStream) -> Result<(), Stopped> {
         let (mut waiting, mut seen, mut array) = (Zeroizing::new(Vec::<u8>::new()), 0, None);
-        let mut chunks = body.into_data_stream();
         loop {
             let chunk = match timeout(BODY, chunks.next()).await {
                 Err(_) => {
