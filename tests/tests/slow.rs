@@ -36,7 +36,7 @@ impl Slow {
     fn one(&mut self, n: usize) {
         let Ok(mut stream) = TcpStream::connect(&self.addresses[n % self.addresses.len()]) else { return };
         // Every second one says the first bytes of something.
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             let _ = stream.write_all(if n % 3 == 2 { b"\x10\x7f\x00\x04MQ" } else { HALF });
         }
         self.open.push(stream);

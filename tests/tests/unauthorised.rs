@@ -171,6 +171,9 @@ fn without_tls(address: &str, bytes: &[u8]) -> Result<String, String> {
     if answer.is_empty() || answer[0] == 0x15 { Err("no TLS".into()) } else { Ok(format!("{answer:?}")) }
 }
 
+/// What it is, what is shown, where, with which headers, and why it is refused.
+type Case<'a> = (String, Credentials, &'a str, Vec<(&'a str, &'a str)>, &'a str);
+
 #[test]
 fn over_https() {
     let rig = Rig::new("").unwrap();
@@ -188,7 +191,7 @@ fn over_https() {
     let last = if near.pop() == Some('0') { '1' } else { '0' };
     near.push(last);
     let plain = [("nothing", shown.nothing.clone(), "no_credentials")];
-    let mut cases: Vec<(String, Credentials, &str, Vec<(&str, &str)>, &str)> = Vec::new();
+    let mut cases: Vec<Case<'_>> = Vec::new();
     for path in ["/predict", "/v1/predict:batch", "/v1/checkpoint", "/metrics", "/openapi.json", "/docs"] {
         for (what, credentials, reason) in &plain {
             cases.push((format!("{what} at {path}"), credentials.clone(), path, vec![], *reason));

@@ -134,7 +134,7 @@ pub fn token_digest(token: &str) -> [u8; 32] {
 /// The machine gives no random numbers.
 pub fn new_token() -> Result<Zeroizing<String>, KeyError> {
     let secret = keys::random::<32>()?;
-    Ok(Zeroizing::new(format!("{TOKEN}{}", &*Zeroizing::new(hex::encode(&*secret)))))
+    Ok(Zeroizing::new(format!("{TOKEN}{}", &*Zeroizing::new(hex::encode(*secret)))))
 }
 
 /// Whether nobody may be enrolled under a name: it is the box's, or says who came without being enrolled.

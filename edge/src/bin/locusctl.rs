@@ -49,7 +49,7 @@ enum Command {
     /// Shows how the running daemon is
     Status,
     /// Asks the box as a terminal does
-    Ask(ask::AskArgs),
+    Ask(Box<ask::AskArgs>),
     /// Shows what the model would read of requests: token ids, track, features
     Encode(encode::EncodeArgs),
     /// Links two pseudo-terminals, to try a serial terminal without hardware

@@ -92,7 +92,7 @@ pub async fn start(
         .with_auth(AuthConfig { allow_anonymous: true, ..AuthConfig::default() })
         .with_storage(StorageConfig::new().with_persistence(false));
     let secret = random::<32>().map_err(|error| error.to_string())?;
-    let secret = Zeroizing::new(hex::encode(&*secret));
+    let secret = Zeroizing::new(hex::encode(*secret));
     let bringing = Bringing::default();
     let rules = Rules {
         gate: Arc::clone(&gate),
