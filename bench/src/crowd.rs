@@ -48,7 +48,7 @@ fn all(tallies: &BTreeMap<&'static str, Tally>) -> (usize, usize, Vec<Duration>,
 
 /// Rows of one run, on average, since the daemon started.
 fn mean_rows(daemon: &Daemon) -> Result<f64> {
-    let metrics = String::from_utf8(daemon.http("bench")?.get("/metrics")?.1)?;
+    let metrics = String::from_utf8(daemon.operator()?.get("/metrics")?.1)?;
     let value = |name: &str| {
         let line = metrics.lines().find(|line| line.starts_with(name))?;
         line.split_whitespace().last()?.parse::<f64>().ok()

@@ -2,14 +2,18 @@
 
 use std::{
     io::Write as _,
+    net::SocketAddr,
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use locus_edge::{
-    client::{MqttTerminal, Terminal},
+    access::Gate,
+    client::{Credentials, MqttTerminal, Terminal},
+    config::Config,
     pipeline,
+    transport::broker,
 };
 use locus_engine::{Bundle, LoadOptions, Scorer, Trust};
 use locus_firmware_config::{message::Outcome, profile::DeviceProfile};
@@ -126,14 +130,14 @@ async fn measure(below: &Path, requests: usize) -> Result<Vec<(&'static str, Opt
     let external = Rig::below(below, &format!("[mqtt]\nmode = \"external\"\nport = {port}\n"))?;
     external.flash()?;
     let daemon = external.start()?;
-    let trip = round_trip(port, requests).await?;
+    let trip = round_trip(port, port, None, requests).await?;
     let mut all = vec![("MQTT over mosquitto", Some(trip), mqtt(&daemon, requests).await?)];
     daemon.terminate()?;
 
     let embedded = Rig::below(below, "")?;
     embedded.flash()?;
     let daemon = embedded.start()?;
-    let trip = round_trip(daemon.broker()?.1, requests).await?;
+    let trip = embedded_round_trip(&embedded, requests).await?;
     all.push(("MQTT over the embedded broker", Some(trip), mqtt(&daemon, requests).await?));
     let http = Terminal::Http(daemon.http("ward-1")?);
     all.push(("HTTPS", None, ask(http, requests).await?));
@@ -166,9 +170,27 @@ async fn ask(mut terminal: Terminal, requests: usize) -> Result<Asked> {
     Ok(asked)
 }
 
-/// A responder that answers at once with a fault of an answer's size, and a terminal that asks it.
-async fn round_trip(port: u16, requests: usize) -> Result<Sample> {
-    let mut options = MqttOptions::new("echo", ("127.0.0.1", port));
+/// The embedded broker of a box in this process, with a responder in place of the box.
+async fn embedded_round_trip(rig: &Rig, requests: usize) -> Result<Sample> {
+    let config = Config::open(&rig.config())?;
+    let (gate, free) = (Gate::open(&config)?, SocketAddr::from(([127, 0, 0, 1], 0)));
+    let (site, box_name) = ("echo".to_owned(), "echo".to_owned());
+    let listening = broker::Listening { address: free, tls_address: free, site, box_name };
+    let started = broker::start(&listening, gate, |_| {}).await.map_err(anyhow::Error::msg)?;
+    let token = rig.token("bench", "terminal")?;
+    let shown = Some((started.secret.as_str(), token.trim()));
+    let sample = round_trip(started.inner.port(), started.address.port(), shown, requests).await;
+    started.stop().await;
+    sample
+}
+
+/// A responder that answers at once with a fault of an answer's size, and a terminal that asks it. `shown`: what both
+/// show to a broker that asks who they are.
+async fn round_trip(inner: u16, port: u16, shown: Option<(&str, &str)>, requests: usize) -> Result<Sample> {
+    let mut options = MqttOptions::new("echo", ("127.0.0.1", inner));
+    if let Some((secret, _)) = shown {
+        options.set_credentials(broker::BOX, secret.to_owned());
+    }
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
     options.set_network_options(network).set_clean_start(true);
@@ -193,7 +215,10 @@ async fn round_trip(port: u16, requests: usize) -> Result<Sample> {
             }
         }
     });
-    let mut terminal = MqttTerminal::connect("127.0.0.1", port, "echo", "bench", PATIENCE).await?;
+    let shown = shown.map(|(_, token)| Credentials::default().with_token(token));
+    let connected =
+        MqttTerminal::connect_as("127.0.0.1", port, "echo", "bench", shown.as_ref(), PATIENCE).await;
+    let mut terminal = connected?;
     let facts = facts().variants;
     let mut sample = Sample::default();
     for n in 0..WARM_UP + requests {

@@ -19,6 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::Gate,
     audit::What,
     flashing::{FlashReport, Flasher, OnStep},
     health::Health,
@@ -55,6 +56,13 @@ pub enum Order {
     Remove(String),
     /// Take the next trust document.
     Trust(PathBuf),
+    /// Read again who may use the box, and note who was changed and how.
+    Access {
+        /// Who.
+        subject: String,
+        /// How.
+        reason: String,
+    },
     /// Say how it is.
     Health,
     /// Make everything of a subject unreadable.
@@ -90,6 +98,7 @@ pub fn listen(
     state: &StateDir,
     flasher: Flasher,
     health: Arc<Health>,
+    gate: Arc<Gate>,
     watched: Option<PathBuf>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
@@ -112,7 +121,7 @@ pub fn listen(
             match accepted {
                 Ok((stream, _)) => {
                     let (flasher, health) = (Arc::clone(&flasher), Arc::clone(&health));
-                    tokio::spawn(serve(stream, flasher, health));
+                    tokio::spawn(serve(stream, flasher, health, Arc::clone(&gate)));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "an order could not be taken");
@@ -150,7 +159,12 @@ async fn settle(flasher: Arc<Mutex<Flasher>>, health: Arc<Health>, stop: Cancell
     }
 }
 
-async fn serve(stream: tokio::net::UnixStream, flasher: Arc<Mutex<Flasher>>, health: Arc<Health>) {
+async fn serve(
+    stream: tokio::net::UnixStream,
+    flasher: Arc<Mutex<Flasher>>,
+    health: Arc<Health>,
+    gate: Arc<Gate>,
+) {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
     let mut reader = tokio::io::BufReader::new(reader.take(MAX_ORDER_BYTES));
@@ -165,7 +179,7 @@ async fn serve(stream: tokio::net::UnixStream, flasher: Arc<Mutex<Flasher>>, hea
             tokio::task::spawn_blocking(move || reply)
         }
         Ok(order) => tokio::task::spawn_blocking(move || {
-            obey(order, &flasher, &health, Arc::new(move |step: &Step| drop(tell.send(step.clone()))))
+            obey(order, &flasher, &health, &gate, Arc::new(move |step: &Step| drop(tell.send(step.clone()))))
         }),
     };
     // Ends with the order, which holds the other end.
@@ -182,7 +196,7 @@ fn line_of(reply: &Reply) -> Vec<u8> {
     bytes
 }
 
-fn obey(order: Order, flasher: &Mutex<Flasher>, health: &Arc<Health>, tell: OnStep) -> Reply {
+fn obey(order: Order, flasher: &Mutex<Flasher>, health: &Arc<Health>, gate: &Gate, tell: OnStep) -> Reply {
     let changed = |result: Result<FlashReport, crate::slots::SlotError>| match result {
         Ok(report) => {
             if !report.flashed.unchanged {
@@ -195,6 +209,17 @@ fn obey(order: Order, flasher: &Mutex<Flasher>, health: &Arc<Health>, tell: OnSt
     };
     match order {
         Order::Health => value(&health.report()),
+        // It counts before it is written down: whoever was revoked does not wait for a flash to end.
+        Order::Access { subject, reason } => match gate.reload() {
+            Err(error) => Reply::Error(error.to_string()),
+            Ok(cut) => {
+                let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
+                match flasher.note_access(subject, reason) {
+                    Ok(()) => value(&cut),
+                    Err(error) => Reply::Error(error.to_string()),
+                }
+            }
+        },
         Order::Flash(path) => {
             let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
             changed(flasher.flash_telling(&path, Some(&health.pipeline), tell))

@@ -10,13 +10,14 @@ use std::{
 use locus_genome::ReadError;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::{AccessError, Gate},
     clock::SystemClock,
     config::{Config, MqttMode},
     control,
@@ -52,6 +53,9 @@ pub enum DaemonError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Who may use the box.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The reference pack.
     #[error("reference pack: {0}")]
     Genome(#[from] ReadError),
@@ -148,6 +152,7 @@ pub async fn run(
 ) -> Result<(), DaemonError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(io("signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("signals"))?;
+    let hangup = signal(SignalKind::hangup()).map_err(io("signals"))?;
     let state = StateDir::new(&config.state);
     if state.decommissioned().exists() {
         return Err(DaemonError::Decommissioned(state.decommissioned()));
@@ -159,6 +164,7 @@ pub async fn run(
         }
         _ => None,
     };
+    let gate = Gate::open(&config)?;
     let (journal, recovery) = open_journal(&config, &state, accept_damage)?;
     if !recovery.clean {
         tracing::warn!(
@@ -190,7 +196,8 @@ pub async fn run(
     })
     .map_err(io("starting threads"))?;
     // From here on the journal is in use: whatever fails, it is closed.
-    let mut running = Running::new(fatal, unproven, upkeep);
+    let mut running = Running::new(fatal, unproven, upkeep, gate);
+    running.watch_access(hangup);
     let ended = match running.start(&config, &state, &pipeline, flasher, recovery, metrics).await {
         Err(error) => Err(error),
         Ok(endpoints) => {
@@ -232,12 +239,49 @@ struct Running {
     link: Option<mqtt::Link>,
     unproven: Unproven,
     upkeep: Arc<Upkeep>,
+    gate: Arc<Gate>,
+}
+
+/// Where a listener on every address is reached from this machine.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// SIGHUP: certificates and registry are read again. Whoever still may be here stays connected.
+async fn reload(gate: Arc<Gate>, mut hangup: Signal, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = hangup.recv() => {}
+        }
+        let reloading = Arc::clone(&gate);
+        match tokio::task::spawn_blocking(move || reloading.reload()).await {
+            Ok(Ok(cut)) => tracing::info!(cut, "certificates and registry were read again"),
+            Ok(Err(error)) => tracing::error!(%error, "certificates and registry stay as they were"),
+            Err(_) => tracing::error!("reading certificates and registry failed by a defect"),
+        }
+    }
 }
 
 impl Running {
-    fn new(fatal: watch::Sender<Option<String>>, unproven: Unproven, upkeep: Arc<Upkeep>) -> Self {
+    fn new(
+        fatal: watch::Sender<Option<String>>,
+        unproven: Unproven,
+        upkeep: Arc<Upkeep>,
+        gate: Arc<Gate>,
+    ) -> Self {
         let (stop, tasks) = (CancellationToken::new(), JoinSet::new());
-        Self { stop, fatal, tasks, broker: None, http: None, link: None, unproven, upkeep }
+        Self { stop, fatal, tasks, broker: None, http: None, link: None, unproven, upkeep, gate }
+    }
+
+    fn watch_access(&mut self, hangup: Signal) {
+        self.tasks.spawn(reload(Arc::clone(&self.gate), hangup, self.stop.clone()));
+        self.tasks.spawn(Arc::clone(&self.gate).watch(self.stop.clone()));
     }
 
     async fn start(
@@ -290,18 +334,25 @@ impl Running {
             self.tasks.spawn(health::retain(Arc::clone(&health), keep, self.stop.clone()));
         }
         if config.http.enabled {
-            let listener = http::start(&config.http, state, &config.r#box, Arc::clone(&health)).await;
+            let listener = http::start(&config.http, Arc::clone(&self.gate), Arc::clone(&health)).await;
             self.http = Some(listener.map_err(DaemonError::Transport)?);
         }
         let endpoints = self.endpoints(config);
         endpoints.write(state).map_err(io("writing run/endpoints.json"))?;
-        control::listen(state, flasher, health, config.models.watch.clone(), self.stop.clone())
-            .map_err(io("control socket"))?;
+        control::listen(
+            state,
+            flasher,
+            health,
+            Arc::clone(&self.gate),
+            config.models.watch.clone(),
+            self.stop.clone(),
+        )
+        .map_err(io("control socket"))?;
         Ok(endpoints)
     }
 
     async fn start_mqtt(&mut self, config: &Config, pipeline: &Pipeline) -> Result<(), DaemonError> {
-        let (mut host, mut port) = (config.mqtt.host.clone(), config.mqtt.port);
+        let (mut host, mut port, mut own) = (config.mqtt.host.clone(), config.mqtt.port, None);
         if config.mqtt.mode == MqttMode::Embedded {
             let address: IpAddr = if host == "localhost" {
                 IpAddr::from([127, 0, 0, 1])
@@ -312,12 +363,19 @@ impl Running {
             let ended = move |reason| {
                 fatal.send_replace(Some(reason));
             };
-            let broker = broker::start(SocketAddr::new(address, port), ended).await;
+            let listening = broker::Listening {
+                address: SocketAddr::new(address, port),
+                tls_address: SocketAddr::new(config.mqtt.tls_address, config.mqtt.tls_port),
+                site: config.site.clone(),
+                box_name: config.r#box.clone(),
+            };
+            let broker = broker::start(&listening, Arc::clone(&self.gate), ended).await;
             let broker = broker.map_err(DaemonError::Transport)?;
-            (host, port) = (broker.address.ip().to_string(), broker.address.port());
+            (host, port) = (broker.inner.ip().to_string(), broker.inner.port());
+            own = Some(broker.secret.clone());
             self.broker = Some(broker);
         }
-        let link = mqtt::Link::new(config, host, port);
+        let link = mqtt::Link { own, ..mqtt::Link::new(config, host, port) };
         let options = mqtt::options(&link, &config.mqtt).map_err(DaemonError::Transport)?;
         let (mqtt, stop) = (config.mqtt.clone(), self.stop.clone());
         self.tasks.spawn(mqtt::run(pipeline.clone(), link.clone(), options, mqtt, stop));
@@ -332,8 +390,12 @@ impl Running {
     fn endpoints(&self, config: &Config) -> Endpoints {
         Endpoints {
             pid: std::process::id(),
-            mqtt: self.link.as_ref().map(|link| format!("{}:{}", link.host, link.port)),
-            http: self.http.as_ref().map(|http| format!("https://{}", http.address)),
+            mqtt: match &self.broker {
+                Some(broker) => Some(broker.address.to_string()),
+                None => self.link.as_ref().map(|link| format!("{}:{}", link.host, link.port)),
+            },
+            mqtts: self.broker.as_ref().map(|broker| reachable(broker.tls_address).to_string()),
+            http: self.http.as_ref().map(|http| format!("https://{}", reachable(http.address))),
             serial: config.serial.iter().map(|line| line.path.clone()).collect(),
         }
     }

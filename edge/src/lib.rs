@@ -1,5 +1,6 @@
 //! What runs on the box: slots, pipeline, transports and the encrypted journal.
 
+pub mod access;
 pub mod audit;
 pub mod backup;
 pub mod client;

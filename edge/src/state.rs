@@ -82,14 +82,49 @@ impl StateDir {
         self.root.join("keys/index.key")
     }
 
-    /// Self-signed certificate of the HTTPS listener.
+    /// Certificate of the box's own authority.
+    pub fn authority(&self) -> PathBuf {
+        self.root.join("access/ca.crt")
+    }
+
+    /// Its private key.
+    pub fn authority_key(&self) -> PathBuf {
+        self.root.join("access/ca.key")
+    }
+
+    /// Who may use the box.
+    pub fn registry(&self) -> PathBuf {
+        self.root.join("access/registry.json")
+    }
+
+    /// Held while the registry is changed.
+    pub fn registry_lock(&self) -> PathBuf {
+        self.root.join("access/lock")
+    }
+
+    /// What was revoked, as a list for a broker of the site.
+    pub fn revoked(&self) -> PathBuf {
+        self.root.join("access/revoked.crl")
+    }
+
+    /// The token of `locusctl` on this machine.
+    pub fn local_token(&self) -> PathBuf {
+        self.root.join("access/local.token")
+    }
+
+    /// Certificate that the box issued to itself.
     pub fn certificate(&self) -> PathBuf {
-        self.root.join("tls/certificate.pem")
+        self.root.join("access/server.crt")
     }
 
     /// Its private key.
     pub fn certificate_key(&self) -> PathBuf {
-        self.root.join("tls/key.pem")
+        self.root.join("access/server.key")
+    }
+
+    /// What the certificate says, for the decision when it is issued anew.
+    pub fn certificate_record(&self) -> PathBuf {
+        self.root.join("access/server.json")
     }
 
     /// Engines that TensorRT built.
@@ -120,6 +155,9 @@ pub struct Endpoints {
     pub pid: u32,
     /// Broker that it is connected to, or is.
     pub mqtt: Option<String>,
+    /// Where the embedded broker speaks TLS.
+    #[serde(default)]
+    pub mqtts: Option<String>,
     /// HTTPS base address.
     pub http: Option<String>,
     /// Serial devices.

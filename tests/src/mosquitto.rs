@@ -43,8 +43,16 @@ impl Mosquitto {
             &config,
             format!("listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n"),
         )?;
+        Self::start_with(program, &config, port)
+    }
+
+    /// Starts one with a configuration, which names the port.
+    ///
+    /// # Errors
+    /// It does not listen.
+    pub fn start_with(program: &Path, config: &Path, port: u16) -> Result<Self> {
         let mut command = Command::new(program);
-        command.arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
+        command.arg("-c").arg(config).stdout(Stdio::null()).stderr(Stdio::null());
         let mut broker = Self(command.spawn()?);
         let started = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {

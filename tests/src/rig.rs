@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use locus_edge::{
-    client::{HttpTerminal, MqttTerminal, SerialTerminal},
+    client::{Credentials, HttpTerminal, MqttTerminal, SerialTerminal},
     state::{Endpoints, StateDir},
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -82,6 +82,8 @@ pub struct Daemon {
     /// Where it listens.
     pub endpoints: Endpoints,
     state: StateDir,
+    config: PathBuf,
+    issued: PathBuf,
 }
 
 fn succeeded(command: &mut Command) -> Result<String> {
@@ -121,7 +123,7 @@ impl Rig {
         succeeded(program("locus").args(["keygen", "--out"]).arg(rig.path("publisher")))?;
         succeeded(program("locusctl").args(["keygen", "--out"]).arg(rig.path("hospital")))?;
         rig.sign(&root().join("models/variant-effect.locus"), &rig.path("signed.locus"))?;
-        let mqtt = if extra.contains("[mqtt]") { "" } else { "[mqtt]\nport = 0\n" };
+        let mqtt = if extra.contains("[mqtt]") { "" } else { "[mqtt]\ntls_port = 0\nport = 0\n" };
         fs::write(
             rig.config(),
             format!(
@@ -238,7 +240,35 @@ impl Rig {
             bail!("got {line:?} instead of a ready line: {}", fs::read_to_string(self.path("locusd.log"))?);
         };
         let endpoints = serde_json::from_str(endpoints)?;
-        Ok(Daemon { child, endpoints, state: StateDir::new(&self.path("state")) })
+        let (state, issued) = (StateDir::new(&self.path("state")), self.path("issued"));
+        Ok(Daemon { child, endpoints, state, config: self.config(), issued })
+    }
+
+    /// Enrols somebody with a certificate, unless that was done before: the files, without their ends.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn enrolled(&self, name: &str, role: &str) -> Result<PathBuf> {
+        enrolled(&self.config(), &self.path("issued"), name, role, false)
+    }
+
+    /// Enrols somebody with a token, unless that was done before: the token.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn token(&self, name: &str, role: &str) -> Result<String> {
+        let base = enrolled(&self.config(), &self.path("issued"), name, role, true)?;
+        Ok(fs::read_to_string(base.with_added_extension("token"))?)
+    }
+
+    /// What somebody shows who is enrolled with a certificate here, trusting this box.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn certificate(&self, name: &str, role: &str) -> Result<Credentials> {
+        let base = self.enrolled(name, role)?;
+        let (certificate, key) = (base.with_added_extension("crt"), base.with_added_extension("key"));
+        Ok(Credentials::trusting(&self.path("state/access/ca.crt"))?.with_certificate(&certificate, &key)?)
     }
 
     /// A terminal on the serial cable.
@@ -269,6 +299,20 @@ impl Drop for Rig {
     }
 }
 
+/// `locusctl enroll`, once for each name and kind.
+fn enrolled(config: &Path, folder: &Path, name: &str, role: &str, token: bool) -> Result<PathBuf> {
+    let base = folder.join(name);
+    if !base.with_added_extension(if token { "token" } else { "crt" }).exists() {
+        let mut enroll = program("locusctl");
+        enroll.arg("--config").arg(config).args(["enroll", name, "--role", role, "--out"]).arg(folder);
+        if token {
+            enroll.arg("--token");
+        }
+        succeeded(&mut enroll)?;
+    }
+    Ok(base)
+}
+
 /// The first line of a program; one that says nothing in time is ended.
 fn first_line(child: &mut Child) -> Result<String> {
     let output = child.stdout.take().context("no output")?;
@@ -292,13 +336,49 @@ impl Daemon {
         self.child.id()
     }
 
-    /// A terminal over HTTPS.
+    /// A terminal over HTTPS, with a certificate of its own.
     ///
     /// # Errors
-    /// The certificate cannot be read.
+    /// It cannot be enrolled.
     pub fn http(&self, terminal: &str) -> Result<HttpTerminal> {
+        self.http_as(terminal, "terminal")
+    }
+
+    /// An operator over HTTPS.
+    ///
+    /// # Errors
+    /// It cannot be enrolled.
+    pub fn operator(&self) -> Result<HttpTerminal> {
+        self.http_as("operator", "operator")
+    }
+
+    /// Somebody of a role over HTTPS, with a certificate.
+    ///
+    /// # Errors
+    /// It cannot be enrolled.
+    pub fn http_as(&self, name: &str, role: &str) -> Result<HttpTerminal> {
+        let base = enrolled(&self.config, &self.issued, name, role, false)?;
+        let credentials = self
+            .authority()?
+            .with_certificate(&base.with_added_extension("crt"), &base.with_added_extension("key"))?;
+        self.http_with(&credentials)
+    }
+
+    /// Whoever these credentials are of, over HTTPS.
+    ///
+    /// # Errors
+    /// They hold no certificate or key.
+    pub fn http_with(&self, credentials: &Credentials) -> Result<HttpTerminal> {
         let base = self.endpoints.http.as_deref().context("no HTTPS")?;
-        Ok(HttpTerminal::new(base, &self.state.certificate(), terminal)?)
+        Ok(HttpTerminal::new(base, credentials)?)
+    }
+
+    /// What trusts the box and shows nothing.
+    ///
+    /// # Errors
+    /// The authority's certificate cannot be read.
+    pub fn authority(&self) -> Result<Credentials> {
+        Ok(Credentials::trusting(&self.state.authority())?)
     }
 
     /// Host and port of the broker.
@@ -311,13 +391,27 @@ impl Daemon {
         Ok((host.to_owned(), port.parse()?))
     }
 
-    /// A terminal over MQTT.
+    /// A terminal over MQTT: with a token at the embedded broker, with nothing at another one.
     ///
     /// # Errors
-    /// The broker cannot be reached.
+    /// It cannot be enrolled, or the broker cannot be reached.
     pub async fn mqtt(&self, terminal: &str) -> Result<MqttTerminal> {
         let (host, port) = self.broker()?;
-        Ok(MqttTerminal::connect(&host, port, SITE, terminal, Duration::from_secs(10)).await?)
+        let shown = match &self.endpoints.mqtts {
+            Some(_) => Some(Credentials::default().with_token(&self.token(terminal)?)),
+            None => None,
+        };
+        let (shown, patience) = (shown.as_ref(), Duration::from_secs(10));
+        Ok(MqttTerminal::connect_as(&host, port, SITE, terminal, shown, patience).await?)
+    }
+
+    /// The token of a terminal, which is enrolled where it was not.
+    ///
+    /// # Errors
+    /// It cannot be enrolled.
+    pub fn token(&self, terminal: &str) -> Result<String> {
+        let base = enrolled(&self.config, &self.issued, terminal, "terminal", true)?;
+        Ok(fs::read_to_string(base.with_added_extension("token"))?)
     }
 
     /// Sends a signal.

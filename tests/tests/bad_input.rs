@@ -168,10 +168,10 @@ async fn another_terminals_response_topic_is_refused_on_the_terminals_own() {
     let (host, port) = daemon.broker().unwrap();
     let mut thief = daemon.mqtt("ward-2").await.unwrap();
     // Watches where a terminal without a response topic of its own is answered.
-    let mut options = rumqttc::MqttOptions::new("watcher", (host.as_str(), port));
-    options.set_clean_start(true);
+    let mut options = rumqttc::MqttOptions::new("ward-2:watcher", (host.as_str(), port));
+    options.set_clean_start(true).set_credentials("ward-2", daemon.token("ward-2").unwrap());
     let (client, mut events) = rumqttc::AsyncClient::builder(options).capacity(8).build();
-    client.subscribe("locus/v1/ward/response/#", rumqttc::mqttbytes::QoS::AtLeastOnce).await.unwrap();
+    client.subscribe("locus/v1/ward/response/ward-2/#", rumqttc::mqttbytes::QoS::AtLeastOnce).await.unwrap();
     let body = serde_json::to_vec(&Request { id: None, ..facts().variants[0].request("x") }).unwrap();
     let mut seen = Vec::new();
     let watch = async {

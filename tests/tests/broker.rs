@@ -19,9 +19,10 @@ fn external(port: u16, box_group: &str) -> String {
 }
 
 /// `mosquitto_rr` with its own response topic.
-fn rr(program: &Path, port: u16, topic: &str, response: &str, message: &str) -> String {
+fn rr(program: &Path, port: u16, login: &[String], topic: &str, response: &str, message: &str) -> String {
     let output = Command::new(program)
         .args(["-V", "5", "-h", "127.0.0.1", "-p", &port.to_string(), "-q", "1", "-W", "10"])
+        .args(login)
         .args(["-t", topic, "-e", response, "-m", message])
         .output()
         .unwrap();
@@ -42,8 +43,14 @@ async fn mosquitto_rr_is_a_terminal_on_both_brokers() {
         let daemon = rig.start().unwrap();
         let (_, port) = daemon.broker().unwrap();
         let request = serde_json::to_string(&facts().variants[0].request("rr-1")).unwrap();
-        let text =
-            rr(&client, port, "locus/v1/ward/request/ward-9", "locus/v1/ward/response/ward-9/rr", &request);
+        let login = match name {
+            "embedded" => {
+                ["-u", "ward-9", "-P", &rig.token("ward-9", "terminal").unwrap()].map(str::to_owned).to_vec()
+            }
+            _ => Vec::new(),
+        };
+        let (topic, response) = ("locus/v1/ward/request/ward-9", "locus/v1/ward/response/ward-9/rr");
+        let text = rr(&client, port, &login, topic, response, &request);
         let outcome = Outcome::from_json(text.trim().as_bytes()).unwrap();
         let Outcome::Answer(answer) = outcome else { panic!("{name}: {text}") };
         assert_eq!(answer.id.as_deref(), Some("rr-1"), "{name}");
@@ -53,6 +60,7 @@ async fn mosquitto_rr_is_a_terminal_on_both_brokers() {
         let status = || {
             let output = Command::new(&sub)
                 .args(["-V", "5", "-h", "127.0.0.1", "-p", &port.to_string(), "-W", "5", "-C", "1"])
+                .args(&login)
                 .args(["-t", "locus/v1/ward/status/box-1"])
                 .output()
                 .unwrap();
@@ -108,7 +116,7 @@ async fn a_broker_that_restarts_loses_no_request() {
         broker = Mosquitto::start(&server, folder.path(), port).unwrap();
     }
     let down = Instant::now();
-    let http = daemon.http("x").unwrap();
+    let http = daemon.operator().unwrap();
     loop {
         let health: serde_json::Value = serde_json::from_slice(&http.get("/health").unwrap().1).unwrap();
         if health["mqtt_connected"] == true {
@@ -128,12 +136,13 @@ import queue, sys
 import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-port, request = int(sys.argv[1]), sys.argv[2]
+port, request, token = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 got = queue.Queue()
-client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="paho", protocol=mqtt.MQTTv5)
+client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="", protocol=mqtt.MQTTv5)
 client.on_connect = lambda client, *rest: client.subscribe("locus/v1/ward/response/ward-7/paho", qos=1)
 client.on_subscribe = lambda *rest: got.put("subscribed")
 client.on_message = lambda client, data, message: got.put(message)
+client.username_pw_set("ward-7", token)
 client.connect("127.0.0.1", port)
 client.loop_start()
 assert got.get(timeout=20) == "subscribed"
@@ -156,7 +165,9 @@ fn paho_is_a_terminal_on_the_embedded_broker() {
     let daemon = rig.start().unwrap();
     let (_, port) = daemon.broker().unwrap();
     let request = serde_json::to_string(&facts().variants[0].request("paho-1")).unwrap();
-    let output = Command::new(python).args(["-c", PAHO, &port.to_string(), &request]).output().unwrap();
+    let token = rig.token("ward-7", "terminal").unwrap();
+    let output =
+        Command::new(python).args(["-c", PAHO, &port.to_string(), &request, &token]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     let Outcome::Answer(answer) = Outcome::from_json(text.trim().as_bytes()).unwrap() else {

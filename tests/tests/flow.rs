@@ -110,12 +110,15 @@ async fn health_readiness_and_metrics_tell_what_runs() {
     rig.ctl(&["flash", &rig.path("signed.locus").display().to_string()]).unwrap();
     assert_eq!(http.get("/ready").unwrap().0, 200, "flashed while it runs");
     answered(http.ask(&facts().variants[0].request("a"), PATIENCE).await.unwrap());
-    let (status, body) = http.get("/health").unwrap();
+    assert_eq!(http.get("/health").unwrap().1, br#"{"ready":true}"#, "a terminal is told no more");
+    let operator = daemon.operator().unwrap();
+    let (status, body) = operator.get("/health").unwrap();
     let health: serde_json::Value = serde_json::from_slice(&body).unwrap();
     assert_eq!((status, &health["status"], &health["mqtt_connected"]), (200, &"ok".into(), &true.into()));
     assert_eq!(health["model"]["name"], "variant-effect");
     assert_eq!(health["journal"]["records"], 1);
-    let (status, body) = http.get("/metrics").unwrap();
+    assert_eq!(http.get("/metrics").unwrap().0, 403);
+    let (status, body) = operator.get("/metrics").unwrap();
     let text = String::from_utf8(body).unwrap();
     assert_eq!(status, 200);
     for line in [

@@ -165,7 +165,7 @@ fn keys_are_rotated_and_revoked_by_the_documents_of_their_roots() {
     locus(&["bundle", "verify", "--trust", &path("whole.json"), &path("good.locus")]);
     daemon.terminate().unwrap();
     let daemon = rig.start().unwrap();
-    assert_eq!(daemon.http("x").unwrap().get("/ready").unwrap().0, 200);
+    assert_eq!(daemon.operator().unwrap().get("/ready").unwrap().0, 200);
     let trail = rig.ctl(&["audit"]).unwrap();
     assert!(trail.contains("trust    done") && trail.contains("version 2"), "{trail}");
 }

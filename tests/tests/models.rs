@@ -53,7 +53,7 @@ fn slots(rig: &Rig) -> Value {
 }
 
 fn health(daemon: &Daemon) -> Value {
-    serde_json::from_slice(&daemon.http("x").unwrap().get("/health").unwrap().1).unwrap()
+    serde_json::from_slice(&daemon.operator().unwrap().get("/health").unwrap().1).unwrap()
 }
 
 /// Questions to a model, in its own form.
@@ -163,7 +163,7 @@ async fn two_models_answer_side_by_side_over_every_transport_each_under_its_own_
     let names: Vec<_> =
         seen["models"].as_array().unwrap().iter().map(|m| m["name"].as_str().unwrap()).collect();
     assert_eq!((names.as_slice(), &seen["model"]), (["coding", "variant-effect"].as_slice(), &Value::Null));
-    let web = daemon.http("x").unwrap();
+    let web = daemon.operator().unwrap();
     let (status, ready) = web.get("/ready").unwrap();
     assert!(status == 200 && String::from_utf8_lossy(&ready).contains("[\"coding\",\"variant-effect\"]"));
     let metrics = String::from_utf8(web.get("/metrics").unwrap().1).unwrap();
@@ -351,7 +351,7 @@ async fn swaps_under_load(rounds: usize) {
     }
     let all: usize = answers.values().sum();
     println!("{rounds} swaps in {took:?} under load, {all} answers, 0 failed, 0 mixed");
-    let metrics = String::from_utf8(daemon.http("x").unwrap().get("/metrics").unwrap().1).unwrap();
+    let metrics = String::from_utf8(daemon.operator().unwrap().get("/metrics").unwrap().1).unwrap();
     assert!(metrics.contains("locus_engine_builds_while_serving_total 0"), "{metrics}");
 }
 

@@ -35,7 +35,7 @@ fn terminal(rig: &Rig, key: Option<&Key>) -> SerialTerminal {
 }
 
 fn metric(daemon: &Daemon, line: &str) -> u64 {
-    let metrics = String::from_utf8(daemon.http("x").unwrap().get("/metrics").unwrap().1).unwrap();
+    let metrics = String::from_utf8(daemon.operator().unwrap().get("/metrics").unwrap().1).unwrap();
     metrics.lines().find_map(|l| l.strip_prefix(line)).map_or(0, |value| value.trim().parse().unwrap())
 }
 

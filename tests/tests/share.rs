@@ -23,10 +23,14 @@ const REPEATS: usize = 3;
 /// Time that a terminal waits before it asks again.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Box `name` at a broker.
-fn a_box(name: &str, port: u16) -> Rig {
-    let rig =
-        Rig::new(&format!("[mqtt]\nmode = \"external\"\nport = {port}\nsession_expiry_s = 0\n")).unwrap();
+/// Box `name` at a broker, with what it shows there.
+fn a_box(name: &str, port: u16, token: Option<&str>) -> Rig {
+    let shown = token.map_or(String::new(), |_| format!("username = \"{name}\"\npassword_file = \"token\"\n"));
+    let rig = Rig::new(&format!(
+        "[mqtt]\nmode = \"external\"\nport = {port}\nsession_expiry_s = 0\n{shown}"
+    ))
+    .unwrap();
+    std::fs::write(rig.path("token"), token.unwrap_or_default()).unwrap();
     rig.configure(|text| text.replace("box-1", name)).unwrap();
     rig.fake(5, 4).unwrap();
     rig.flash().unwrap();
@@ -83,7 +87,7 @@ async fn a_box_that_dies_at_mosquitto_leaves_no_request_without_an_outcome() {
     let Some(server) = peer(test, "mosquitto") else { return };
     let folder = tempfile::tempdir().unwrap();
     let (_mosquitto, port) = Mosquitto::start_anywhere(&server, folder.path()).unwrap();
-    let (stays, dies) = (a_box("box-1", port), a_box("box-2", port));
+    let (stays, dies) = (a_box("box-1", port, None), a_box("box-2", port, None));
     let (first, second) = (stays.start().unwrap(), dies.start().unwrap());
     one_dies("mosquitto", (&stays, first), second).await;
 }
@@ -94,7 +98,8 @@ async fn a_box_that_dies_at_the_embedded_broker_leaves_no_request_without_an_out
     stays.fake(5, 4).unwrap();
     stays.flash().unwrap();
     let first = stays.start().unwrap();
-    let dies = a_box("box-2", first.broker().unwrap().1);
+    let token = stays.token("box-2", "box").unwrap();
+    let dies = a_box("box-2", first.broker().unwrap().1, Some(token.trim()));
     let second = dies.start().unwrap();
     one_dies("embedded", (&stays, first), second).await;
 }

@@ -136,7 +136,7 @@ fn a_model_whose_golden_answers_are_wrong_here_does_not_serve() {
     assert_eq!(slots(&rig), before);
     let daemon = rig.start().unwrap();
     refused(&rig, &rig.path("wrong.locus"), "golden vector 0 differs");
-    assert_eq!(daemon.http("x").unwrap().get("/ready").unwrap().0, 200);
+    assert_eq!(daemon.operator().unwrap().get("/ready").unwrap().0, 200);
 }
 
 /// The label of what serves.
@@ -145,7 +145,7 @@ fn serves(daemon: &Daemon) -> String {
 }
 
 fn health(daemon: &Daemon) -> serde_json::Value {
-    serde_json::from_slice(&daemon.http("x").unwrap().get("/health").unwrap().1).unwrap()
+    serde_json::from_slice(&daemon.operator().unwrap().get("/health").unwrap().1).unwrap()
 }
 
 fn flash(rig: &Rig, path: &Path) -> serde_json::Value {
@@ -367,7 +367,7 @@ fn killed_flashes(rounds: u32) {
     assert!(midway > 0, "no kill came after the flash had begun to write");
     let active = slots(&rig)["active"].clone();
     let daemon = rig.start().unwrap();
-    assert_eq!(daemon.http("x").unwrap().get("/ready").unwrap().0, 200);
+    assert_eq!(daemon.operator().unwrap().get("/ready").unwrap().0, 200);
     assert_eq!(health(&daemon)["model"]["digest"], active);
     drop(daemon);
     rig.ctl(&["flash", &rig.path("signed.locus").display().to_string()]).unwrap();

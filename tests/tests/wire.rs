@@ -135,7 +135,7 @@ async fn broken_frames_get_no_answer_and_the_next_request_gets_its_own() {
             "{name}: {kinds:?}"
         );
     }
-    let metrics = daemon.http("x").unwrap().get("/metrics").unwrap().1;
+    let metrics = daemon.operator().unwrap().get("/metrics").unwrap().1;
     let metrics = String::from_utf8(metrics).unwrap();
     assert!(metrics.contains("locus_serial_broken_frames_total 17"), "{metrics}");
 }
@@ -212,7 +212,7 @@ async fn on_a_noisy_line_every_answer_is_late_or_right_and_never_wrong() {
     let noisy = Rig::with_cable("", &["--bit-errors", "3e-5", "--seed", "20261124"]).unwrap();
     noisy.flash().unwrap();
     let daemon = noisy.start().unwrap();
-    let clean = daemon.http("ward-1").unwrap();
+    let clean = daemon.operator().unwrap();
     let mut terminal: SerialTerminal = noisy.serial().unwrap();
     let (mut tries, mut most) = (0, 0);
     for (n, fact) in facts().variants.iter().cycle().take(48).enumerate() {

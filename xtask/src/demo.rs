@@ -133,7 +133,7 @@ fn prepare(tools: &Tools) -> Result<()> {
         tools.folder.join("locusd.toml"),
         format!(
             "site = \"demo\"\nbox = \"demo-box\"\nstate = {:?}\n\n[models]\ntrusted_keys = [{:?}]\n\n[journal]\nrecipients = [{:?}]\n\n\
-             [mqtt]\nmode = \"embedded\"\nport = 0\n\n[http]\nport = 0\n\n[[serial]]\npath = {:?}\nterminal = \"ward-3\"\n",
+             [mqtt]\nmode = \"embedded\"\nport = 0\ntls_port = 0\n\n[http]\nport = 0\n\n[[serial]]\npath = {:?}\nterminal = \"ward-3\"\n",
             tools.path("state"),
             tools.path("publisher.pub"),
             tools.path("hospital.pub"),

@@ -35,6 +35,8 @@ pub enum What {
     Backup,
     /// A backup is put back.
     Restore,
+    /// Somebody is enrolled, renewed or revoked.
+    Access,
     /// The daemon starts, and serves something else than the record names, or ends a trial.
     Start,
     /// A line that a power cut left half written is cut off.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use locus_edge::{
     config::Config,
-    ctl::{ask, audit, backup, cable, encode, init, journal, line_key, slots, trust},
+    ctl::{access, ask, audit, backup, cable, encode, init, journal, line_key, slots, trust},
 };
 
 #[derive(Parser)]
@@ -20,7 +20,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Makes the state folder, the keys of the box and its certificate
+    /// Makes the state folder, the keys of the box and its own certificate authority
     Init,
     /// Makes a recipient's keys: the private one never comes near the box
     Keygen(init::KeygenArgs),
@@ -39,6 +39,11 @@ enum Command {
     /// Shows or replaces the document that says whose models this box takes
     #[command(subcommand)]
     Trust(trust::TrustCommand),
+    /// Issues a certificate or token to whoever may use the box over a network
+    Enroll(access::EnrollArgs),
+    /// Shows, renews and revokes what was issued
+    #[command(subcommand)]
+    Access(access::AccessCommand),
     /// Shows every attempt to change what this box runs or trusts
     Audit(audit::AuditArgs),
     /// Shows how the running daemon is
@@ -46,7 +51,7 @@ enum Command {
     /// Shows whether the daemon trusts its clock
     Clock(slots::ClockArgs),
     /// Asks the box as a terminal does
-    Ask(ask::AskArgs),
+    Ask(Box<ask::AskArgs>),
     /// Shows what the model would read of requests: token ids, track, features
     Encode(encode::EncodeArgs),
     /// Makes the key of a serial line, for box and terminal
@@ -88,6 +93,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Confirm(args) => slots::end_trial(&config()?, args, true),
         Command::Revert(args) => slots::end_trial(&config()?, args, false),
         Command::Trust(command) => trust::run(&config()?, command),
+        Command::Enroll(args) => access::enroll(&config()?, args),
+        Command::Access(command) => access::run(&config()?, command),
         Command::Audit(args) => audit::run(&config()?, args),
         Command::Status => slots::status(&config()?),
         Command::Clock(args) => slots::clock(&config()?, args),

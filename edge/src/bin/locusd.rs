@@ -99,7 +99,8 @@ fn may_say(metadata: &tracing::Metadata<'_>) -> bool {
         |name: &str| target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
     match () {
         () if of("locus_edge") || of("locus_engine") || of("locus_genome") || of("locusd") => true,
-        () if of("ort") => level <= tracing::Level::ERROR,
+        // The broker's warnings name topics, and these may hold a request's id.
+        () if of("ort") || of("mqtt5") => level <= tracing::Level::ERROR,
         () => level <= tracing::Level::WARN,
     }
 }

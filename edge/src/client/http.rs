@@ -1,15 +1,15 @@
 //! A terminal over HTTPS.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use locus_firmware_config::message::{Outcome, Request};
+use locus_firmware_config::message::{FaultCode, Outcome, Request};
 use ureq::{
-    Agent,
-    tls::{Certificate, RootCerts, TlsConfig},
+    Agent, RequestBuilder,
+    tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig},
 };
+use zeroize::Zeroizing;
 
-use super::{ClientError, json_of, outcome_of};
-use crate::transport::http::TERMINAL_HEADER;
+use super::{ClientError, Credentials, json_of, outcome_of};
 
 /// Largest answer, in bytes.
 const MAX_ANSWER_BYTES: u64 = 4 << 20;
@@ -21,35 +21,62 @@ const GET: Duration = Duration::from_secs(20);
 pub struct HttpTerminal {
     agent: Agent,
     base: String,
-    terminal: String,
+    token: Option<Zeroizing<String>>,
 }
 
 impl HttpTerminal {
-    /// Trusts the certificate in a file, and no other.
+    /// Trusts the given authority and no other; who it is, its credentials say.
     ///
     /// # Errors
-    /// The file is no certificate.
-    pub fn new(base: &str, certificate: &Path, terminal: &str) -> Result<Self, ClientError> {
+    /// They hold no certificate or key.
+    pub fn new(base: &str, credentials: &Credentials) -> Result<Self, ClientError> {
         let wrong = |reason: String| ClientError::Connect { to: base.to_owned(), reason };
-        let pem = std::fs::read(certificate)
-            .map_err(|error| wrong(format!("{}: {error}", certificate.display())))?;
-        let certificate = Certificate::from_pem(&pem).map_err(|error| wrong(error.to_string()))?;
-        let tls = TlsConfig::builder()
+        let certificate =
+            Certificate::from_pem(&credentials.authority).map_err(|error| wrong(error.to_string()))?;
+        let mut tls = TlsConfig::builder()
             .root_certs(RootCerts::Specific(Arc::new(vec![certificate])))
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build();
-        let agent = Agent::config_builder().tls_config(tls).http_status_as_error(false).build().into();
-        Ok(Self { agent, base: base.to_owned(), terminal: terminal.to_owned() })
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
+        if let Some((certificate, key)) = &credentials.certificate {
+            let own = Certificate::from_pem(certificate).map_err(|error| wrong(error.to_string()))?;
+            let key = PrivateKey::from_pem(key).map_err(|error| wrong(error.to_string()))?;
+            tls = tls.client_cert(Some(ClientCert::new_with_certs(&[own], key)));
+        }
+        let agent = Agent::config_builder().tls_config(tls.build()).http_status_as_error(false).build();
+        Ok(Self { agent: agent.into(), base: base.to_owned(), token: credentials.token.clone() })
     }
 
-    /// Posts bytes as they are: status and body.
+    fn with_token<T>(&self, request: RequestBuilder<T>) -> RequestBuilder<T> {
+        match &self.token {
+            Some(token) => request.header("authorization", format!("Bearer {}", &**token)),
+            None => request,
+        }
+    }
+
+    /// Posts a request as it is: status and body.
     ///
     /// # Errors
     /// [`ClientError`].
     pub fn post(&self, body: &[u8], timeout: Duration) -> Result<(u16, Vec<u8>), ClientError> {
-        let request = self.agent.post(format!("{}/predict", self.base));
-        let request = request.config().timeout_global(Some(timeout)).build();
-        self.read(request.header(TERMINAL_HEADER, &self.terminal).content_type("application/json").send(body))
+        self.post_to("/predict", &[], body, timeout)
+    }
+
+    /// Posts to a path, with further headers: status and body.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn post_to(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+        timeout: Duration,
+    ) -> Result<(u16, Vec<u8>), ClientError> {
+        let request = self.with_token(self.agent.post(format!("{}{path}", self.base)));
+        let mut request = request.config().timeout_global(Some(timeout)).build();
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.read(request.content_type("application/json").send(body))
     }
 
     /// Gets a path: status and body.
@@ -57,7 +84,7 @@ impl HttpTerminal {
     /// # Errors
     /// [`ClientError`].
     pub fn get(&self, path: &str) -> Result<(u16, Vec<u8>), ClientError> {
-        let request = self.agent.get(format!("{}{path}", self.base));
+        let request = self.with_token(self.agent.get(format!("{}{path}", self.base)));
         self.read(request.config().timeout_global(Some(GET)).build().call())
     }
 
@@ -79,7 +106,13 @@ impl HttpTerminal {
     pub async fn ask(&self, request: &Request, timeout: Duration) -> Result<Outcome, ClientError> {
         let (terminal, body) = (self.clone(), json_of(request));
         let posted = tokio::task::spawn_blocking(move || terminal.post(&body, timeout)).await;
-        let (_, bytes) = posted.map_err(|error| ClientError::Broken(error.to_string()))??;
-        outcome_of(&bytes)
+        let (status, bytes) = posted.map_err(|error| ClientError::Broken(error.to_string()))??;
+        match (outcome_of(&bytes)?, status) {
+            // What the door says is no outcome of the protocol.
+            (Outcome::Fault(fault), 401 | 403) if fault.code == FaultCode::Unknown => {
+                Err(ClientError::Refused(fault.message))
+            }
+            (outcome, _) => Ok(outcome),
+        }
     }
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use locus_firmware_config::message::{Outcome, Request};
 use rumqttc::{
-    AsyncClient, Event, IncomingPacketSizeLimit, MqttOptions, NetworkOptions, PublishOptions,
+    AsyncClient, ConnectionError, Event, IncomingPacketSizeLimit, MqttOptions, NetworkOptions,
+    PublishOptions, TlsConfiguration, Transport,
     mqttbytes::{
         QoS,
-        v5::{Packet, PublishProperties},
+        v5::{Packet, PublishProperties, SubscribeReasonCode},
     },
 };
 use tokio::{
@@ -16,7 +17,7 @@ use tokio::{
     time::{sleep, timeout_at},
 };
 
-use super::{ClientError, json_of, outcome_of};
+use super::{ClientError, Credentials, json_of, outcome_of};
 use crate::{
     keys::random,
     names::{request_topic, response_topic},
@@ -26,6 +27,7 @@ use crate::{
 /// What a subscriber is told.
 enum Told {
     Ready,
+    Refused(String),
     Answer(Vec<u8>, Vec<u8>),
 }
 
@@ -53,7 +55,7 @@ impl Drop for MqttTerminal {
 }
 
 impl MqttTerminal {
-    /// Connects to a broker and subscribes to a response topic of its own.
+    /// Connects to a broker that asks nobody who they are, and subscribes to a response topic of its own.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -64,10 +66,25 @@ impl MqttTerminal {
         terminal: &str,
         timeout: Duration,
     ) -> Result<Self, ClientError> {
+        Self::connect_as(host, port, site, terminal, None, timeout).await
+    }
+
+    /// As [`MqttTerminal::connect`], with credentials: TLS where they trust an authority, a token as password.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn connect_as(
+        host: &str,
+        port: u16,
+        site: &str,
+        terminal: &str,
+        credentials: Option<&Credentials>,
+        timeout: Duration,
+    ) -> Result<Self, ClientError> {
         let to = format!("{host}:{port}");
         let failed = |reason: String| ClientError::Connect { to: to.clone(), reason };
         let tag = hex::encode(*random::<6>().map_err(|error| failed(error.to_string()))?);
-        let mut options = MqttOptions::new(format!("{terminal}-{tag}"), (host, port));
+        let mut options = MqttOptions::new(format!("{terminal}:{tag}"), (host, port));
         let mut network = NetworkOptions::new();
         network.set_tcp_nodelay(true);
         options
@@ -75,6 +92,15 @@ impl MqttTerminal {
             .set_keep_alive(30)
             .set_clean_start(true)
             .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_INPUT_BYTES as u32));
+        if let Some(credentials) = credentials {
+            if !credentials.authority.is_empty() {
+                let config = credentials.tls().map_err(failed)?;
+                options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
+            }
+            if let Some(token) = &credentials.token {
+                options.set_credentials(terminal, token.to_string());
+            }
+        }
         let (client, mut events) = AsyncClient::builder(options).capacity(64).build();
         let response_topic = format!("{}/{tag}", response_topic(site, terminal));
         let (tell, told) = mpsc::channel(64);
@@ -86,14 +112,24 @@ impl MqttTerminal {
                         let (subscriber, topic) = (subscriber.clone(), topic.clone());
                         tokio::spawn(async move { subscriber.subscribe(topic, QoS::AtLeastOnce).await });
                     }
-                    Ok(Event::Incoming(Packet::SubAck(_))) => {
-                        let _ = tell.try_send(Told::Ready);
+                    Ok(Event::Incoming(Packet::SubAck(ack))) => {
+                        let granted =
+                            |code: &SubscribeReasonCode| matches!(code, SubscribeReasonCode::Success(_));
+                        let told = match ack.return_codes.iter().find(|code| !granted(code)) {
+                            Some(code) => Told::Refused(format!("the subscription: {code:?}")),
+                            None => Told::Ready,
+                        };
+                        let _ = tell.try_send(told);
                     }
                     Ok(Event::Incoming(Packet::Publish(publish))) => {
                         let number = publish.properties.and_then(|p| p.correlation_data).unwrap_or_default();
                         let _ = tell.try_send(Told::Answer(number.to_vec(), publish.payload.to_vec()));
                     }
                     Ok(_) => {}
+                    Err(ConnectionError::ConnectionRefused(code)) => {
+                        let _ = tell.try_send(Told::Refused(format!("{code:?}")));
+                        sleep(Duration::from_millis(50)).await;
+                    }
                     Err(_) => sleep(Duration::from_millis(50)).await,
                 }
             }
@@ -108,6 +144,7 @@ impl MqttTerminal {
         };
         let ready = tokio::time::timeout(timeout, terminal.told.recv()).await;
         match ready {
+            Ok(Some(Told::Refused(reason))) => Err(ClientError::Refused(reason)),
             Ok(Some(_)) => Ok(terminal),
             _ => Err(failed(format!("the broker did not answer within {timeout:?}"))),
         }

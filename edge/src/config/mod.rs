@@ -1,5 +1,6 @@
 //! What the site wants of its box: one TOML file, refused as a whole where any of it is unknown or impossible.
 
+mod access;
 mod http;
 mod journal;
 mod models;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use locus_firmware_config::profile::{DeviceProfile, ProfileError};
 use serde::{Deserialize, Serialize};
 
+pub use access::Access;
 pub use http::Http;
 pub use journal::{ClockSection, JournalSection, Limits};
 pub use models::{Engine, Models, Reference};
@@ -95,6 +97,9 @@ pub struct Config {
     /// HTTPS.
     #[serde(default)]
     pub http: Http,
+    /// Who may use the box over a network.
+    #[serde(default)]
+    pub access: Access,
     /// Serial lines.
     #[serde(default)]
     pub serial: Vec<Serial>,
@@ -164,24 +169,22 @@ impl Config {
     /// Small files that it names: keys, certificates, trust; not the reference, libraries and devices.
     pub fn named_files(&self) -> Vec<PathBuf> {
         let mut config = self.clone();
-        let optional = [&config.mqtt.password_file, &config.http.certificate, &config.http.key];
+        let optional = [&config.http.certificate, &config.http.key];
         let mut files: Vec<PathBuf> = optional.into_iter().flatten().cloned().collect();
+        files.extend(config.mqtt.paths().map(|path| path.clone()));
+        files.extend(config.serial.iter().filter_map(|line| line.key_file.clone()));
         files.extend(config.journal.recipients.iter().cloned());
         files.extend(config.models.paths().map(|path| path.clone()));
         files
     }
 
     fn resolve(&mut self, folder: &Path) {
-        let optional = [
-            &mut self.engine.onnxruntime,
-            &mut self.mqtt.password_file,
-            &mut self.http.certificate,
-            &mut self.http.key,
-        ];
+        let optional = [&mut self.engine.onnxruntime, &mut self.http.certificate, &mut self.http.key];
         let all = std::iter::once(&mut self.state)
             .chain(self.models.paths())
             .chain(&mut self.journal.recipients)
             .chain(self.serial.iter_mut().flat_map(Serial::paths))
+            .chain(self.mqtt.paths())
             .chain(optional.into_iter().flatten())
             .chain(self.reference.iter_mut().flat_map(Reference::paths));
         for path in all {
@@ -205,6 +208,18 @@ impl Config {
             .or_else(|| self.journal.problem())
             .or_else(|| self.limits.problem())
             .or_else(|| self.http.problem())
+            .or_else(|| self.access_problem())
+    }
+
+    /// Whoever needs no credentials must at least be on this machine.
+    fn access_problem(&self) -> Option<Problem> {
+        let http = !self.http.enabled || self.http.address.is_loopback();
+        let mqtt = self.mqtt.mode != MqttMode::Embedded || self.mqtt.tls_address.is_loopback();
+        (self.access.anonymous && !(http && mqtt)).then(|| Problem {
+            field: "access.anonymous",
+            got: "true".into(),
+            expected: "false where http.address or mqtt.tls_address is not on loopback",
+        })
     }
 }
 
@@ -232,7 +247,12 @@ mod tests {
     #[test]
     fn what_cannot_be_is_named() {
         for (extra, named) in [
-            ("[http]\naddress = \"0.0.0.0\"\n", "http.address"),
+            ("[access]\nanonymous = true\n[http]\naddress = \"0.0.0.0\"\n", "access.anonymous"),
+            ("[access]\nanonymous = true\n[mqtt]\ntls_address = \"0.0.0.0\"\n", "access.anonymous"),
+            ("[http]\nnames = [\"a b\"]\n", "http.names"),
+            ("[mqtt]\nca = \"ca.pem\"\n", "mqtt.ca"),
+            ("[mqtt]\nmode = \"external\"\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n", "mqtt.certificate"),
+            ("[mqtt]\nmode = \"external\"\nca = \"c.pem\"\nwithout_tls = true\n", "mqtt.without_tls"),
             ("[mqtt]\nhost = \"10.0.0.1\"\n", "mqtt.host"),
             ("[mqtt]\nmode = \"external\"\nport = 0\n", "mqtt.port"),
             ("[mqtt]\nmode = \"external\"\nhost = \"10.0.0.1\"\n", "mqtt.without_tls"),
@@ -248,7 +268,17 @@ mod tests {
             let error = parse(&format!("{SMALL}{extra}")).unwrap_err().to_string();
             assert!(error.contains(named) && error.contains("locusd.toml"), "{error}");
         }
-        for said in ["host = \"localhost\"", "host = \"::1\"", "host = \"broker.ward\"\nwithout_tls = true"] {
+        assert!(
+            parse(&format!("{SMALL}[http]\naddress = \"0.0.0.0\"\nnames = [\"box.ward\", \"10.0.0.7\"]\n"))
+                .is_ok()
+        );
+        for said in [
+            "host = \"localhost\"",
+            "host = \"::1\"",
+            "host = \"broker.ward\"\nwithout_tls = true",
+            "host = \"broker.ward\"\nca = \"ca.pem\"",
+            "host = \"broker.ward\"\nca = \"ca.pem\"\ncertificate = \"c.pem\"\nkey = \"k.pem\"",
+        ] {
             let config = parse(&format!("{SMALL}[mqtt]\nmode = \"external\"\n{said}\n"));
             assert!(config.is_ok(), "{said}: {config:?}");
         }

@@ -25,10 +25,20 @@ pub enum MqttMode {
 pub struct Mqtt {
     /// Where it goes.
     pub mode: MqttMode,
-    /// The broker's host; the embedded one listens on this address.
+    /// The broker's host; the embedded one listens on this loopback address, without TLS.
     pub host: String,
     /// The broker's port; 0 lets the embedded one take a free one.
     pub port: u16,
+    /// Address on which the embedded broker speaks TLS.
+    pub tls_address: IpAddr,
+    /// Its port; 0 takes a free one.
+    pub tls_port: u16,
+    /// Certificates (PEM) by which the site's broker is known: TLS is spoken to it where they are named.
+    pub ca: Option<PathBuf>,
+    /// The box's own certificate (PEM) at the site's broker.
+    pub certificate: Option<PathBuf>,
+    /// Its private key (PEM).
+    pub key: Option<PathBuf>,
     /// Boxes of one group share the requests.
     pub group: String,
     /// How long the broker keeps the box's session: 300 for a single box, 0 in a shared group.
@@ -39,7 +49,7 @@ pub struct Mqtt {
     pub answer_expiry_s: u32,
     /// Time without any progress after which the connection to the broker is given up and made anew.
     pub stalled_ms: u32,
-    /// Whether a broker on another machine may be used although the box speaks no TLS to it.
+    /// Whether a broker on another machine may be used without TLS.
     pub without_tls: bool,
     /// User name at the site's broker.
     pub username: Option<String>,
@@ -53,6 +63,11 @@ impl Default for Mqtt {
             mode: MqttMode::Embedded,
             host: "127.0.0.1".into(),
             port: 1883,
+            tls_address: IpAddr::from([127, 0, 0, 1]),
+            tls_port: 8883,
+            ca: None,
+            certificate: None,
+            key: None,
             group: "locus".into(),
             session_expiry_s: 300,
             receive_maximum: 64,
@@ -76,13 +91,32 @@ impl Mqtt {
                 self.mode != MqttMode::Embedded || loopback,
                 "mqtt.host",
                 self.host.clone(),
-                "a loopback address: roles do not exist yet",
+                "a loopback address: nothing is encrypted there; mqtt.tls_address may be any",
             ),
             (
-                self.mode != MqttMode::External || loopback || self.without_tls,
+                self.mode != MqttMode::External || loopback || self.ca.is_some() || self.without_tls,
                 "mqtt.host",
                 self.host.clone(),
-                "a loopback address: the box speaks no TLS to a broker, and whoever is on the way would read sequences and results; where the way is protected otherwise, say so with mqtt.without_tls = true",
+                "a loopback address, or mqtt.ca: without TLS whoever is on the way would read sequences and results; where the way is protected otherwise, say so with mqtt.without_tls = true",
+            ),
+            (
+                self.ca.is_none() || !self.without_tls,
+                "mqtt.without_tls",
+                "true beside mqtt.ca".into(),
+                "one of the two",
+            ),
+            (
+                self.mode == MqttMode::External || self.ca.is_none(),
+                "mqtt.ca",
+                "a file".into(),
+                "none where mqtt.mode is not external: the box's own authority is used",
+            ),
+            (
+                self.certificate.is_some() == self.key.is_some()
+                    && (self.certificate.is_none() || self.ca.is_some()),
+                "mqtt.certificate",
+                "not all of mqtt.ca, mqtt.certificate and mqtt.key".into(),
+                "all three, mqtt.ca alone, or none",
             ),
             (
                 self.password_file.is_none() || self.username.is_some(),
@@ -98,5 +132,9 @@ impl Mqtt {
             ),
         ];
         Problem::first(checks)
+    }
+
+    pub(super) fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        [&mut self.password_file, &mut self.ca, &mut self.certificate, &mut self.key].into_iter().flatten()
     }
 }

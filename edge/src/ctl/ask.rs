@@ -12,7 +12,8 @@ use clap::ValueEnum;
 use locus_firmware_config::message::{Answer, MAX_MESSAGE_BYTES, Outcome, Request};
 
 use crate::{
-    client::{ClientError, HttpTerminal, MqttTerminal, SerialTerminal, Terminal},
+    access::{LOCAL, read_token},
+    client::{ClientError, Credentials, HttpTerminal, MqttTerminal, SerialTerminal, Terminal},
     config::{Config, MqttMode},
     keys::random,
     state::{Endpoints, StateDir},
@@ -41,9 +42,18 @@ pub struct AskArgs {
     /// Over which transport
     #[arg(long, value_enum, default_value_t = Transport::Http)]
     pub transport: Transport,
-    /// Who asks
-    #[arg(long, default_value = "locusctl")]
+    /// Who asks; over a network the name that the credentials are of
+    #[arg(long, default_value = LOCAL)]
     pub terminal: String,
+    /// Certificate to show instead of the token of this machine, with --key
+    #[arg(long, requires = "key")]
+    pub certificate: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, requires = "certificate")]
+    pub key: Option<PathBuf>,
+    /// File with a token to show instead
+    #[arg(long, conflicts_with = "certificate")]
+    pub token_file: Option<PathBuf>,
     /// The terminal's end of the serial line
     #[arg(long)]
     pub serial_port: Option<PathBuf>,
@@ -132,6 +142,19 @@ fn possible(config: &Config, args: &AskArgs) -> Result<()> {
     }
 }
 
+/// What is shown: the token of this machine, unless other credentials are named.
+fn credentials(config: &Config, args: &AskArgs) -> Result<Credentials> {
+    let state = StateDir::new(&config.state);
+    let authority = config.http.certificate.clone().unwrap_or_else(|| state.authority());
+    let trusting = Credentials::trusting(&authority).with_context(|| authority.display().to_string())?;
+    if let (Some(certificate), Some(key)) = (&args.certificate, &args.key) {
+        return trusting.with_certificate(certificate, key).context("reading --certificate and --key");
+    }
+    let path = args.token_file.clone().unwrap_or_else(|| state.local_token());
+    let token = read_token(&path)?.with_context(|| format!("no token in {}", path.display()))?;
+    Ok(trusting.with_token(&token))
+}
+
 async fn connect(config: &Config, args: &AskArgs, patience: Duration) -> Result<Terminal> {
     let state = StateDir::new(&config.state);
     let endpoints = || {
@@ -141,15 +164,34 @@ async fn connect(config: &Config, args: &AskArgs, patience: Duration) -> Result<
     Ok(match args.transport {
         Transport::Http => {
             let base = endpoints()?.http.context("the daemon that runs has HTTPS off; start it again")?;
-            let certificate = config.http.certificate.clone().unwrap_or_else(|| state.certificate());
-            Terminal::Http(HttpTerminal::new(&base, &certificate, &args.terminal)?)
+            Terminal::Http(HttpTerminal::new(&base, &credentials(config, args)?)?)
         }
         Transport::Mqtt => {
-            let address = endpoints()?.mqtt.context("the daemon that runs has MQTT off; start it again")?;
+            let endpoints = endpoints()?;
+            let mut credentials = credentials(config, args)?;
+            let plain = endpoints.mqtt.context("the daemon that runs has MQTT off; start it again")?;
+            // A certificate needs TLS; a token is good enough on loopback.
+            let address = match (endpoints.mqtts, &credentials.certificate) {
+                (Some(encrypted), Some(_)) => encrypted,
+                (Some(_), None) => {
+                    credentials.authority.clear();
+                    plain
+                }
+                (None, _) => {
+                    credentials.authority = match &config.mqtt.ca {
+                        Some(ca) => std::fs::read(ca).with_context(|| ca.display().to_string())?,
+                        None => Vec::new(),
+                    };
+                    if args.token_file.is_none() {
+                        credentials.token = None;
+                    }
+                    plain
+                }
+            };
             let (host, port) = address.rsplit_once(':').context("no port in run/endpoints.json")?;
-            let terminal =
-                MqttTerminal::connect(host, port.parse()?, &config.site, &args.terminal, patience).await?;
-            Terminal::Mqtt(Box::new(terminal))
+            let (port, site, shown) = (port.parse()?, &config.site, Some(&credentials));
+            let connected = MqttTerminal::connect_as(host, port, site, &args.terminal, shown, patience);
+            Terminal::Mqtt(Box::new(connected.await?))
         }
         Transport::Serial => {
             let path = args
@@ -205,7 +247,12 @@ async fn ask(config: &Config, args: &AskArgs, request: &Request) -> Result<Outco
                 (pause, Ok(Outcome::Fault(told)))
             }
             Ok(outcome) => return Ok(outcome),
-            Err(error) if matches!(error.downcast_ref(), Some(ClientError::NoOutcome { .. })) => {
+            Err(error)
+                if matches!(
+                    error.downcast_ref(),
+                    Some(ClientError::NoOutcome { .. } | ClientError::Refused(_))
+                ) =>
+            {
                 return Err(error);
             }
             Err(error) => (PAUSE, fault.clone().map(Outcome::Fault).ok_or(error)),

@@ -4,11 +4,13 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 
+use super::access::show_authority;
 use crate::{
+    access,
+    clock::{Clock as _, SystemClock},
     config::Config,
     keys::{self, Identity, IndexKey, Recipient},
     state::StateDir,
-    transport::load_or_create_certificate,
     vfs::OsVfs,
 };
 
@@ -41,13 +43,13 @@ pub fn init(config: &Config) -> Result<ExitCode> {
     let state = StateDir::new(&config.state);
     keys::load_or_create_device_key(&OsVfs, &state.device_key())?;
     IndexKey::load_or_create(&OsVfs, &state.index_key())?;
-    let (certificate, _) = load_or_create_certificate(&state, &config.r#box)?;
+    let authority = access::prepare(config, SystemClock::new().unix_ms() / 1_000)?;
     for path in &config.journal.recipients {
         for recipient in Recipient::read_all(&OsVfs, path)? {
             println!("results will be sealed to {} ({})", recipient.id(), path.display());
         }
     }
     println!("device key {}", state.device_public().display());
-    println!("certificate {}", certificate.display());
+    show_authority(&state, &authority);
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! What `locusctl` does, one file a command.
 
+pub mod access;
 pub mod ask;
 pub mod audit;
 pub mod backup;

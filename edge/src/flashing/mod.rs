@@ -379,6 +379,15 @@ impl Flasher {
         }
     }
 
+    /// Writes down that somebody was enrolled, renewed or revoked.
+    ///
+    /// # Errors
+    /// The audit trail cannot be written.
+    pub fn note_access(&mut self, subject: String, reason: String) -> Result<(), SlotError> {
+        let about = About { subject: Some(subject), reason: Some(reason), ..About::default() };
+        Ok(self.audit.note(What::Access, Stage::Done, about)?)
+    }
+
     /// As [`Flasher::noted`], for what changes the model.
     /// Writes down an attempt that is not about models, before it and after it.
     ///

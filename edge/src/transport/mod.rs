@@ -5,9 +5,7 @@ pub mod broker;
 pub mod http;
 pub mod mqtt;
 pub mod serial;
-mod tls;
-
-pub use tls::{TlsError, load_or_create as load_or_create_certificate};
+pub mod tls;
 
 /// Largest packet or body that is read before it is refused as too large, in bytes.
 pub(crate) const MAX_INPUT_BYTES: usize = 1 << 20;

@@ -11,7 +11,7 @@ use std::{
 use locus_firmware_config::message::{Fault, Outcome, Request};
 use rumqttc::{
     AckMode, AsyncClient, ClientError, Event, EventLoop, IncomingPacketSizeLimit, MqttOptions,
-    NetworkOptions, PublishOptions,
+    NetworkOptions, PublishOptions, TlsConfiguration, Transport,
     mqttbytes::{
         QoS,
         v5::{LastWill, Packet, Publish, PublishProperties, SubAck, SubscribeReasonCode},
@@ -28,7 +28,7 @@ mod progress;
 
 use progress::Progress;
 
-use super::MAX_INPUT_BYTES;
+use super::{MAX_INPUT_BYTES, broker::BOX, tls};
 use crate::{
     config::{Config, Mqtt},
     names::{answer_topic, response_topic, status_topic, terminal_of},
@@ -58,6 +58,8 @@ pub struct Link {
     pub host: String,
     /// Broker's port.
     pub port: u16,
+    /// What the box shows to its own broker; the configuration's credentials are for the site's.
+    pub own: Option<Zeroizing<String>>,
     /// Whether it is connected and requests arrive.
     pub connected: Arc<AtomicBool>,
 }
@@ -66,14 +68,14 @@ impl Link {
     /// Not connected yet.
     pub fn new(config: &Config, host: String, port: u16) -> Self {
         let (site, box_name) = (config.site.clone(), config.r#box.clone());
-        Self { site, box_name, host, port, connected: Arc::default() }
+        Self { site, box_name, host, port, own: None, connected: Arc::default() }
     }
 }
 
 /// How the box is a client of its broker.
 ///
 /// # Errors
-/// The password file cannot be read.
+/// The password file or a certificate cannot be read.
 pub fn options(link: &Link, config: &Mqtt) -> Result<MqttOptions, String> {
     let id = format!("locus-{}-{}", link.site, link.box_name);
     let mut options = MqttOptions::new(id, (link.host.as_str(), link.port));
@@ -97,6 +99,13 @@ pub fn options(link: &Link, config: &Mqtt) -> Result<MqttOptions, String> {
         .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_INPUT_BYTES as u32))
         .set_ack_mode(AckMode::Manual)
         .set_last_will(will);
+    if let Some(secret) = &link.own {
+        options.set_credentials(BOX, secret.to_string());
+        return Ok(options);
+    }
+    if let Some(config) = tls::client(config)? {
+        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
+    }
     if let Some(user) = &config.username {
         let password = match &config.password_file {
             Some(path) => Zeroizing::new(

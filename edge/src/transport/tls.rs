@@ -1,93 +1,76 @@
-//! The certificate of the HTTPS listener: the site's, or one that the box makes and signs itself.
+//! TLS towards the site's broker, with certificates that are read anew for every connection.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
+use std::{path::PathBuf, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore, SignatureScheme, client::ResolvesClientCert, crypto::ring,
+    sign::CertifiedKey,
 };
-
-use rustls::{ServerConfig, crypto::ring};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use crate::{
-    config::Http,
-    state::StateDir,
-    vfs::{Access, OsVfs, Vfs, write_atomic},
+    access::{chain, private_key},
+    config::Mqtt,
 };
 
-/// Why HTTPS cannot be served.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TlsError {
-    /// A file.
-    #[error("cannot read or write {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Not PEM of a certificate or key.
-    #[error("{path}: {detail}; expected PEM")]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        detail: String,
-    },
-    /// No certificate could be made.
-    #[error("no certificate could be made: {0}")]
-    Make(#[from] rcgen::Error),
-    /// Certificate and key do not fit together.
-    #[error("certificate and key cannot be used: {0}")]
-    Rustls(#[from] rustls::Error),
+/// The box's own certificate: what lies in the files when a connection is made, so that a renewed one counts without a
+/// restart.
+#[derive(Debug)]
+struct Own {
+    certificate: PathBuf,
+    key: PathBuf,
 }
 
-/// Makes the self-signed certificate of a box where there is none.
+impl Own {
+    fn read(&self) -> Result<CertifiedKey, String> {
+        let chain = chain(&self.certificate).map_err(|error| error.to_string())?;
+        let key = private_key(&self.key).map_err(|error| error.to_string())?;
+        CertifiedKey::from_der(chain, key, &ring::default_provider())
+            .map_err(|error| format!("mqtt.certificate {}: {error}", self.certificate.display()))
+    }
+}
+
+impl ResolvesClientCert for Own {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.read().inspect_err(|error| tracing::error!(error, "no certificate is shown")).ok().map(Arc::new)
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// A client that trusts the certificates of a file and no other.
 ///
 /// # Errors
-/// [`TlsError`].
-pub fn load_or_create(state: &StateDir, box_name: &str) -> Result<(PathBuf, PathBuf), TlsError> {
-    let (certificate, key) = (state.certificate(), state.certificate_key());
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| TlsError::Io { path, source }
-    };
-    if OsVfs.exists(&certificate).map_err(io(&certificate))? && OsVfs.exists(&key).map_err(io(&key))? {
-        return Ok((certificate, key));
+/// The file cannot be used.
+pub fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
+    use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
     }
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), box_name.to_owned()];
-    let made = rcgen::generate_simple_self_signed(names)?;
-    let folder = certificate.parent().unwrap_or(Path::new("."));
-    OsVfs.create_dir_all(folder).map_err(io(folder))?;
-    let pem = zeroize::Zeroizing::new(made.signing_key.serialize_pem());
-    write_atomic(&OsVfs, &key, pem.as_bytes(), Access::Private).map_err(io(&key))?;
-    write_atomic(&OsVfs, &certificate, made.cert.pem().as_bytes(), Access::Public)
-        .map_err(io(&certificate))?;
-    Ok((certificate, key))
+    if roots.is_empty() { Err("no certificate in it".into()) } else { Ok(roots) }
 }
 
-pub(super) fn server_config(
-    config: &Http,
-    state: &StateDir,
-    box_name: &str,
-) -> Result<Arc<ServerConfig>, TlsError> {
-    let (certificate, key) = match (&config.certificate, &config.key) {
-        (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
-        _ => load_or_create(state, box_name)?,
-    };
-    let pem = |path: &Path, error: rustls_pki_types::pem::Error| TlsError::Pem {
-        path: path.to_owned(),
-        detail: error.to_string(),
-    };
-    let chain = CertificateDer::pem_file_iter(&certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| pem(&certificate, error))?;
-    let secret = PrivateKeyDer::from_pem_file(&key).map_err(|error| pem(&key, error))?;
-    let mut server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, secret)?;
-    // Not HTTP/2: one connection of it has no bound on the time that a request's head takes.
-    server.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(server))
+/// How the box speaks TLS to the site's broker; none where the configuration names no certificates of it.
+///
+/// # Errors
+/// A file cannot be used.
+pub fn client(config: &Mqtt) -> Result<Option<Arc<ClientConfig>>, String> {
+    let Some(ca) = &config.ca else { return Ok(None) };
+    let named = |error: String| format!("mqtt.ca {}: {error}", ca.display());
+    let pem = std::fs::read(ca).map_err(|error| named(error.to_string()))?;
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots(&pem).map_err(named)?);
+    Ok(Some(Arc::new(match (&config.certificate, &config.key) {
+        (Some(certificate), Some(key)) => {
+            let own = Own { certificate: certificate.clone(), key: key.clone() };
+            own.read()?;
+            builder.with_client_cert_resolver(Arc::new(own))
+        }
+        _ => builder.with_no_client_auth(),
+    })))
 }

@@ -34,6 +34,7 @@ impl Broker {
     async fn with(made: &Box_, config: Mqtt) -> (Self, Client) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let link = Link {
+            own: None,
             site: "ward".into(),
             box_name: "box".into(),
             host: "127.0.0.1".into(),
@@ -220,6 +221,7 @@ async fn what_expires_while_it_waits_is_acknowledged_and_never_answered() {
 #[test]
 fn a_password_that_cannot_be_read_is_named() {
     let link = Link {
+        own: None,
         site: "ward".into(),
         box_name: "box".into(),
         host: "127.0.0.1".into(),
