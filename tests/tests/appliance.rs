@@ -287,7 +287,7 @@ async fn a_box_is_put_back_from_its_backup_and_destroyed_at_its_end() {
     assert!(said(&refused).contains("--recipient"), "without one there is none");
     let made = json(&rig.ctl(&["backup", "--to", &backup, "--recipient", &hospital, "--json"]).unwrap());
     let secrets = made["secrets"].to_string();
-    for secret in ["state/keys/device.key", "state/keys/index.key", "state/tls/key.pem"] {
+    for secret in ["state/keys/device.key", "state/keys/index.key", "state/access/ca.key"] {
         assert!(secrets.contains(secret), "{made}");
     }
     let files = made["files"].to_string();

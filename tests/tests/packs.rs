@@ -93,7 +93,8 @@ async fn a_pack_is_flashed_answers_outlives_a_restart_and_is_gone_back_from() {
     assert_eq!(by_two.reference.unwrap().name, "two");
     let unsigned = rig.ctl_output(&["flash", &rig.path("two.unsigned").display().to_string()]).unwrap();
     assert!(!unsigned.status.success() && String::from_utf8_lossy(&unsigned.stderr).contains("unsigned"));
-    let health: Value = serde_json::from_slice(&daemon.operator().unwrap().get("/health").unwrap().1).unwrap();
+    let health: Value =
+        serde_json::from_slice(&daemon.operator().unwrap().get("/health").unwrap().1).unwrap();
     assert_eq!((&health["reference"]["name"], &health["assembly"]), (&"two".into(), &"GRCh38".into()));
     assert!(daemon.terminate().unwrap().success());
 

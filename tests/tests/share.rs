@@ -25,11 +25,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Box `name` at a broker, with what it shows there.
 fn a_box(name: &str, port: u16, token: Option<&str>) -> Rig {
-    let shown = token.map_or(String::new(), |_| format!("username = \"{name}\"\npassword_file = \"token\"\n"));
-    let rig = Rig::new(&format!(
-        "[mqtt]\nmode = \"external\"\nport = {port}\nsession_expiry_s = 0\n{shown}"
-    ))
-    .unwrap();
+    let shown =
+        token.map_or(String::new(), |_| format!("username = \"{name}\"\npassword_file = \"token\"\n"));
+    let rig = Rig::new(&format!("[mqtt]\nmode = \"external\"\nport = {port}\nsession_expiry_s = 0\n{shown}"))
+        .unwrap();
     std::fs::write(rig.path("token"), token.unwrap_or_default()).unwrap();
     rig.configure(|text| text.replace("box-1", name)).unwrap();
     rig.fake(5, 4).unwrap();

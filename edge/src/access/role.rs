@@ -40,8 +40,7 @@ pub enum Action {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 5] =
-        [Self::Terminal, Self::Operator, Self::Auditor, Self::Metrics, Self::Box];
+    pub const ALL: [Self; 5] = [Self::Terminal, Self::Operator, Self::Auditor, Self::Metrics, Self::Box];
 
     /// The table.
     pub const fn may(self, action: Action) -> bool {

@@ -10,13 +10,13 @@ use locus_firmware_config::{
     wire::{CHALLENGE_BYTES, FrameType, Key, MAX_FRAME},
 };
 
-pub type Small = Terminal<[u8; REQUEST_BYTES], [u8; ANSWER_BYTES]>;
+pub(crate) type Small = Terminal<[u8; REQUEST_BYTES], [u8; ANSWER_BYTES]>;
 
-pub fn terminal() -> Small {
+pub(crate) fn terminal() -> Small {
     Terminal::new(7, [0; REQUEST_BYTES], [0; ANSWER_BYTES])
 }
 
-pub const REQUEST: RequestRef<'static> = RequestRef {
+pub(crate) const REQUEST: RequestRef<'static> = RequestRef {
     id: Some("r-1"),
     variant: Some("chr17-43045705-T-A"),
     sequence: None,
@@ -33,7 +33,7 @@ pub const REQUEST: RequestRef<'static> = RequestRef {
 };
 
 /// An answer of several frames; `index` tells one from another.
-pub fn answer(id: &str, index: u64) -> Answer {
+pub(crate) fn answer(id: &str, index: u64) -> Answer {
     Answer {
         id: Some(id.into()),
         r#box: "box-1".into(),
@@ -76,18 +76,18 @@ pub fn answer(id: &str, index: u64) -> Answer {
 
 /// A box: its own end of the line, and outcomes at once. One that forgot everything begins again with other answers:
 /// two must never be mixed.
-pub struct Peer {
+pub(crate) struct Peer {
     line: Line,
     key: Option<Key>,
     busy: u32,
     /// Whole outcomes that were sent.
-    pub sent: Vec<Vec<u8>>,
-    pub requests: u32,
+    pub(crate) sent: Vec<Vec<u8>>,
+    pub(crate) requests: u32,
     drawn: u8,
 }
 
 impl Peer {
-    pub fn new(busy: u32, key: Option<Key>) -> Self {
+    pub(crate) fn new(busy: u32, key: Option<Key>) -> Self {
         Self { line: Line::new(key.clone(), "1"), key, busy, sent: Vec::new(), requests: 0, drawn: 0 }
     }
 
@@ -95,7 +95,7 @@ impl Peer {
         self.line = Line::new(self.key.clone(), "1");
     }
 
-    pub fn hear(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+    pub(crate) fn hear(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let (mut out, mut requests, drawn) = (Vec::new(), Vec::new(), &mut self.drawn);
         let mut challenge = || {
             *drawn = drawn.wrapping_add(1);
@@ -124,14 +124,14 @@ impl Peer {
 }
 
 #[derive(Debug, PartialEq)]
-pub enum End {
+pub(crate) enum End {
     Answer(Vec<u8>),
     Busy(Vec<u8>),
     TimedOut,
 }
 
 /// Runs a request to its end over a line that carries frames as it is told; the box starts anew after so many frames.
-pub fn run_over(
+pub(crate) fn run_over(
     request: &RequestRef<'_>,
     patience: Patience,
     mut peer: Peer,

@@ -204,6 +204,14 @@ fn answer() -> Value {
             "warnings": { "type": "array", "items": { "type": "string" } },
             "intended_use": { "type": "string" },
             "prediction": field("object", "What a sequence model says"),
+            "hgvs_c": field("string", "HGVS name on the transcript, at the 3' end"),
+            "hgvs_p": field("string", "HGVS name of the predicted change of the protein"),
+            "assembly": field("string", "Genome assembly of the variant"),
+            "reference": field("object", "Name, version and digest of the reference pack that was read"),
+            "evidence": field("object", "PP3 or BP4, its strength, and the likelihood ratio that is reached with 95 % confidence"),
+            "out_of_distribution": { "type": "boolean", "description": "Whether the input is unlike what the model was trained on" },
+            "out_of_distribution_reason": field("string", "Why"),
+            "attribution": { "type": "array", "items": { "type": "object" }, "description": "What each base near the change contributes, where explain asks for it" },
         },
     })
 }
