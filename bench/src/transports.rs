@@ -172,12 +172,13 @@ async fn ask(mut terminal: Terminal, requests: usize) -> Result<Asked> {
 
 /// The embedded broker of a box in this process, with a responder in place of the box.
 async fn embedded_round_trip(rig: &Rig, requests: usize) -> Result<Sample> {
+    // The registry is read when the gate opens.
+    let token = rig.token("bench", "terminal")?;
     let config = Config::open(&rig.config())?;
     let (gate, free) = (Gate::open(&config)?, SocketAddr::from(([127, 0, 0, 1], 0)));
     let (site, box_name) = ("echo".to_owned(), "echo".to_owned());
     let listening = broker::Listening { address: free, tls_address: free, site, box_name };
     let started = broker::start(&listening, gate, |_| {}).await.map_err(anyhow::Error::msg)?;
-    let token = rig.token("bench", "terminal")?;
     let shown = Some((started.secret.as_str(), token.trim()));
     let sample = round_trip(started.inner.port(), started.address.port(), shown, requests).await;
     started.stop().await;
