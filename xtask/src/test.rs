@@ -105,15 +105,22 @@ fn report_skipped() {
 
 /// Says of every test that only `--full` runs why it did not run: no runner shows the reason.
 fn report_ignored() -> Result<()> {
-    let mut reasons = BTreeSet::new();
-    for entry in fs::read_dir(process::root().join("tests/tests"))? {
-        let path = entry?.path();
-        if path.is_file() {
-            let suite = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let text = fs::read_to_string(&path)?;
-            let ignored =
-                text.lines().filter_map(|l| l.trim().strip_prefix("#[ignore = \"")?.strip_suffix("\"]"));
-            reasons.extend(ignored.map(|reason| format!("skipped: {suite}: {reason}")));
+    let (mut folders, mut reasons) = (vec![process::root().to_owned()], BTreeSet::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let (path, name) = {
+                let entry = entry?;
+                (entry.path(), entry.file_name().to_string_lossy().into_owned())
+            };
+            let generated = name.starts_with('.') || ["target", "runs", "shared"].contains(&name.as_str());
+            if path.is_dir() && !path.is_symlink() && !generated {
+                folders.push(path);
+            } else if let Some(suite) = name.strip_suffix(".rs") {
+                let text = fs::read_to_string(&path)?;
+                let ignored =
+                    text.lines().filter_map(|l| l.trim().strip_prefix("#[ignore = \"")?.strip_suffix("\"]"));
+                reasons.extend(ignored.map(|reason| format!("skipped: {suite}: {reason}")));
+            }
         }
     }
     reasons.iter().for_each(|reason| println!("{reason}"));

@@ -148,6 +148,7 @@ impl<'a> Served<'a> {
                     self.tell(ticket, &outcome);
                 },
                 written = writer.write(&self.out), if !self.out.is_empty() => match written {
+                    Ok(0) => return "the device takes nothing any more".into(),
                     Ok(n) => {
                         self.out[..n].zeroize();
                         self.out.drain(..n);
