@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::SystemClock,
-    config::{Config, MqttMode},
+    config::{Config, MqttMode, Protocol},
     control,
     flashing::{self, FlashError, Flasher},
     health::{self, Health},
@@ -27,7 +27,7 @@ use crate::{
     pipeline::{Genome, Pipeline, PipelineConfig, Threads},
     slots::SlotError,
     state::{Endpoints, StateDir},
-    transport::{broker, http, mqtt, serial},
+    transport::{broker, http, lis, mllp, mqtt, serial},
     unproven::Unproven,
     vfs::OsVfs,
     watchdog,
@@ -104,6 +104,9 @@ pub fn check(config: &Config) -> Result<(), DaemonError> {
     recipients(config)?;
     for path in config.serial.iter().filter_map(|line| line.key_file.as_deref()) {
         serial::read_key(path).map_err(DaemonError::Transport)?;
+    }
+    for listener in &config.mllp {
+        mllp::tls(listener).map_err(DaemonError::Transport)?;
     }
     if config.mqtt.mode != MqttMode::Off {
         let link = mqtt::Link::new(config, config.mqtt.host.clone(), config.mqtt.port);
@@ -229,6 +232,7 @@ struct Running {
     tasks: JoinSet<()>,
     broker: Option<broker::Embedded>,
     http: Option<http::Listener>,
+    mllp: Vec<SocketAddr>,
     link: Option<mqtt::Link>,
     unproven: Unproven,
     upkeep: Arc<Upkeep>,
@@ -237,7 +241,7 @@ struct Running {
 impl Running {
     fn new(fatal: watch::Sender<Option<String>>, unproven: Unproven, upkeep: Arc<Upkeep>) -> Self {
         let (stop, tasks) = (CancellationToken::new(), JoinSet::new());
-        Self { stop, fatal, tasks, broker: None, http: None, link: None, unproven, upkeep }
+        Self { stop, fatal, tasks, broker: None, http: None, mllp: Vec::new(), link: None, unproven, upkeep }
     }
 
     async fn start(
@@ -262,7 +266,16 @@ impl Running {
             let key = line.key_file.as_deref().map(serial::read_key).transpose();
             let key = key.map_err(DaemonError::Transport)?;
             let (pipeline, line, stop) = (pipeline.clone(), line.clone(), self.stop.clone());
-            self.tasks.spawn(serial::run(pipeline, line, key, stop));
+            match line.protocol {
+                Protocol::Wire => self.tasks.spawn(serial::run(pipeline, line, key, stop)),
+                Protocol::Lis => self.tasks.spawn(lis::run(pipeline, line, config.r#box.clone(), stop)),
+            };
+        }
+        for section in &config.mllp {
+            let listener = mllp::Listener::bind(section, &config.r#box).await;
+            let listener = listener.map_err(DaemonError::Transport)?;
+            self.mllp.push(listener.address);
+            self.tasks.spawn(listener.run(pipeline.clone(), self.stop.clone()));
         }
         if let Some(limit) = sd_notify::watchdog_enabled() {
             self.tasks.spawn(watchdog::run(limit, pipeline.clone(), self.stop.clone()));
@@ -335,6 +348,7 @@ impl Running {
             mqtt: self.link.as_ref().map(|link| format!("{}:{}", link.host, link.port)),
             http: self.http.as_ref().map(|http| format!("https://{}", http.address)),
             serial: config.serial.iter().map(|line| line.path.clone()).collect(),
+            mllp: self.mllp.iter().map(ToString::to_string).collect(),
         }
     }
 
