@@ -127,13 +127,13 @@ impl Out {
     fn new(head: &Head, box_name: &str, time: &str) -> Self {
         let mut out = Self(Vec::with_capacity(4_096));
         out.0.extend_from_slice(br"H|\^&");
-        out.raw(&head.control).raw(b"").parts(&["LOCUS", box_name]).raw(b"||||").raw(&head.from);
+        out.raw(&head.control).raw(b"").parts(&["LOCUS", box_name]).raw(b"|||").raw(&head.from);
         out.raw(b"|P|LIS2-A2").text(time).end();
         out.0.extend_from_slice(b"P|1");
         out.raw(&head.patient[0]).raw(&head.patient[1]).end();
         out.0.extend_from_slice(b"O|1");
         // The report type is the 26th field: preliminary.
-        out.raw(&head.specimen).raw(b"|^^^51969-4|R").raw(&[b'|'; 19]).raw(b"P").end();
+        out.raw(&head.specimen).raw(b"|^^^51969-4|R").raw(&[b'|'; 18]).raw(b"P").end();
         out
     }
 
@@ -180,7 +180,7 @@ pub(super) fn answer(head: &Head, answer: &Answer, gene: Option<&str>, time: &st
         out.0.push(b'R');
         out.text(&(n + 1).to_string()).parts(&["", "", "", said.code, said.name]).text(&said.value);
         // The status is the 9th field, the time the 13th.
-        out.raw(b"|||").raw(if said.declined { b"X" } else { b"P" }).raw(b"||").raw(b"").text(time).end();
+        out.raw(b"|||").raw(if said.declined { b"X" } else { b"P" }).raw(b"||").text(time).end();
     }
     out.terminated(b"N")
 }
