@@ -36,7 +36,7 @@ fn a_box() -> (Rig, Daemon, Terminal) {
 fn order(id: &str, change: &str) -> String {
     format!(
         "H|\\^&|{id}||ANALYSER^1|||||LOCUS||P|LIS2-A2|20261126120000\rP|1|patient-12\rO|1|s-1||^^^51969-4|R\r\
-         R|1|^^^48018-6|GENE||||||F\rR|2|^^^48004-6|{change}||||||F\rL|1|N\r"
+         R|1|^^^48018-6|GENE|||||F\rR|2|^^^48004-6|{change}|||||F\rL|1|N\r"
     )
 }
 

@@ -200,7 +200,7 @@ mod tests {
 
     use super::*;
 
-    const ORDER: &str = "H|\\^&|m-1||ANALYSER^1|||||LOCUS||P|LIS2-A2|20261126\rP|1|12^a||7|DOE^JANE\rO|1|s-1||^^^51969-4|R\rR|1|^^^48018-6|HGNC:1100^BRCA1||||||F\rR|2|^^^48004-6|NM_007294.4:c.5096G>A||||||F\rR|3|62374-4|GRCh38\rC|1|I|x|G\rL|1|N\r";
+    const ORDER: &str = "H|\\^&|m-1||ANALYSER^1|||||LOCUS||P|LIS2-A2|20261126\rP|1|12^a||7|DOE^JANE\rO|1|s-1||^^^51969-4|R\rR|1|^^^48018-6|HGNC:1100^BRCA1|||||F\rR|2|^^^48004-6|NM_007294.4:c.5096G>A|||||F\rR|3|62374-4|GRCh38\rC|1|I|x|G\rL|1|N\r";
 
     #[test]
     fn a_message_becomes_a_request() {
@@ -223,7 +223,7 @@ mod tests {
             ("m-1", "", "control id"),
             ("JANE", "J\tNE", "control character"),
             ("48004-6", "48004-7", "no variant"),
-            ("G>A||||||F", "G>A||||||X", "no variant"),
+            ("G>A|||||F", "G>A|||||X", "no variant"),
             ("c.5096G>A", "c.5096G>A\\c.1A>G", "several values in one"),
             ("c.5096G>A", "c.1&Z&", "escapes"),
             ("C|1|I", "R|9|^^^48004-6|c.1A>G\rC|1|I", "several values"),
