@@ -73,10 +73,7 @@ impl Delimiters {
     /// Appends a text as a component: delimiters escaped, what is not printable ASCII as `?`.
     pub(super) fn write(&self, out: &mut Vec<u8>, text: &str) {
         for letter in text.chars() {
-            let byte = match u8::try_from(letter) {
-                Ok(byte @ 0x20..0x7f) => byte,
-                _ => b'?',
-            };
+            let byte = u8::try_from(letter).ok().filter(|b| (0x20..0x7f).contains(b)).unwrap_or(b'?');
             let name =
                 [b'F', b'S', b'R', b'E', b'T'].into_iter().find(|name| self.meant(&[*name]) == Some(byte));
             match name {

@@ -231,7 +231,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     async fn next(&mut self, until: Instant, late: End) -> Result<Block, End> {
         let mut whole = None;
         loop {
-            while let Some(at) = self.rest.next() {
+            for at in self.rest.by_ref() {
                 match self.framer.push(self.input[at]) {
                     Ok(None) => {}
                     Ok(Some(block)) => return Ok(block),

@@ -46,7 +46,7 @@ pub(super) struct Refusal {
 #[derive(Debug, PartialEq)]
 pub(super) enum Heard {
     /// A question.
-    Order(Head, Result<Box<Request>, Box<Refusal>>),
+    Order(Box<Head>, Result<Box<Request>, Box<Refusal>>),
     /// Whether the answer with this control id was taken.
     Acknowledged { of: Vec<u8>, taken: bool },
 }
@@ -135,7 +135,7 @@ pub(super) fn read(message: &[u8], patient_as_subject: bool) -> Option<Heard> {
     let request = known(message, msh, &head, kind, event)
         .and_then(|()| request(message, &mut head, patient_as_subject))
         .map(Box::new);
-    Some(Heard::Order(head, request))
+    Some(Heard::Order(Box::new(head), request))
 }
 
 /// Whether it is a message that is read here.
@@ -200,10 +200,11 @@ fn request(message: &[u8], head: &mut Head, patient_as_subject: bool) -> Result<
             }
             b"OBR" => order = [repeated(segment, 2), repeated(segment, 3)],
             // Deleted, withdrawn, not obtained: not there.
-            b"OBX" if !matches!(field(segment, 11), b"D" | b"N" | b"W" | b"X") => {
-                if observe(&mut asked, segment)? {
-                    head.order.clone_from(&order);
-                }
+            b"OBX"
+                if !matches!(field(segment, 11), b"D" | b"N" | b"W" | b"X")
+                    && observe(&mut asked, segment)? =>
+            {
+                head.order.clone_from(&order);
             }
             _ => {}
         }
@@ -250,7 +251,7 @@ mod tests {
 
     const ORDER: &str = "MSH|^~\\&|LAB|ST|LOCUS|B|20260101||ORU^R01^ORU_R01|m-1|P|2.5.1\rPID|1||12^^^H||N^\u{e9}\rOBR|1|p1|f1|51969-4^x^LN\rOBX|1|CWE|48018-6^Gene^LN||HGNC:1100^BRCA1^HGNC\rOBX|2|CWE|48004-6^c^LN||NM_007294.4:c.5096G>A^^HGVS\rOBX|3|CWE|62374-4^a^LN||LA26806-2^GRCh38^LN\r";
 
-    fn order(text: &str) -> (Head, Result<Box<Request>, Box<Refusal>>) {
+    fn order(text: &str) -> (Box<Head>, Result<Box<Request>, Box<Refusal>>) {
         match read(text.as_bytes(), true) {
             Some(Heard::Order(head, request)) => (head, request),
             other => panic!("{other:?}"),
