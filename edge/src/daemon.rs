@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::{AccessError, Gate},
     clock::SystemClock,
-    config::{Config, MqttMode},
+    config::{Config, MqttMode, Protocol},
     control,
     flashing::{self, FlashError, Flasher},
     health::{self, Health},
@@ -28,7 +28,7 @@ use crate::{
     pipeline::{Genome, Pipeline, PipelineConfig, Threads},
     slots::SlotError,
     state::{Endpoints, StateDir},
-    transport::{broker, http, mqtt, serial},
+    transport::{broker, http, lis, mllp, mqtt, serial},
     unproven::Unproven,
     vfs::OsVfs,
     watchdog,
@@ -108,6 +108,9 @@ pub fn check(config: &Config) -> Result<(), DaemonError> {
     recipients(config)?;
     for path in config.serial.iter().filter_map(|line| line.key_file.as_deref()) {
         serial::read_key(path).map_err(DaemonError::Transport)?;
+    }
+    for listener in &config.mllp {
+        mllp::tls(listener).map_err(DaemonError::Transport)?;
     }
     if config.mqtt.mode != MqttMode::Off {
         let link = mqtt::Link::new(config, config.mqtt.host.clone(), config.mqtt.port);
@@ -236,6 +239,7 @@ struct Running {
     tasks: JoinSet<()>,
     broker: Option<broker::Embedded>,
     http: Option<http::Listener>,
+    mllp: Vec<SocketAddr>,
     link: Option<mqtt::Link>,
     unproven: Unproven,
     upkeep: Arc<Upkeep>,
@@ -276,7 +280,7 @@ impl Running {
         gate: Arc<Gate>,
     ) -> Self {
         let (stop, tasks) = (CancellationToken::new(), JoinSet::new());
-        Self { stop, fatal, tasks, broker: None, http: None, link: None, unproven, upkeep, gate }
+        Self { stop, fatal, tasks, broker: None, http: None, mllp: Vec::new(), link: None, unproven, upkeep, gate }
     }
 
     fn watch_access(&mut self, hangup: Signal) {
@@ -306,7 +310,16 @@ impl Running {
             let key = line.key_file.as_deref().map(serial::read_key).transpose();
             let key = key.map_err(DaemonError::Transport)?;
             let (pipeline, line, stop) = (pipeline.clone(), line.clone(), self.stop.clone());
-            self.tasks.spawn(serial::run(pipeline, line, key, stop));
+            match line.protocol {
+                Protocol::Wire => self.tasks.spawn(serial::run(pipeline, line, key, stop)),
+                Protocol::Lis => self.tasks.spawn(lis::run(pipeline, line, config.r#box.clone(), stop)),
+            };
+        }
+        for section in &config.mllp {
+            let listener = mllp::Listener::bind(section, &config.r#box).await;
+            let listener = listener.map_err(DaemonError::Transport)?;
+            self.mllp.push(listener.address);
+            self.tasks.spawn(listener.run(pipeline.clone(), self.stop.clone()));
         }
         if let Some(limit) = sd_notify::watchdog_enabled() {
             self.tasks.spawn(watchdog::run(limit, pipeline.clone(), self.stop.clone()));
@@ -397,6 +410,7 @@ impl Running {
             mqtts: self.broker.as_ref().map(|broker| reachable(broker.tls_address).to_string()),
             http: self.http.as_ref().map(|http| format!("https://{}", reachable(http.address))),
             serial: config.serial.iter().map(|line| line.path.clone()).collect(),
+            mllp: self.mllp.iter().map(ToString::to_string).collect(),
         }
     }
 

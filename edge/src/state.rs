@@ -162,6 +162,9 @@ pub struct Endpoints {
     pub http: Option<String>,
     /// Serial devices.
     pub serial: Vec<PathBuf>,
+    /// Addresses for HL7 v2 over MLLP.
+    #[serde(default)]
+    pub mllp: Vec<String>,
 }
 
 impl Endpoints {

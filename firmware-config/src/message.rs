@@ -357,7 +357,11 @@ impl Request {
         }
     }
 
-    fn check(self) -> Result<Self, Fault> {
+    /// Checks what was put together from another protocol's fields.
+    ///
+    /// # Errors
+    /// A [`Fault`] that says what was got and expected.
+    pub fn check(self) -> Result<Self, Fault> {
         let id = self.id.clone().filter(|id| name_is_good(id));
         let bad = |message: String| Err(Fault::new(FaultCode::BadRequest, message).for_id(id.clone()));
         for (key, value) in [

@@ -148,15 +148,17 @@ fn a_batch_answers_each_line_by_itself() {
         }
     }
     // What is wrong with a line is that line's fault.
-    let long = format!("{{\"sequence\":\"{}\"}}", "A".repeat(70_000));
+    let long = |bases| format!("{{\"sequence\":\"{}\"}}", "A".repeat(bases));
     let mixed = format!(
-        "{}\nno json\n\n{}\n{long}\n{}",
+        "{}\nno json\n\n{}\n{}\n{}\n{}",
         one(400),
         "{\"sequence\":\"ACGT\",\"mutation\":\"A9T\"}",
+        long(70_000),
+        long(1_000_000),
         one(401)
     );
     let statuses: Vec<u64> = lines(&post(mixed.as_bytes()).1).into_iter().map(|one| one.1).collect();
-    assert_eq!(statuses, [200, 400, 422, 413, 200]);
+    assert_eq!(statuses, [200, 400, 422, 413, 413, 200]);
     for bad in ["[{}", "[1,2", &format!("[{}]", many.join(",").repeat(20))] {
         let told = lines(&post(bad.as_bytes()).1);
         assert!(told.len() == 1 && matches!(told[0].1, 400 | 413), "{told:?}");

@@ -3,6 +3,7 @@
 mod access;
 mod http;
 mod journal;
+mod mllp;
 mod models;
 mod mqtt;
 mod serial;
@@ -15,9 +16,10 @@ use serde::{Deserialize, Serialize};
 pub use access::Access;
 pub use http::Http;
 pub use journal::{ClockSection, JournalSection, Limits};
+pub use mllp::Mllp;
 pub use models::{Engine, Models, Reference};
 pub use mqtt::{Mqtt, MqttMode};
-pub use serial::Serial;
+pub use serial::{Lis, Protocol, Serial};
 
 use crate::names::is_name;
 
@@ -103,6 +105,9 @@ pub struct Config {
     /// Serial lines.
     #[serde(default)]
     pub serial: Vec<Serial>,
+    /// HL7 v2 over MLLP.
+    #[serde(default)]
+    pub mllp: Vec<Mllp>,
 }
 
 fn default_profile() -> String {
@@ -174,6 +179,7 @@ impl Config {
         files.extend(config.mqtt.paths().map(|path| path.clone()));
         files.extend(config.serial.iter().filter_map(|line| line.key_file.clone()));
         files.extend(config.journal.recipients.iter().cloned());
+        files.extend(config.mllp.iter_mut().flat_map(Mllp::files).map(|path| path.clone()));
         files.extend(config.models.paths().map(|path| path.clone()));
         files
     }
@@ -185,6 +191,7 @@ impl Config {
             .chain(&mut self.journal.recipients)
             .chain(self.serial.iter_mut().flat_map(Serial::paths))
             .chain(self.mqtt.paths())
+            .chain(self.mllp.iter_mut().flat_map(Mllp::files))
             .chain(optional.into_iter().flatten())
             .chain(self.reference.iter_mut().flat_map(Reference::paths));
         for path in all {
@@ -204,6 +211,7 @@ impl Config {
         Problem::first(names)
             .or_else(|| self.mqtt.problem())
             .or_else(|| self.serial.iter().find_map(Serial::problem))
+            .or_else(|| self.mllp.iter().find_map(Mllp::problem))
             .or_else(|| self.models.problem())
             .or_else(|| self.journal.problem())
             .or_else(|| self.limits.problem())
@@ -262,6 +270,21 @@ mod tests {
             ("free_without_copy = true\n", "journal.free_without_copy"),
             ("rotate_records = 0\n", "journal.rotate_records"),
             ("[[serial]]\npath = \"/dev/ttyS0\"\nterminal = \"#\"\n", "serial.terminal"),
+            ("[[mllp]]\nterminal = \"a b\"\n", "mllp.terminal"),
+            ("[[mllp]]\nterminal = \"a\"\naddress = \"0.0.0.0\"\n", "mllp.address"),
+            (
+                "[[mllp]]\nterminal = \"a\"\naddress = \"10.0.0.1\"\ncertificate = \"c\"\nkey = \"k\"\n",
+                "mllp.address",
+            ),
+            ("[[mllp]]\nterminal = \"a\"\nkey = \"k\"\n", "mllp.certificate"),
+            ("[[mllp]]\nterminal = \"a\"\nclient_ca = \"k\"\n", "mllp.client_ca"),
+            ("[[mllp]]\nterminal = \"a\"\nwait_ms = 0\n", "mllp.wait_ms"),
+            ("[[mllp]]\nterminal = \"a\"\nidle_ms = 0\n", "mllp.idle_ms"),
+            (
+                "[[serial]]\npath = \"/dev/ttyS0\"\nterminal = \"a\"\nprotocol = \"lis\"\nkey_file = \"k\"\n",
+                "serial.key_file",
+            ),
+            ("[[serial]]\npath = \"/dev/ttyS0\"\nterminal = \"a\"\nlis = { reply_ms = 0 }\n", "serial.lis"),
             ("[http]\nprot = 1\n", "prot"),
             ("[http]\ncertificate = \"c.pem\"\n", "http.certificate"),
         ] {

@@ -2,8 +2,12 @@
 //! writes the same outcome; none of them knows a model or the journal.
 
 pub mod broker;
+mod fields;
 pub mod http;
+pub mod lis;
+pub mod mllp;
 pub mod mqtt;
+mod observed;
 pub mod serial;
 pub mod tls;
 

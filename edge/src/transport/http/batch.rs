@@ -57,7 +57,7 @@ impl Told {
 /// Answers a batch. The head of the response comes at once, so that answers can follow while requests still come.
 pub(super) async fn predict(State(shared): State<Arc<Shared>>, Caller(who): Caller, body: Body) -> Response {
     let (tell, told) = mpsc::channel::<Told>(UNREAD);
-    let batch = Batch { shared, who, tell, places: Arc::new(Semaphore::new(AT_ONCE)), line: 0 };
+    let batch = Batch { shared, who, tell, places: Arc::new(Semaphore::new(AT_ONCE)), line: 0, skips: false };
     tokio::spawn(batch.run(body));
     let lines = stream::unfold(told, |mut told| async move {
         let one = told.recv().await?;
@@ -73,6 +73,8 @@ struct Batch {
     tell: mpsc::Sender<Told>,
     places: Arc<Semaphore>,
     line: usize,
+    /// The rest of a line that was too long is thrown away up to its end.
+    skips: bool,
 }
 
 /// Why no more of a batch is read; `None` where nobody is there to be told.
@@ -145,11 +147,16 @@ impl Batch {
 
     /// Takes the whole lines of what came.
     async fn lines(&mut self, waiting: &mut Zeroizing<Vec<u8>>) -> Result<(), Stopped> {
+        if self.skips {
+            let end = waiting.iter().position(|byte| *byte == b'\n');
+            self.skips = end.is_none();
+            waiting.drain(..end.unwrap_or(waiting.len()));
+        }
         let Some(end) = waiting.iter().rposition(|byte| *byte == b'\n') else {
             if waiting.len() > MAX_MESSAGE_BYTES {
-                let message =
-                    format!("got a line of over {MAX_MESSAGE_BYTES} bytes, expected at most so many");
-                return Err(Some(Fault::new(FaultCode::TooLarge, message)));
+                self.take(waiting).await?;
+                waiting.clear();
+                self.skips = true;
             }
             return Ok(());
         };
@@ -179,7 +186,7 @@ impl Batch {
         self.line += 1;
         let line = self.line;
         let request = if bytes.len() > MAX_MESSAGE_BYTES {
-            let message = format!("got {} bytes, expected at most {MAX_MESSAGE_BYTES}", bytes.len());
+            let message = format!("got over {MAX_MESSAGE_BYTES} bytes, expected at most so many in a request");
             Err(Fault::new(FaultCode::TooLarge, message))
         } else {
             Request::from_json(bytes)
