@@ -54,7 +54,8 @@ fn main() -> Result<()> {
         peak: || ALLOCATOR.peak_usage(),
         reset: || ALLOCATOR.reset_peak_usage(),
     };
-    let find = |name: &String| named(name).with_context(|| format!("no target is called {name}; --list names them"));
+    let find =
+        |name: &String| named(name).with_context(|| format!("no target is called {name}; --list names them"));
     let chosen = arguments.target.iter().map(find).collect::<Result<Vec<_>>>()?;
     if !arguments.file.is_empty() {
         ensure!(!chosen.is_empty(), "got files and no target, expected --target too");

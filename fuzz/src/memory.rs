@@ -65,7 +65,8 @@ impl VfsFile for Open {
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let from = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        let end = from.checked_add(bytes.len()).filter(|end| *end <= 1 << 30).ok_or(io::ErrorKind::FileTooLarge)?;
+        let end =
+            from.checked_add(bytes.len()).filter(|end| *end <= 1 << 30).ok_or(io::ErrorKind::FileTooLarge)?;
         self.change(|file| {
             file.resize(file.len().max(end), 0);
             file[from..end].copy_from_slice(bytes);
@@ -88,7 +89,8 @@ impl Vfs for Memory {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let files = lock(&self.0);
-        let below = files.keys().filter(|path| path.parent() == Some(dir)).filter_map(|path| path.file_name());
+        let below =
+            files.keys().filter(|path| path.parent() == Some(dir)).filter_map(|path| path.file_name());
         Ok(below.map(|name| name.to_string_lossy().into_owned()).collect())
     }
 

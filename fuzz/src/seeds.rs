@@ -118,18 +118,37 @@ pub fn of(target: &str) -> Result<Vec<Vec<u8>>> {
             let slots = Slots { active: digest("a"), previous: digest("b"), floor: 2, ..Slots::default() };
             let record = SlotRecord { sequence: 7, ..SlotRecord::default() }.with("variant-effect", slots);
             let bytes = record.encode();
-            let single = format!("LOCUSSL1{{\"sequence\":3,\"active\":null,\"previous\":null,\"trial\":null,\"floor\":1}}");
+            let single = format!(
+                "LOCUSSL1{{\"sequence\":3,\"active\":null,\"previous\":null,\"trial\":null,\"floor\":1}}"
+            );
             Ok(vec![bytes[..bytes.len() - 4].to_vec(), bytes, single.into_bytes()])
         }
         "journal" | "journal-open" => journals(),
         "witness" => witnesses(),
         "audit" => audits(),
         "hgvs" => texts(&[
-            "t1:c.1A>G", "t1:c.38+1G>A", "t1:c.39-2del", "NM_000001.2:n.5dup", "chr1:g.1020_1022del",
-            "chr1:g.1020_1021insACGT", "GENE1:c.*3C>T", "c.10_12delinsTT", "chrM:m.5_9inv", "NM_000001.2(GENE1):n.1-3A>C",
+            "t1:c.1A>G",
+            "t1:c.38+1G>A",
+            "t1:c.39-2del",
+            "NM_000001.2:n.5dup",
+            "chr1:g.1020_1022del",
+            "chr1:g.1020_1021insACGT",
+            "GENE1:c.*3C>T",
+            "c.10_12delinsTT",
+            "chrM:m.5_9inv",
+            "NM_000001.2(GENE1):n.1-3A>C",
         ]),
-        "variant" => texts(&["chr1-1010-A-T", "chrM-5-CACAG-C", "HLA-A*01-3-A-AT", "A301G", "ACGT ACGT\nNRYK"]),
-        "smiles" => texts(&["CC(=O)Oc1ccccc1C(=O)O", "[13CH4]", "C[C@@H](N)C(=O)O", "C1CC%10CC1C%10", "[Na+].[Cl-]", "F/C=C\\F"]),
+        "variant" => {
+            texts(&["chr1-1010-A-T", "chrM-5-CACAG-C", "HLA-A*01-3-A-AT", "A301G", "ACGT ACGT\nNRYK"])
+        }
+        "smiles" => texts(&[
+            "CC(=O)Oc1ccccc1C(=O)O",
+            "[13CH4]",
+            "C[C@@H](N)C(=O)O",
+            "C1CC%10CC1C%10",
+            "[Na+].[Cl-]",
+            "F/C=C\\F",
+        ]),
         "reference" => Ok(vec![
             corpus::join(&[genome::FASTA.as_bytes(), genome::GFF.as_bytes()]),
             corpus::join(&[b">chr1\r\nacgtnryk\r\nACGT\r\n>chr2 words\nACGT\n", genome::GFF.as_bytes()]),
@@ -138,7 +157,10 @@ pub fn of(target: &str) -> Result<Vec<Vec<u8>>> {
             genome::FASTA.as_bytes(),
             b"chr1:1001-1120\t120\t16\t60\t61\nchrM\t50\t144\t50\t51\n",
         ])]),
-        "gff3" => texts(&[genome::GFF, "##gff-version 3\nchrX\ta\tmRNA\t1\t9\t.\t+\t.\tID=t\nchrX\ta\texon\t1\t9\t.\t+\t.\tParent=t,u\n"]),
+        "gff3" => texts(&[
+            genome::GFF,
+            "##gff-version 3\nchrX\ta\tmRNA\t1\t9\t.\t+\t.\tID=t\nchrX\ta\texon\t1\t9\t.\t+\t.\tParent=t,u\n",
+        ]),
         "vcf" => texts(&[
             "##fileformat=VCFv4.3\n##INFO=<ID=AF,Number=A,Type=Float,Description=\"f\">\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nchr1\t1010\t.\tA\tC,<DEL>\t9\tPASS\tAF=0.1;DB\nchr1\t1011\tx\tGG\tG\t.\t.\t.\n",
         ]),
@@ -147,7 +169,10 @@ pub fn of(target: &str) -> Result<Vec<Vec<u8>>> {
         "profile" => {
             let shipped = |name| Ok(toml::to_string(&DeviceProfile::named(name)?)?);
             let texts: Vec<String> = DeviceProfile::shipped().map(shipped).collect::<Result<_>>()?;
-            let own = ["inherit = \"base\"\nengines = [\"tract\"]\n", "inherit = \"jetson-orin-nx\"\nbuckets = [64, 128]\n"];
+            let own = [
+                "inherit = \"base\"\nengines = [\"tract\"]\n",
+                "inherit = \"jetson-orin-nx\"\nbuckets = [64, 128]\n",
+            ];
             Ok(texts.into_iter().chain(own.map(Into::into)).map(String::into_bytes).collect())
         }
         "keys" => keys(),
@@ -190,9 +215,24 @@ key_file = "line.key"
 
 fn requests() -> Vec<Request> {
     let text = |text: &str| Some(text.to_owned());
-    let sequence = Request { id: text("7"), sequence: text("ACGTACGGTCATTGCATGGCC"), mutation: text("A9T"), ..Request::default() };
-    let spec = TranscriptSpec { strand: "+".into(), exons: vec![(1, 12), (15, 21)], cds: vec![(4, 12, 0), (15, 20, 0)] };
-    let variant = Request { id: text("bed-3/8"), variant: text("chr1-1020-C-T"), assembly: text("GRCh38"), explain: Some(true), ..Request::default() };
+    let sequence = Request {
+        id: text("7"),
+        sequence: text("ACGTACGGTCATTGCATGGCC"),
+        mutation: text("A9T"),
+        ..Request::default()
+    };
+    let spec = TranscriptSpec {
+        strand: "+".into(),
+        exons: vec![(1, 12), (15, 21)],
+        cds: vec![(4, 12, 0), (15, 20, 0)],
+    };
+    let variant = Request {
+        id: text("bed-3/8"),
+        variant: text("chr1-1020-C-T"),
+        assembly: text("GRCh38"),
+        explain: Some(true),
+        ..Request::default()
+    };
     let named = |name: &str| Request { variant: text(name), ..variant.clone() };
     vec![
         Request { transcript: Some(spec), transcript_id: text("t"), explain: Some(true), ..sequence.clone() },
@@ -232,14 +272,37 @@ fn lines() -> Result<Vec<(bool, Vec<u8>)>> {
         [&[kind, session, low, high, fragment, of, payload.len() as u8, 0], payload].concat()
     };
     let request = postcard::to_allocvec(&requests()[0])?;
-    let (answer, fault): (locus_firmware_config::message::Answer, _) = (serde_json::from_value(answer())?, postcard::to_allocvec(&fault())?);
+    let (answer, fault): (locus_firmware_config::message::Answer, _) =
+        (serde_json::from_value(answer())?, postcard::to_allocvec(&fault())?);
     let answer = postcard::to_allocvec(&answer)?;
-    assert!(request.len() < REQUEST_BYTES && answer.len() > 240, "a request fits, an answer is of several parts");
+    assert!(
+        request.len() < REQUEST_BYTES && answer.len() > 240,
+        "a request fits, an answer is of several parts"
+    );
     let (first, second) = answer.split_at(240);
     // Seals: 0x40 by the line's key, 0x80 by the session's.
     let challenge = [&[9; 16], &b"1.0.0"[..]].concat();
-    let ask = |seal: u8| [frame(0, seal.min(1) * 0x40, 0, 0, 1, b""), frame(1, seal, 1, 0, 2, &request[..9]), frame(5, seal, 1, 0, 1, &[1]), frame(1, seal, 1, 1, 2, &request[9..]), frame(5, seal, 1, 0, 1, b"")].concat();
-    let told = |seal: u8| [frame(0, seal.min(1) * 0x40, 0, 0, 1, &challenge), frame(4, seal, 1, 0, 1, b""), frame(2, seal, 1, 0, 2, first), frame(2, seal, 1, 1, 2, second), frame(3, seal, 1, 0, 1, &fault), frame(6, seal, 1, 0, 1, &[2])].concat();
+    let ask = |seal: u8| {
+        [
+            frame(0, seal.min(1) * 0x40, 0, 0, 1, b""),
+            frame(1, seal, 1, 0, 2, &request[..9]),
+            frame(5, seal, 1, 0, 1, &[1]),
+            frame(1, seal, 1, 1, 2, &request[9..]),
+            frame(5, seal, 1, 0, 1, b""),
+        ]
+        .concat()
+    };
+    let told = |seal: u8| {
+        [
+            frame(0, seal.min(1) * 0x40, 0, 0, 1, &challenge),
+            frame(4, seal, 1, 0, 1, b""),
+            frame(2, seal, 1, 0, 2, first),
+            frame(2, seal, 1, 1, 2, second),
+            frame(3, seal, 1, 0, 1, &fault),
+            frame(6, seal, 1, 0, 1, &[2]),
+        ]
+        .concat()
+    };
     let busy = frame(3, 0, 1, 0, 1, &fault);
     let described = [ask(0), ask(0x80), told(0), told(0x80), busy, frame(6, 0x40, 0, 0, 1, &[1])];
     Ok(described
@@ -349,7 +412,8 @@ fn pack(signed: bool) -> Result<Vec<(String, Vec<u8>)>> {
 
 fn written(vfs: &Memory) -> Result<Vec<locus_edge::journal::Receipt>> {
     let (mut log, _) = Journal::open(Path::new(journal::DIR), journal::config(vfs, false))?;
-    let mut receipts = log.append(&[journal::entry("{\"n\":0}", None), journal::entry("{\"n\":1}", Some("s"))])?;
+    let mut receipts =
+        log.append(&[journal::entry("{\"n\":0}", None), journal::entry("{\"n\":1}", Some("s"))])?;
     log.rotate_if_due()?;
     receipts.extend(log.append(&[journal::entry("{\"n\":2}", Some("s"))])?);
     log.close()?;
@@ -382,8 +446,11 @@ fn witnesses() -> Result<Vec<Vec<u8>>> {
 fn audits() -> Result<Vec<Vec<u8>>> {
     let (vfs, folder) = (Memory::default(), "/audit");
     let clock = std::sync::Arc::new(ManualClock::new(1_790_000_000_000));
-    let mut trail = Audit::open(std::sync::Arc::new(vfs.clone()), clock, Path::new(folder), journal::device_key())?;
-    for (what, stage) in [(What::Flash, Stage::Begun), (What::Flash, Stage::Done), (What::Rollback, Stage::Begun)] {
+    let mut trail =
+        Audit::open(std::sync::Arc::new(vfs.clone()), clock, Path::new(folder), journal::device_key())?;
+    for (what, stage) in
+        [(What::Flash, Stage::Begun), (What::Flash, Stage::Done), (What::Rollback, Stage::Begun)]
+    {
         trail.note(what, stage, About { subject: Some("a.locus".into()), ..About::default() })?;
     }
     drop(trail);
@@ -405,4 +472,47 @@ fn keys() -> Result<Vec<Vec<u8>>> {
         journal::key_line("LOCUS-INDEX-", &[6; 32]).into_bytes(),
         "0a".repeat(32).into_bytes(),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test")]
+
+    use std::sync::Arc;
+
+    use locus_edge::journal::{Witnesses, verify};
+    use locus_engine::{
+        Bundle, Limits, Policy, Trust,
+        bundle::{Depth, Pack},
+    };
+    use locus_firmware_config::{manifest::Manifest, message::Outcome};
+
+    use super::*;
+
+    #[test]
+    fn first_files_are_good_ones_so_that_changes_of_them_go_deep() {
+        let first = |target: &str| of(target).unwrap().remove(0);
+        let bundle = first("bundle");
+        let opened =
+            Bundle::read(&bundle[..], bundle.len() as u64, &Trust::AllowUnsigned, &Limits::default());
+        assert_eq!(opened.unwrap().tokenizer().vocab_size(), 69);
+        let pack = first("pack");
+        let total = pack.len() as u64;
+        let pack = Pack::open(Arc::new(pack), total, &Trust::AllowUnsigned, Depth::Whole).unwrap();
+        assert_eq!(pack.into_reference().unwrap().records().len(), 2);
+        assert!(Manifest::from_json(&first("manifest")).is_ok());
+        assert!(Policy::open(&first("trust")).is_ok());
+        assert!(SlotRecord::decode(&of("slots").unwrap()[1]).is_some());
+        for (text, is_answer) in of("outcome-json").unwrap().iter().zip([true, false]) {
+            assert_eq!(matches!(Outcome::from_json(text).unwrap(), Outcome::Answer(_)), is_answer);
+        }
+        for bytes in of("request-json").unwrap() {
+            assert!(Request::from_json(&bytes).is_ok());
+        }
+        let vfs = Memory::default();
+        written(&vfs).unwrap();
+        let device = journal::device_key().verifying_key();
+        let report = verify(&vfs, Path::new(journal::DIR), &device, &Witnesses::default()).unwrap();
+        assert!(report.complete() && report.records == 3, "{report:?}");
+    }
 }

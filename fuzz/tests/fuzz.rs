@@ -20,7 +20,8 @@ fn fed(cases: u64, threads: usize) {
         print!("{}", String::from_utf8_lossy(&output.stdout));
         let number = std::fs::read_to_string(artifacts.join(format!("{name}.case"))).unwrap_or_default();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        (!output.status.success()).then(|| format!("{name}: {}, seed and last case {}\n{said}", output.status, number.trim()))
+        (!output.status.success())
+            .then(|| format!("{name}: {}, seed and last case {}\n{said}", output.status, number.trim()))
     };
     let failed: Vec<String> = thread::scope(|scope| {
         let worker = || {

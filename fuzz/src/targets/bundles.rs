@@ -50,7 +50,11 @@ fn repaired(bytes: &[u8]) -> Vec<u8> {
 
 fn opened(bytes: &[u8], trust: &Trust) {
     let Ok(bundle) = Bundle::read(bytes, bytes.len() as u64, trust, &Limits::default()) else { return };
-    assert_eq!(bundle.signed(), matches!(trust, Trust::Keys(_)), "signed where that is asked for, and only there");
+    assert_eq!(
+        bundle.signed(),
+        matches!(trust, Trust::Keys(_)),
+        "signed where that is asked for, and only there"
+    );
     assert_eq!(bundle.digest(), hex::encode(Sha256::digest(bundle.manifest_bytes())));
     for part in &bundle.manifest().parts {
         let held = bundle.part(&part.name).expect("every part is there");
@@ -111,7 +115,9 @@ pub(super) fn manifest(bytes: &[u8]) {
         assert_eq!(Manifest::from_json(&again).expect("what was written is read"), manifest);
         let _ = manifest.contract.exceeded();
         for mode in manifest.probability.modes.values() {
-            assert!([true, false].map(|missense| mode.borders(missense)).iter().all(|(low, high)| low <= high));
+            assert!(
+                [true, false].map(|missense| mode.borders(missense)).iter().all(|(low, high)| low <= high)
+            );
         }
     }
     if let Ok(manifest) = PackManifest::from_json(bytes) {

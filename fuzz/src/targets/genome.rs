@@ -6,7 +6,8 @@ use locus_genome::{
     Mutation, ReferencePack, Variant, bed, dna, gff,
     hgvs::{self, Hgvs},
     packed::{self, BLOCK_BYTES, Parts},
-    smiles::Molecule, vcf,
+    smiles::Molecule,
+    vcf,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -37,11 +38,21 @@ pub(super) fn asked(reference: &ReferencePack) {
     for record in reference.records().iter().take(4) {
         let (first, last) = (record.first, record.last());
         for position in [first, first + (last - first) / 2, last] {
-            let Ok(around) = reference.bases_around(&record.contig, position.unsigned_abs(), 300) else { continue };
+            let Ok(around) = reference.bases_around(&record.contig, position.unsigned_abs(), 300) else {
+                continue;
+            };
             assert!(around.bases.len() <= 601, "no more than what was asked for");
-            let Some(base) = usize::try_from(position - around.first).ok().and_then(|at| around.bases.get(at)) else { continue };
+            let Some(base) =
+                usize::try_from(position - around.first).ok().and_then(|at| around.bases.get(at))
+            else {
+                continue;
+            };
             let alt = if *base == b'A' { "C" } else { "A" };
-            let Ok(variant) = Variant::new(&record.contig, position.unsigned_abs(), &char::from(*base).to_string(), alt) else { continue };
+            let Ok(variant) =
+                Variant::new(&record.contig, position.unsigned_abs(), &char::from(*base).to_string(), alt)
+            else {
+                continue;
+            };
             if let Ok(Some(transcript)) = reference.transcript_for(&variant, None)
                 && let Ok(names) = reference.hgvs_names(&variant, transcript)
             {
@@ -61,7 +72,8 @@ pub(super) fn asked(reference: &ReferencePack) {
 fn reference() -> &'static ReferencePack {
     static PACK: std::sync::OnceLock<ReferencePack> = std::sync::OnceLock::new();
     PACK.get_or_init(|| {
-        let (fasta, gff) = (on_disk("reference.fa", FASTA.as_bytes()), on_disk("reference.gff3", GFF.as_bytes()));
+        let (fasta, gff) =
+            (on_disk("reference.fa", FASTA.as_bytes()), on_disk("reference.gff3", GFF.as_bytes()));
         ReferencePack::open(&fasta, &gff).expect("a reference")
     })
 }
@@ -75,12 +87,21 @@ pub(super) fn names(bytes: &[u8]) {
     for (gene, asked) in [(None, None), (Some("GENE1"), None), (None, Some("t1"))] {
         let Ok(found) = reference.find_hgvs(&name, gene, asked, "GRCh38") else { continue };
         let variant = &found.variant;
-        assert_eq!(Variant::new(&variant.contig, variant.position, &variant.ref_allele, &variant.alt_allele).as_ref(), Ok(variant));
-        let transcript = found.transcript_id.as_deref().and_then(|id| reference.transcript_for(variant, Some(id)).ok().flatten());
+        assert_eq!(
+            Variant::new(&variant.contig, variant.position, &variant.ref_allele, &variant.alt_allele)
+                .as_ref(),
+            Ok(variant)
+        );
+        let transcript = found
+            .transcript_id
+            .as_deref()
+            .and_then(|id| reference.transcript_for(variant, Some(id)).ok().flatten());
         let Some(transcript) = transcript else { continue };
         let Ok(names) = reference.hgvs_names(variant, transcript) else { continue };
         let Some(coding) = names.c else { continue };
-        let again: Hgvs = format!("{}:{}", transcript.id, coding.rsplit(':').next().unwrap_or(&coding)).parse().expect("its own name is read");
+        let again: Hgvs = format!("{}:{}", transcript.id, coding.rsplit(':').next().unwrap_or(&coding))
+            .parse()
+            .expect("its own name is read");
         let again = reference.find_hgvs(&again, None, None, "GRCh38").expect("its own name is found");
         assert_eq!(applied(&again.variant), applied(variant), "{coding}");
     }
@@ -104,7 +125,9 @@ pub(super) fn variants(bytes: &[u8]) {
         let _ = reference().transcript_for(&variant, None);
     }
     if let Ok(mutation) = text.parse::<Mutation>() {
-        assert!(mutation.position > 0 && dna::is_base(mutation.ref_allele) && dna::is_base(mutation.alt_allele));
+        assert!(
+            mutation.position > 0 && dna::is_base(mutation.ref_allele) && dna::is_base(mutation.alt_allele)
+        );
     }
     if let Ok(bases) = dna::normalise(text, 1_000) {
         assert!(bases.len() <= 1_000);
@@ -179,7 +202,8 @@ pub(super) fn indexed(bytes: &[u8]) {
 /// The parts of a pack: what opens answers, or says that it cannot.
 pub(super) fn parts(bytes: &[u8]) {
     let [records, transcripts, runs, bases]: [&[u8]; 4] = corpus::split(bytes);
-    let blocks: Vec<u8> = bases.chunks(BLOCK_BYTES).flat_map(|block| <[u8; 32]>::from(Sha256::digest(block))).collect();
+    let blocks: Vec<u8> =
+        bases.chunks(BLOCK_BYTES).flat_map(|block| <[u8; 32]>::from(Sha256::digest(block))).collect();
     let parts = Parts {
         records: records.into(),
         transcripts: transcripts.into(),

@@ -10,8 +10,8 @@ use locus_edge::{
     audit::{self, About, Audit, Stage, What},
     clock::ManualClock,
     journal::{
-        Checkpoint, Entry, Journal, JournalConfig, Proof, Receipt, Rotation, Witnesses, export, on_disk, prove,
-        recall, verify,
+        Checkpoint, Entry, Journal, JournalConfig, Proof, Receipt, Rotation, Witnesses, export, on_disk,
+        prove, recall, verify,
     },
     keys::{Identity, IndexKey},
     vfs::{Access, Vfs as _, write_new},
@@ -71,7 +71,9 @@ fn signed_again(segment: &[u8], number: u64) -> Vec<u8> {
     let (mut bytes, mut at, mut journal) = (segment.to_vec(), 0, [0; 16]);
     while let Some(head) = bytes.get(at..at + 5) {
         let (kind, len) = (head[0], u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize);
-        let Some(payload) = (at + 5).checked_add(len).and_then(|end| bytes.get_mut(at + 5..end)) else { break };
+        let Some(payload) = (at + 5).checked_add(len).and_then(|end| bytes.get_mut(at + 5..end)) else {
+            break;
+        };
         let Some((said, signature)) = payload.split_last_chunk_mut::<SIGNATURE>() else { break };
         let message = match kind {
             b'H' => {
@@ -80,9 +82,7 @@ fn signed_again(segment: &[u8], number: u64) -> Vec<u8> {
                 let _ = id.is_some_and(|id| hex::decode_to_slice(id, &mut journal).is_ok());
                 [b"locus-segment-v1\0", &*said].concat()
             }
-            b'C' => {
-                [b"locus-checkpoint-v2\0".as_slice(), &journal, &number.to_le_bytes(), said].concat()
-            }
+            b'C' => [b"locus-checkpoint-v2\0".as_slice(), &journal, &number.to_le_bytes(), said].concat(),
             _ => {
                 at += 5 + len;
                 continue;
@@ -94,36 +94,35 @@ fn signed_again(segment: &[u8], number: u64) -> Vec<u8> {
     bytes
 }
 
-/// The files as they are, and signed again.
-fn disks(bytes: &[u8]) -> [Memory; 2] {
+/// The files as they are, or signed again: by the parity of their length, since signatures take most of the time.
+fn on_disks(bytes: &[u8]) -> Memory {
     let files: [&[u8]; 5] = corpus::split(bytes);
+    if bytes.len().is_multiple_of(2) {
+        return disk(DIR, &FILES, &files);
+    }
     let (first, second) = (signed_again(files[0], 1), signed_again(files[2], 2));
     let again: [&[u8]; 5] = [&first, files[1], &second, files[3], files[4]];
-    [disk(DIR, &FILES, &files), disk(DIR, &FILES, &again)]
+    disk(DIR, &FILES, &again)
 }
 
 /// A journal in which nothing is wrong opens to as many records as it says, and each can be proved.
 pub(super) fn journal(bytes: &[u8]) {
-    let dir = Path::new(DIR);
-    for vfs in disks(bytes) {
-        let _ = on_disk(&vfs, dir, device());
-        let mut recalled = 0;
-        let _ = recall(&vfs, dir, device(), "07", |_| recalled += 1);
-        let report = verify(&vfs, dir, device(), &Witnesses::default());
-        let records = export(&vfs, dir, device(), identity()).map(Iterator::collect::<Vec<_>>);
-        let Ok(report) = report else { continue };
-        if let Ok(records) = records
-            && report.intact()
-        {
-            let good: Vec<_> = records.into_iter().collect::<Result<_, _>>().expect("nothing is wrong");
-            assert_eq!(good.len() as u64, report.records);
-            for record in good.iter().take(3) {
-                let proof = prove(&vfs, dir, device(), record.receipt.index, None).expect("a record has a proof");
-                assert_eq!(proof.check(device(), Some(&record.receipt), None), Ok(()));
-                let _ = (record.to_json_line(), record.to_csv_row(), record.to_fhir());
-            }
+    let (dir, vfs) = (Path::new(DIR), on_disks(bytes));
+    let _ = on_disk(&vfs, dir, device());
+    let mut recalled = 0;
+    let _ = recall(&vfs, dir, device(), "07", |_| recalled += 1);
+    let Ok(report) = verify(&vfs, dir, device(), &Witnesses::default()) else { return };
+    assert!(recalled <= report.records);
+    let Ok(records) = export(&vfs, dir, device(), identity()) else { return };
+    let records: Vec<_> = records.collect();
+    if report.intact() {
+        let good: Vec<_> = records.into_iter().collect::<Result<_, _>>().expect("nothing is wrong");
+        assert_eq!(good.len() as u64, report.records);
+        if let Some(record) = good.last() {
+            let proof = prove(&vfs, dir, device(), record.receipt.index, None).expect("a record has a proof");
+            assert_eq!(proof.check(device(), Some(&record.receipt), None), Ok(()));
+            let _ = (record.to_json_line(), record.to_csv_row(), record.to_fhir());
         }
-        assert!(recalled <= report.records);
     }
 }
 
@@ -156,24 +155,26 @@ pub(crate) fn entry(text: &str, subject: Option<&str>) -> Entry {
 
 /// A journal that opens takes records, and what it acknowledges is there, whatever lay there before.
 pub(super) fn journal_open(bytes: &[u8]) {
-    for (vfs, accept) in disks(bytes).into_iter().zip([false, true]) {
-        let Ok((mut journal, _)) = Journal::open(Path::new(DIR), config(&vfs, accept)) else { continue };
-        let Ok(receipts) = journal.append(&[entry("{}", None), entry("{}", Some("s"))]) else { continue };
-        if journal.close().is_err() {
-            continue;
-        }
-        let witnesses = Witnesses { receipts, ..Witnesses::default() };
-        let report = verify(&vfs, Path::new(DIR), device(), &witnesses).expect("it can be read");
-        let lost = |code| ["receipt", "truncated"].contains(&code);
-        assert!(!report.findings.iter().any(|finding| lost(finding.code)), "{:?}", report.findings);
+    let (vfs, accept) = (on_disks(bytes), bytes.len() % 4 < 2);
+    let Ok((mut journal, _)) = Journal::open(Path::new(DIR), config(&vfs, accept)) else { return };
+    let Ok(receipts) = journal.append(&[entry("{}", None), entry("{}", Some("s"))]) else { return };
+    if journal.close().is_err() {
+        return;
     }
+    let witnesses = Witnesses { receipts, ..Witnesses::default() };
+    let report = verify(&vfs, Path::new(DIR), device(), &witnesses).expect("it can be read");
+    let lost = |code| ["receipt", "truncated"].contains(&code);
+    assert!(!report.findings.iter().any(|finding| lost(finding.code)), "{:?}", report.findings);
 }
 
 /// What others keep is read, written and read again as the same, and proves nothing by itself.
 pub(super) fn witness(bytes: &[u8]) {
     if let Ok(checkpoint) = serde_json::from_slice::<Checkpoint>(bytes) {
         let again = serde_json::to_vec(&checkpoint).expect("it serialises");
-        assert_eq!(serde_json::from_slice::<Checkpoint>(&again).expect("what was written is read"), checkpoint);
+        assert_eq!(
+            serde_json::from_slice::<Checkpoint>(&again).expect("what was written is read"),
+            checkpoint
+        );
         checkpoint.verify(device());
     }
     if let Ok(receipt) = serde_json::from_slice::<Receipt>(bytes) {
@@ -183,7 +184,8 @@ pub(super) fn witness(bytes: &[u8]) {
     if let Ok(mut proof) = serde_json::from_slice::<Proof>(bytes) {
         let _ = proof.check(device(), None, None);
         // Under a head that the device signed, so that the path is looked at.
-        let journal: Option<[u8; 16]> = hex::decode(&proof.checkpoint.journal).ok().and_then(|id| id.try_into().ok());
+        let journal: Option<[u8; 16]> =
+            hex::decode(&proof.checkpoint.journal).ok().and_then(|id| id.try_into().ok());
         let hash = |text: &str| hex::decode(text).ok().filter(|hash| hash.len() == 32);
         let head = &mut proof.checkpoint;
         if let (Some(journal), Some(root), Some(tree)) = (journal, hash(&head.root), hash(&head.tree)) {
@@ -207,7 +209,8 @@ pub(super) fn audit(bytes: &[u8]) {
     let again = files.map(|file| {
         let lines = file.split(|byte| *byte == b'\n').map(|line| {
             let read: Option<serde_json::Value> = serde_json::from_slice(line).ok();
-            let entry = read.and_then(|read| serde_json::from_value::<audit::Entry>(read["entry"].clone()).ok());
+            let entry =
+                read.and_then(|read| serde_json::from_value::<audit::Entry>(read["entry"].clone()).ok());
             entry.map_or_else(|| line.to_vec(), |entry| audit_line(&entry))
         });
         lines.collect::<Vec<_>>().join(&b'\n')
@@ -216,7 +219,9 @@ pub(super) fn audit(bytes: &[u8]) {
         let vfs = disk(AUDIT, &TRAIL, &files);
         let _ = audit::verify(&vfs, Path::new(AUDIT), device()).expect("it can be read");
         let clock = Arc::new(ManualClock::new(1_790_000_000_000));
-        let Ok(mut trail) = Audit::open(Arc::new(vfs.clone()), clock, Path::new(AUDIT), device_key()) else { continue };
+        let Ok(mut trail) = Audit::open(Arc::new(vfs.clone()), clock, Path::new(AUDIT), device_key()) else {
+            continue;
+        };
         let about = About { subject: Some("fuzz".into()), ..About::default() };
         if trail.note(What::Flash, Stage::Noted, about).is_ok() {
             let after = audit::verify(&vfs, Path::new(AUDIT), device()).expect("it can be read");
@@ -235,7 +240,8 @@ pub(crate) fn audit_line(entry: &audit::Entry) -> Vec<u8> {
 
 /// The files of a folder, as a case.
 pub(crate) fn case_of(vfs: &Memory, folder: &str, names: &[&str]) -> Vec<u8> {
-    let files = names.iter().map(|name| vfs.read(&Path::new(folder).join(name), u64::MAX).unwrap_or_default());
+    let files =
+        names.iter().map(|name| vfs.read(&Path::new(folder).join(name), u64::MAX).unwrap_or_default());
     let files: Vec<Vec<u8>> = files.collect();
     corpus::join(&files.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }

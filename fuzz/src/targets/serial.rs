@@ -38,7 +38,8 @@ pub(crate) fn stream(bytes: &[u8], towards: Direction) -> Vec<u8> {
         return rest.to_vec();
     }
     let (mut out, mut count) = (Vec::new(), 0);
-    while let Some((&[kind, session, low, high, fragment, of, len, _], behind)) = rest.split_first_chunk::<8>()
+    while let Some((&[kind, session, low, high, fragment, of, len, _], behind)) =
+        rest.split_first_chunk::<8>()
         && count < FRAMES
     {
         count += 1;
@@ -47,8 +48,7 @@ pub(crate) fn stream(bytes: &[u8], towards: Direction) -> Vec<u8> {
         let kind = KINDS[usize::from(kind) % KINDS.len()];
         let (seal, session) = (session >> 6, SESSIONS[usize::from(session) % SESSIONS.len()]);
         let (of, seq) = (of.max(1), u16::from_le_bytes([low, high]));
-        let frame =
-            Frame { kind, session, seq, fragment: fragment % of, fragments: of, payload, tag: None };
+        let frame = Frame { kind, session, seq, fragment: fragment % of, fragments: of, payload, tag: None };
         let key = match seal {
             0 => None,
             1 => Some(line_key()),
@@ -110,7 +110,8 @@ fn box_hears(bytes: &[u8], portion: usize, key: Option<Key>) -> (Vec<u8>, Vec<Ve
             }
         });
         for ticket in tickets {
-            line.outcome(ticket, FrameType::Answer, vec![3; 500], &mut out).expect("an answer of 500 bytes fits");
+            line.outcome(ticket, FrameType::Answer, vec![3; 500], &mut out)
+                .expect("an answer of 500 bytes fits");
         }
     }
     (out, messages)
@@ -145,13 +146,15 @@ pub(super) fn line_with_key(bytes: &[u8]) {
 /// Whatever comes, an exchange ends.
 pub(super) fn terminal(bytes: &[u8]) {
     let (with_key, bytes) = bytes.split_first().map_or((0, bytes), |(first, rest)| (first & 1, rest));
-    let (portion, bytes) = bytes.split_first().map_or((1, bytes), |(first, rest)| (1 + usize::from(*first), rest));
+    let (portion, bytes) =
+        bytes.split_first().map_or((1, bytes), |(first, rest)| (1 + usize::from(*first), rest));
     let stream = stream(bytes, Direction::ToTerminal);
     let mut terminal = Terminal::new(7, [0; 512], [0; 4_096]);
     if with_key == 1 {
         terminal = terminal.with_key(line_key());
     }
-    let request = RequestRef { id: Some("a"), sequence: Some("ACGT"), mutation: Some("A1C"), ..Default::default() };
+    let request =
+        RequestRef { id: Some("a"), sequence: Some("ACGT"), mutation: Some("A1C"), ..Default::default() };
     terminal.ask(&request, Patience::default(), 0).expect("it fits");
     let (mut now, mut out) = (0, [0; MAX_FRAME]);
     let mut said = 0_u64;

@@ -54,9 +54,13 @@ pub(super) fn keys(bytes: &[u8]) {
     let index = IndexKey::load_or_create(&vfs, path).is_ok();
     let public = read_device_public(&vfs, path).is_ok();
     let device = load_or_create_device_key(&vfs, path);
-    assert!([identity, index, public, device.is_ok()].iter().filter(|is| **is).count() <= 1, "one file, one kind of key");
+    assert!(
+        [identity, index, public, device.is_ok()].iter().filter(|is| **is).count() <= 1,
+        "one file, one kind of key"
+    );
     if let Ok(device) = device {
-        let written = read_device_public(&vfs, Path::new("/keys/file.pub")).expect("its other half was written");
+        let written =
+            read_device_public(&vfs, Path::new("/keys/file.pub")).expect("its other half was written");
         assert_eq!(written, device.verifying_key());
     }
     let _ = serial::read_key(&on_disk("line.key", bytes));
