@@ -1,5 +1,5 @@
 //! Every parser of bytes that come from outside, each with the property that it must keep. What is fed to them lies in
-//! `corpus`, one folder a target; the drivers are this crate's program and, for coverage, libFuzzer (`libfuzzer`).
+//! `corpus`, one folder a target; the driver is this crate's program.
 
 pub mod corpus;
 pub mod drive;

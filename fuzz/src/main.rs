@@ -79,5 +79,6 @@ fn main() -> Result<()> {
             done.slowest.as_secs_f64() * 1e3,
         );
     }
+    locus_fuzz::clean();
     Ok(())
 }

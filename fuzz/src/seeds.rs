@@ -118,10 +118,8 @@ pub fn of(target: &str) -> Result<Vec<Vec<u8>>> {
             let slots = Slots { active: digest("a"), previous: digest("b"), floor: 2, ..Slots::default() };
             let record = SlotRecord { sequence: 7, ..SlotRecord::default() }.with("variant-effect", slots);
             let bytes = record.encode();
-            let single = format!(
-                "LOCUSSL1{{\"sequence\":3,\"active\":null,\"previous\":null,\"trial\":null,\"floor\":1}}"
-            );
-            Ok(vec![bytes[..bytes.len() - 4].to_vec(), bytes, single.into_bytes()])
+            let single = r#"LOCUSSL1{"sequence":3,"active":null,"previous":null,"trial":null,"floor":1}"#;
+            Ok(vec![bytes[..bytes.len() - 4].to_vec(), bytes, single.as_bytes().to_vec()])
         }
         "journal" | "journal-open" => journals(),
         "witness" => witnesses(),

@@ -54,14 +54,8 @@ enum Command {
     /// Feeds every parser of bytes from outside changes of its corpus, by a seed. `cargo xtask fuzz -- --help` names the
     /// options, such as `--cases 1000000 --target journal`.
     Fuzz {
-        /// Let libFuzzer look for new cases of this target by coverage instead; needs nightly and cargo-fuzz.
-        #[arg(long)]
-        coverage: Option<String>,
-        /// For so long, in seconds.
-        #[arg(long, default_value_t = 120, requires = "coverage")]
-        seconds: u32,
         /// Options of the driver.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, conflicts_with = "coverage")]
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
     /// Installs the real peers of the tests (mosquitto, chromium) with apt; needs root.
@@ -85,8 +79,7 @@ fn main() -> anyhow::Result<()> {
             (_, true) => cuda::Goal::Bench,
             _ => cuda::Goal::Build,
         }),
-        Command::Fuzz { coverage: Some(target), seconds, .. } => fuzz::coverage(&target, seconds),
-        Command::Fuzz { options, .. } => fuzz::run(&options),
+        Command::Fuzz { options } => fuzz::run(&options),
         Command::Peers => peers::install(),
         Command::Benchmarks { check } => benchmarks::write(check),
     }

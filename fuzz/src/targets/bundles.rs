@@ -131,7 +131,7 @@ pub(super) fn manifest(bytes: &[u8]) {
 pub(super) fn tokenizer(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(tokenizer) = Tokenizer::from_json(text) {
-        assert_eq!(Tokenizer::from_json(&tokenizer.to_json()), Ok(tokenizer.clone()));
+        assert_eq!(Tokenizer::from_json(&tokenizer.to_json()), Ok(tokenizer));
         assert_eq!(tokenizer.vocab().len(), tokenizer.vocab_size());
     }
 }
