@@ -106,7 +106,8 @@ fn report_skipped() {
 /// Says of every test that only `--full` runs why it did not run: no runner shows the reason.
 fn report_ignored() -> Result<()> {
     let mut reasons = BTreeSet::new();
-    for entry in fs::read_dir(process::root().join("tests/tests"))? {
+    let suites = ["tests/tests", "fuzz/tests"].map(|folder| fs::read_dir(process::root().join(folder)));
+    for entry in suites.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
         let path = entry?.path();
         if path.is_file() {
             let suite = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
