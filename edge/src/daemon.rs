@@ -280,7 +280,18 @@ impl Running {
         gate: Arc<Gate>,
     ) -> Self {
         let (stop, tasks) = (CancellationToken::new(), JoinSet::new());
-        Self { stop, fatal, tasks, broker: None, http: None, mllp: Vec::new(), link: None, unproven, upkeep, gate }
+        Self {
+            stop,
+            fatal,
+            tasks,
+            broker: None,
+            http: None,
+            mllp: Vec::new(),
+            link: None,
+            unproven,
+            upkeep,
+            gate,
+        }
     }
 
     fn watch_access(&mut self, hangup: Signal) {

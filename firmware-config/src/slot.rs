@@ -87,8 +87,12 @@ impl SlotRecord {
         bytes
     }
 
-    /// `None` where the copy is torn or not ours.
+    /// `None` where the copy is torn or not ours, or counts so high that no write could follow it.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
+        Self::read(bytes).filter(|record| record.sequence < u64::MAX)
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
         let (body, crc) = bytes.split_last_chunk::<4>()?;
         if CRC.checksum(body) != u32::from_le_bytes(*crc) {
             return None;
@@ -106,7 +110,7 @@ impl SlotRecord {
 
     /// Which copy (0 or 1) the next write goes to: the one that does not hold this record.
     pub const fn next_copy(&self) -> usize {
-        ((self.sequence + 1) % 2) as usize
+        self.sequence.is_multiple_of(2) as usize
     }
 
     /// The slots of a model; empty ones where the record does not know it.
@@ -138,6 +142,14 @@ mod tests {
         let slots = Slots { active: Some("a".repeat(64)), floor: 2, ..Slots::default() };
         let record = SlotRecord { sequence, ..SlotRecord::default() };
         record.with("one", slots.clone()).with("two", Slots { floor: 9, ..slots })
+    }
+
+    #[test]
+    fn a_record_that_no_write_could_follow_is_not_taken() {
+        assert_eq!(SlotRecord::decode(&record(u64::MAX).encode()), None);
+        let last = record(u64::MAX - 1);
+        assert_eq!(SlotRecord::decode(&last.encode()), Some(last.clone()));
+        assert_eq!((last.next_copy(), record(7).next_copy()), (1, 0));
     }
 
     #[test]

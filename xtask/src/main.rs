@@ -3,6 +3,7 @@
 mod benchmarks;
 mod cuda;
 mod demo;
+mod fuzz;
 mod onnxruntime;
 mod peers;
 mod process;
@@ -50,6 +51,13 @@ enum Command {
         #[arg(long, conflicts_with = "test")]
         bench: bool,
     },
+    /// Feeds every parser of bytes from outside changes of its corpus, by a seed. `cargo xtask fuzz -- --help` names the
+    /// options, such as `--cases 1000000 --target journal`.
+    Fuzz {
+        /// Options of the driver.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Installs the real peers of the tests (mosquitto, chromium) with apt; needs root.
     Peers,
     /// Writes docs/benchmarks.md from bench/results/*.json.
@@ -71,6 +79,7 @@ fn main() -> anyhow::Result<()> {
             (_, true) => cuda::Goal::Bench,
             _ => cuda::Goal::Build,
         }),
+        Command::Fuzz { options } => fuzz::run(&options),
         Command::Peers => peers::install(),
         Command::Benchmarks { check } => benchmarks::write(check),
     }

@@ -186,7 +186,8 @@ impl Batch {
         self.line += 1;
         let line = self.line;
         let request = if bytes.len() > MAX_MESSAGE_BYTES {
-            let message = format!("got over {MAX_MESSAGE_BYTES} bytes, expected at most so many in a request");
+            let message =
+                format!("got over {MAX_MESSAGE_BYTES} bytes, expected at most so many in a request");
             Err(Fault::new(FaultCode::TooLarge, message))
         } else {
             Request::from_json(bytes)
