@@ -150,7 +150,8 @@ impl Batch {
         if self.skips {
             let end = waiting.iter().position(|byte| *byte == b'\n');
             self.skips = end.is_none();
-            waiting.drain(..end.unwrap_or(waiting.len()));
+            let rest = end.unwrap_or(waiting.len());
+            waiting.drain(..rest);
         }
         let Some(end) = waiting.iter().rposition(|byte| *byte == b'\n') else {
             if waiting.len() > MAX_MESSAGE_BYTES {
