@@ -122,7 +122,7 @@ fn observed(message: &str, code: &str) -> Option<String> {
 }
 
 fn refusals(daemon: &Daemon, reason: &str) -> u64 {
-    let metrics = String::from_utf8(daemon.http("x").unwrap().get("/metrics").unwrap().1).unwrap();
+    let metrics = String::from_utf8(daemon.operator().unwrap().get("/metrics").unwrap().1).unwrap();
     let line = format!("locus_refused_total{{transport=\"mllp\",reason=\"{reason}\"}}");
     metrics.lines().find_map(|l| l.strip_prefix(&line)).map_or(0, |value| value.trim().parse().unwrap())
 }
