@@ -25,6 +25,7 @@ use rumqttc::{
         v5::{Packet, PublishProperties},
     },
 };
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     figures::{Results, Run},
@@ -201,9 +202,18 @@ async fn round_trip(inner: u16, port: u16, shown: Option<(&str, &str)>, requests
         "id": null, "code": "busy", "message": "x".repeat(1_000), "retryable": true, "retry_after_ms": null
     })
     .to_string();
+    let (subscribed, ready) = oneshot::channel();
     let echo = tokio::spawn(async move {
+        let mut subscribed = Some(subscribed);
         while let Ok(event) = events.poll().await {
-            let Event::Incoming(Packet::Publish(publish)) = event else { continue };
+            let publish = match event {
+                Event::Incoming(Packet::SubAck(_)) => {
+                    subscribed.take().map(|subscribed| subscribed.send(()));
+                    continue;
+                }
+                Event::Incoming(Packet::Publish(publish)) => publish,
+                _ => continue,
+            };
             let Some(asked) = publish.properties else { continue };
             let properties = PublishProperties {
                 correlation_data: asked.correlation_data,
@@ -216,6 +226,8 @@ async fn round_trip(inner: u16, port: u16, shown: Option<(&str, &str)>, requests
             }
         }
     });
+    // A request that nobody subscribes to is gone.
+    timeout(PATIENCE, ready).await.context("the echo did not subscribe")??;
     let shown = shown.map(|(_, token)| Credentials::default().with_token(token));
     let connected =
         MqttTerminal::connect_as("127.0.0.1", port, "echo", "bench", shown.as_ref(), PATIENCE).await;

@@ -29,7 +29,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     TARGETS, corpus,
     memory::Memory,
-    targets::{bundles, genome, journal},
+    targets::{bundles, genome, journal, laboratory},
 };
 
 /// The tokenizer of the cases' bundles, as its part.
@@ -65,6 +65,8 @@ pub fn of(target: &str) -> Result<Vec<Vec<u8>>> {
             let ends = |key: u8| move |(_, bytes): (bool, Vec<u8>)| [&[key, 40], &bytes[..]].concat();
             Ok(lines()?.into_iter().map(ends(0)).chain(lines()?.into_iter().map(ends(1))).collect())
         }
+        "hl7" => Ok(laboratory::hl7_seeds()),
+        "lis" => Ok(laboratory::lis_seeds()),
         "request-json" | "request-encoded" => requests().iter().map(|r| Ok(serde_json::to_vec(r)?)).collect(),
         "request-postcard" => requests().iter().map(|r| Ok(postcard::to_allocvec(r)?)).collect(),
         "outcome-json" => Ok(vec![serde_json::to_vec(&answer())?, serde_json::to_vec(&fault())?]),
@@ -247,7 +249,7 @@ fn fault() -> Fault {
     Fault::new(FaultCode::Busy, "got 65 units of work, expected at most 64").for_id(Some("7".into()))
 }
 
-fn answer() -> Value {
+pub(crate) fn answer() -> Value {
     json!({
         "id": "7", "box": "box-1", "mutation": "A9T", "predicted_label": 1, "predicted_description": "Pathogenic",
         "pathogenic_probability": 0.75, "benign_probability": 0.25, "prior": 0.5, "band": "uncertain", "abstained": false,

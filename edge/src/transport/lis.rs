@@ -6,7 +6,7 @@ mod records;
 
 use std::{sync::Arc, time::Duration};
 
-use locus_firmware_config::message::{Fault, FaultCode, Outcome, Request};
+use locus_firmware_config::message::{Answer, Fault, FaultCode, Outcome, Request};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     task::JoinSet,
@@ -30,6 +30,42 @@ const MAX_WAITING_BYTES: usize = 64 << 10;
 
 fn refused(reason: &'static str) {
     metrics::counter!("locus_refused_total", "transport" => "lis", "reason" => reason).increment(1);
+}
+
+/// A message as a terminal sends it: an enquiry, its frames, an end.
+pub fn transmission(message: &[u8]) -> Vec<u8> {
+    let frames = link::frames(message);
+    let frames = frames.iter().flat_map(|frame| frame.iter().copied());
+    std::iter::once(link::ENQ).chain(frames).chain([link::EOT]).collect()
+}
+
+/// What bytes of a line ask, and what a box says that answers each question with `answer` and whose every frame is taken
+/// at once: a line without a device.
+pub fn overhear(bytes: &[u8], answer: &Answer) -> (Vec<Result<Request, Fault>>, Vec<u8>) {
+    let second = Duration::from_secs(1);
+    let mut link = Link::new(Times { reply: second, frame: second, busy: second, contention: second });
+    let (mut now, mut asked, mut out) = (Duration::ZERO, Vec::new(), Vec::new());
+    for &byte in bytes {
+        if let Some(Event::Message(message)) = link.receive(now, byte, &mut out) {
+            let (head, request) = records::read(&message, true);
+            let gene = request.as_ref().ok().and_then(|request| request.gene.clone());
+            link.send(Zeroizing::new(match &request {
+                Ok(_) => records::answer(&head, answer, gene.as_deref(), "20261126120000"),
+                Err(fault) => records::fault(&head, "box", fault, "20261126120000"),
+            }));
+            asked.push(request);
+        }
+    }
+    while let Some(due) = link.due() {
+        now = now.max(due);
+        link.tick(now, &mut out);
+        let mut said = 0;
+        while said != out.len() {
+            said = out.len();
+            link.receive(now, link::ACK, &mut out);
+        }
+    }
+    (asked, out)
 }
 
 /// Serves one line until `stop`, through every loss of the device.

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use locus_firmware_config::message::Outcome;
+use locus_firmware_config::message::{Answer, Fault, Outcome, Request};
 use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::{
@@ -118,6 +118,30 @@ pub fn tls(section: &Mllp) -> Result<Option<Arc<ServerConfig>>, String> {
     };
     let server = builder.with_single_cert(chain(certificate)?, secret).map_err(|error| unusable(&error))?;
     Ok(Some(Arc::new(server)))
+}
+
+/// What bytes of a connection ask, and what a box says that answers each question with `answer`, up to where it would
+/// close: a connection without a network.
+pub fn overhear(bytes: &[u8], answer: &Answer) -> (Vec<Result<Request, Fault>>, Vec<Vec<u8>>) {
+    let (mut framer, mut asked, mut said) = (Framer::new(), Vec::new(), Vec::new());
+    let blocks = bytes.iter().map_while(|&byte| framer.push(byte).ok()).flatten();
+    for block in blocks {
+        let (head, request) = match block {
+            Block::Message(message) => match order::read(&message, true) {
+                Some(Heard::Order(head, request)) => (*head, request),
+                _ => continue,
+            },
+            Block::TooLarge(start, len) => (order::head(&start), Err(Box::new(Refusal::too_large(len)))),
+            Block::Broken => (Head::default(), Err(Box::new(Refusal::broken()))),
+        };
+        let refusal = request.as_ref().err().map(|refusal| &**refusal);
+        said.push(reply::acknowledgement(&head, "box", refusal, "A1", "20261126120000+0000"));
+        if let Ok(request) = &request {
+            said.push(reply::answer(&head, answer, request.gene.as_deref(), "B1", "20261126120000+0000"));
+        }
+        asked.push(request.map(|request| *request).map_err(|refusal| refusal.fault));
+    }
+    (asked, said)
 }
 
 fn refused(reason: &'static str) {

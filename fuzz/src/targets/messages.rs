@@ -19,7 +19,7 @@ use super::genome::{FASTA, GFF};
 const QUOTED: usize = 12;
 
 /// A fault goes into answers, logs and metrics: it must quote no sequence.
-fn quotes_no_sequence(fault: &Fault) {
+pub(super) fn quotes_no_sequence(fault: &Fault) {
     let code = |byte: u8| b"ACGTURYSWKMBDHVN".contains(&byte.to_ascii_uppercase());
     for text in [Some(&fault.message), fault.id.as_ref()].into_iter().flatten() {
         let longest = text.as_bytes().split(|byte| !code(*byte)).map(<[u8]>::len).max();

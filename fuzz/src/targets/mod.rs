@@ -3,6 +3,7 @@
 pub(crate) mod bundles;
 pub(crate) mod genome;
 pub(crate) mod journal;
+pub(crate) mod laboratory;
 mod messages;
 mod serial;
 mod settings;
@@ -127,6 +128,41 @@ const PEM: &[&str] = &[
     "# ",
     "\n\n",
 ];
+const HL7: &[&str] = &[
+    "MSH|^~\\&|",
+    "ORU^R01^ORU_R01",
+    "ACK^R01",
+    "\rMSA|AA|m-1",
+    "\rPID|1||12^^^H",
+    "\rOBR|1|p|f|",
+    "\rOBX|1|CWE|48004-6^c^LN||",
+    "48018-6^Gene^LN",
+    "variant^v^99LOCUS",
+    "62374-4^a^LN",
+    "\\F\\",
+    "\\X0D\\",
+    "\u{b}",
+    "\u{1c}\r",
+    "UNICODE UTF-8",
+    "chr1-1015-G-A",
+    "t1:c.12T>A",
+];
+const LIS: &[&str] = &[
+    "H|\\^&|",
+    "\rP|1|12",
+    "\rO|1|s-1||",
+    "\rR|1|^^^48004-6|t1:c.12T>A",
+    "\rR|2|^^^variant|chr1-1015-G-A",
+    "\rL|1|N\r",
+    "\u{5}",
+    "\u{4}",
+    "\u{2}1",
+    "\u{3}00\r\n",
+    "\u{17}00\r\n",
+    "&F&",
+    "\u{6}",
+    "\u{15}",
+];
 const SMILES: &[&str] =
     &["[", "]", "(", ")", "%10", "1", "=", "#", "[C@@H]", "[13CH4-]", "Cl", ".", "/", "(((((((("];
 
@@ -142,6 +178,8 @@ pub const TARGETS: &[Target] = &[
     target!("line", serial::line, 16 << 10, 8 * MIB, &[]),
     target!("line-with-key", serial::line_with_key, 16 << 10, 8 * MIB, &[]),
     target!("terminal", serial::terminal, 16 << 10, MIB, &[]),
+    target!("hl7", laboratory::hl7, 64 << 10, 8 * MIB, HL7),
+    target!("lis", laboratory::lis, 64 << 10, 8 * MIB, LIS),
     target!("request-json", messages::request_json, 64 << 10, 8 * MIB, REQUEST),
     target!("request-postcard", messages::request_postcard, 64 << 10, 8 * MIB, &[]),
     target!("request-encoded", messages::encoded, 64 << 10, 16 * MIB, REQUEST),

@@ -8,9 +8,9 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 const STX: u8 = 0x02;
 const ETX: u8 = 0x03;
-const EOT: u8 = 0x04;
-const ENQ: u8 = 0x05;
-const ACK: u8 = 0x06;
+pub(super) const EOT: u8 = 0x04;
+pub(super) const ENQ: u8 = 0x05;
+pub(super) const ACK: u8 = 0x06;
 const LF: u8 = 0x0a;
 const CR: u8 = 0x0d;
 const NAK: u8 = 0x15;
