@@ -2,6 +2,7 @@
 
 mod appliance;
 mod crowd;
+mod echo;
 mod figures;
 mod flash;
 mod journal;
@@ -155,6 +156,9 @@ enum Command {
     /// A child of `quantisation`
     #[command(hide = true)]
     ExportStep(quantisation::export_step::ExportArguments),
+    /// A child of `transports`
+    #[command(hide = true)]
+    Echo(echo::EchoArguments),
     /// A child of `training`
     #[command(hide = true)]
     TrainingStep(training::StepArguments),
@@ -178,6 +182,7 @@ fn main() -> anyhow::Result<()> {
         Command::Sequences(arguments) => arguments.run(),
         Command::Quantisation(arguments) => arguments.run(),
         Command::ExportStep(arguments) => arguments.run(),
+        Command::Echo(arguments) => arguments.run(),
         Command::TrainingStep(arguments) => arguments.run(),
     }
 }

@@ -2,50 +2,66 @@
 
 use std::{
     io::Write as _,
-    net::SocketAddr,
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use locus_edge::{
-    access::Gate,
-    client::{Credentials, MqttTerminal, Terminal},
-    config::Config,
+    client::{HttpTerminal, SerialTerminal, Terminal},
     pipeline,
-    transport::broker,
 };
 use locus_engine::{Bundle, LoadOptions, Scorer, Trust};
 use locus_firmware_config::{message::Outcome, profile::DeviceProfile};
 use locus_tests::{Daemon, Fact, Mosquitto, Rig, facts, onnxruntime, peer, root};
-use rumqttc::{
-    AsyncClient, Event, MqttOptions, NetworkOptions, PublishOptions,
-    mqttbytes::{
-        QoS,
-        v5::{Packet, PublishProperties},
-    },
-};
-use tokio::{sync::oneshot, time::timeout};
+use tokio_serial::{SerialPort as _, SerialStream};
 
 use crate::{
+    echo,
     figures::{Results, Run},
     sample::Sample,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Runs before the clock counts.
-const WARM_UP: usize = 100;
+pub(crate) const WARM_UP: usize = 100;
 
 /// A file system in memory: there a durable write costs what its code costs.
 const MEMORY: &str = "/dev/shm";
 /// Bytes of a record, about.
 const RECORD: usize = 4_096;
 
-/// Times of one transport: until the answer came, and what of them the engine did not take.
+/// Stages that an answer states, beside the engine.
+const STAGES: [&str; 3] = ["queue", "tokenise", "journal"];
+
+/// Times of one transport: until the answer came, what of them the engine did not take, and what of that stages took.
 #[derive(Default)]
 struct Asked {
     whole: Sample,
     beyond: Sample,
+    stages: [Sample; STAGES.len()],
+}
+
+impl Asked {
+    fn push(&mut self, whole: Duration, outcome: Outcome) -> Result<()> {
+        let timing = match outcome {
+            Outcome::Answer(answer) => answer.timing_us,
+            Outcome::Fault(fault) => bail!("{}: {}", fault.code.as_str(), fault.message),
+        };
+        self.whole.push(whole);
+        self.beyond.push(whole.saturating_sub(Duration::from_micros(timing.infer)));
+        for (stage, us) in self.stages.iter_mut().zip([timing.queue, timing.tokenize, timing.journal]) {
+            stage.push(Duration::from_micros(us));
+        }
+        Ok(())
+    }
+
+    fn stages(&self, share: f64) -> String {
+        let each = STAGES.iter().zip(&self.stages);
+        each.map(|(name, stage)| format!("{name} {:.3}", stage.percentile(share)))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
 }
 
 pub(crate) fn run(requests: usize, out: &Path) -> Result<()> {
@@ -74,14 +90,19 @@ pub(crate) fn run(requests: usize, out: &Path) -> Result<()> {
                 let bar = if share == 0.5 { 0.2 } else { 0.5 };
                 let (trip, disk) = (trip(share), disk(share));
                 let left = value - trip - disk;
-                Some(format!("less the broker's {trip:.3} and fdatasync's {disk:.3}: {left:.3}; bar {bar}"))
+                let stages = asked.stages(share);
+                Some(format!(
+                    "{left:.3} without the way's own {trip:.3} and fdatasync's {disk:.3}; bar {bar}; {stages}"
+                ))
             });
         }
     }
     let about = "Sequential requests of one terminal, one variant with transcript each, all in one run; MQTT with QoS 1 and nodelay on \
                  both ends. The time of a request holds its journal record, written and synced. State in memory: the box's folder is in \
                  /dev/shm, where syncing costs nothing. Beyond the engine: each request's time less the inference time that its own \
-                 answer states. The broker's: the same percentile of an echo of the same sizes over the same broker, without a box.";
+                 answer states; queue, tokenise and journal are as answers state them. The way's own: the same percentile of an echo of the same \
+                 sizes over the same broker, in a process in place of the box; of `GET /ready` over the same connection. A pseudo-terminal \
+                 has none taken off.";
     Results { title: "Transports", about: about.into(), figures }.write(out)
 }
 
@@ -130,22 +151,45 @@ async fn measure(below: &Path, requests: usize) -> Result<Vec<(&'static str, Opt
     let (_mosquitto, port) = Mosquitto::start_anywhere(&server, folder.path())?;
     let external = Rig::below(below, &format!("[mqtt]\nmode = \"external\"\nport = {port}\n"))?;
     external.flash()?;
+    let trip = echo::of_broker(port, requests).await?;
     let daemon = external.start()?;
-    let trip = round_trip(port, port, None, requests).await?;
     let mut all = vec![("MQTT over mosquitto", Some(trip), mqtt(&daemon, requests).await?)];
     daemon.terminate()?;
 
     let embedded = Rig::below(below, "")?;
     embedded.flash()?;
+    let trip = echo::of_embedded(&embedded, requests).await?;
+    let (line, end) = SerialStream::pair()?;
+    let name = end.name().context("a pseudo-terminal has a name")?;
+    embedded.configure(|text| text.replace("\"serial-box\"", &format!("\"{name}\"")))?;
+    drop(end);
     let daemon = embedded.start()?;
-    let trip = embedded_round_trip(&embedded, requests).await?;
     all.push(("MQTT over the embedded broker", Some(trip), mqtt(&daemon, requests).await?));
-    let http = Terminal::Http(daemon.http("ward-1")?);
-    all.push(("HTTPS", None, ask(http, requests).await?));
-    let serial = Terminal::Serial(Box::new(embedded.serial()?));
+    let (trip, asked) = https(&daemon.http("ward-1")?, requests)?;
+    all.push(("HTTPS", Some(trip), asked));
+    let serial = Terminal::Serial(Box::new(SerialTerminal::on(line, None)?));
     all.push(("serial (pty)", None, ask(serial, requests).await?));
     daemon.terminate()?;
     Ok(all)
+}
+
+/// Asked by this thread, as a terminal with one connection does; and what a page takes that is always the same.
+fn https(terminal: &HttpTerminal, requests: usize) -> Result<(Sample, Asked)> {
+    let (facts, mut trip, mut asked) = (facts().variants, Sample::default(), Asked::default());
+    for n in 0..WARM_UP + requests {
+        let body = serde_json::to_vec(&facts[n % facts.len()].request(&n.to_string()))?;
+        let started = Instant::now();
+        terminal.get("/ready")?;
+        let page = started.elapsed();
+        let started = Instant::now();
+        let (_, answer) = terminal.post(&body, PATIENCE)?;
+        let whole = started.elapsed();
+        if n >= WARM_UP {
+            trip.push(page);
+            asked.push(whole, Outcome::from_json(&answer)?)?;
+        }
+    }
+    Ok((trip, asked))
 }
 
 async fn mqtt(daemon: &Daemon, requests: usize) -> Result<Asked> {
@@ -158,90 +202,11 @@ async fn ask(mut terminal: Terminal, requests: usize) -> Result<Asked> {
     for n in 0..WARM_UP + requests {
         let request = facts[n % facts.len()].request(&n.to_string());
         let started = Instant::now();
-        match terminal.ask(&request, PATIENCE).await? {
-            Outcome::Answer(answer) if n >= WARM_UP => {
-                let whole = started.elapsed();
-                asked.whole.push(whole);
-                asked.beyond.push(whole.saturating_sub(Duration::from_micros(answer.timing_us.infer)));
-            }
-            Outcome::Answer(_) => {}
-            Outcome::Fault(fault) => bail!("{}: {}", fault.code.as_str(), fault.message),
+        let outcome = terminal.ask(&request, PATIENCE).await?;
+        let whole = started.elapsed();
+        if n >= WARM_UP {
+            asked.push(whole, outcome)?;
         }
     }
     Ok(asked)
-}
-
-/// The embedded broker of a box in this process, with a responder in place of the box.
-async fn embedded_round_trip(rig: &Rig, requests: usize) -> Result<Sample> {
-    // The registry is read when the gate opens.
-    let token = rig.token("bench", "terminal")?;
-    let config = Config::open(&rig.config())?;
-    let (gate, free) = (Gate::open(&config)?, SocketAddr::from(([127, 0, 0, 1], 0)));
-    let (site, box_name) = ("echo".to_owned(), "echo".to_owned());
-    let listening = broker::Listening { address: free, tls_address: free, site, box_name };
-    let started = broker::start(&listening, gate, |_| {}).await.map_err(anyhow::Error::msg)?;
-    let shown = Some((started.secret.as_str(), token.trim()));
-    let sample = round_trip(started.inner.port(), started.address.port(), shown, requests).await;
-    started.stop().await;
-    sample
-}
-
-/// A responder that answers at once with a fault of an answer's size, and a terminal that asks it. `shown`: what both
-/// show to a broker that asks who they are.
-async fn round_trip(inner: u16, port: u16, shown: Option<(&str, &str)>, requests: usize) -> Result<Sample> {
-    let mut options = MqttOptions::new("echo", ("127.0.0.1", inner));
-    if let Some((secret, _)) = shown {
-        options.set_credentials(broker::BOX, secret.to_owned());
-    }
-    let mut network = NetworkOptions::new();
-    network.set_tcp_nodelay(true);
-    options.set_network_options(network).set_clean_start(true);
-    let (client, mut events) = AsyncClient::builder(options).capacity(64).build();
-    client.subscribe("$share/echo/locus/v1/echo/request/+", QoS::AtLeastOnce).await?;
-    let reply = serde_json::json!({
-        "id": null, "code": "busy", "message": "x".repeat(1_000), "retryable": true, "retry_after_ms": null
-    })
-    .to_string();
-    let (subscribed, ready) = oneshot::channel();
-    let echo = tokio::spawn(async move {
-        let mut subscribed = Some(subscribed);
-        while let Ok(event) = events.poll().await {
-            let publish = match event {
-                Event::Incoming(Packet::SubAck(_)) => {
-                    subscribed.take().map(|subscribed| subscribed.send(()));
-                    continue;
-                }
-                Event::Incoming(Packet::Publish(publish)) => publish,
-                _ => continue,
-            };
-            let Some(asked) = publish.properties else { continue };
-            let properties = PublishProperties {
-                correlation_data: asked.correlation_data,
-                ..PublishProperties::default()
-            };
-            let topic = asked.response_topic.unwrap_or_default();
-            let options = PublishOptions::new(QoS::AtLeastOnce).properties(properties);
-            if client.publish(topic, reply.clone(), options).await.is_err() {
-                break;
-            }
-        }
-    });
-    // A request that nobody subscribes to is gone.
-    timeout(PATIENCE, ready).await.context("the echo did not subscribe")??;
-    let shown = shown.map(|(_, token)| Credentials::default().with_token(token));
-    let connected =
-        MqttTerminal::connect_as("127.0.0.1", port, "echo", "bench", shown.as_ref(), PATIENCE).await;
-    let mut terminal = connected?;
-    let facts = facts().variants;
-    let mut sample = Sample::default();
-    for n in 0..WARM_UP + requests {
-        let request = facts[n % facts.len()].request(&n.to_string());
-        let started = Instant::now();
-        terminal.ask(&request, PATIENCE).await?;
-        if n >= WARM_UP {
-            sample.push(started.elapsed());
-        }
-    }
-    echo.abort();
-    Ok(sample)
 }

@@ -42,9 +42,19 @@ impl SerialTerminal {
     /// # Errors
     /// [`ClientError::Connect`].
     pub fn open_with(path: &Path, baud: u32, key: Option<Key>) -> Result<Self, ClientError> {
-        let failed = |reason: String| ClientError::Connect { to: path.display().to_string(), reason };
-        let session = random::<4>().map_err(|error| failed(error.to_string()))?;
-        let port = open(path, baud).map_err(|error| failed(error.to_string()))?;
+        let failed = |error: std::io::Error| ClientError::Connect {
+            to: path.display().to_string(),
+            reason: error.to_string(),
+        };
+        Self::on(open(path, baud).map_err(failed)?, key)
+    }
+
+    /// Takes a port that is open.
+    ///
+    /// # Errors
+    /// [`ClientError::Broken`]: the machine gives no random numbers.
+    pub fn on(port: SerialStream, key: Option<Key>) -> Result<Self, ClientError> {
+        let session = random::<4>().map_err(|error| ClientError::Broken(error.to_string()))?;
         let (request, answer) = (vec![0; MAX_MESSAGE], vec![0; MAX_MESSAGE]);
         let terminal = Terminal::new(u32::from_le_bytes(*session), request, answer);
         let terminal = if let Some(key) = key { terminal.with_key(key) } else { terminal };

@@ -120,10 +120,10 @@ pub fn tls(section: &Mllp) -> Result<Option<Arc<ServerConfig>>, String> {
     Ok(Some(Arc::new(server)))
 }
 
-/// What bytes of a connection ask, and what a box says that answers each question with `answer`, up to where it would
-/// close: a connection without a network.
-pub fn overhear(bytes: &[u8], answer: &Answer) -> (Vec<Result<Request, Fault>>, Vec<Vec<u8>>) {
-    let (mut framer, mut asked, mut said) = (Framer::new(), Vec::new(), Vec::new());
+/// What bytes of a connection ask, and what a box says that answers each question with `answer`, one after the other up
+/// to where it would close: a connection without a network.
+pub fn overhear(bytes: &[u8], answer: &Answer, heard: &mut dyn FnMut(Result<Request, Fault>, Vec<Vec<u8>>)) {
+    let mut framer = Framer::new();
     let blocks = bytes.iter().map_while(|&byte| framer.push(byte).ok()).flatten();
     for block in blocks {
         let (head, request) = match block {
@@ -135,13 +135,12 @@ pub fn overhear(bytes: &[u8], answer: &Answer) -> (Vec<Result<Request, Fault>>, 
             Block::Broken => (Head::default(), Err(Box::new(Refusal::broken()))),
         };
         let refusal = request.as_ref().err().map(|refusal| &**refusal);
-        said.push(reply::acknowledgement(&head, "box", refusal, "A1", "20261126120000+0000"));
+        let mut said = vec![reply::acknowledgement(&head, "box", refusal, "A1", "20261126120000+0000")];
         if let Ok(request) = &request {
             said.push(reply::answer(&head, answer, request.gene.as_deref(), "B1", "20261126120000+0000"));
         }
-        asked.push(request.map(|request| *request).map_err(|refusal| refusal.fault));
+        heard(request.map(|request| *request).map_err(|refusal| refusal.fault), said);
     }
-    (asked, said)
 }
 
 fn refused(reason: &'static str) {
