@@ -62,7 +62,7 @@ fn a_simulation_counts_an_outcome_for_every_request_on_each_transport() {
     // At a pace, for a while; for people.
     let paced = ["simulate", "--requests", &file, "--rate", "40", "--duration-s", "0.5", "--terminals", "2"];
     let text = rig.ctl(&paced).unwrap();
-    assert!(text.contains("0 missing, 0 with a wrong id") && !text.contains("0 requests"), "{text}");
+    assert!(text.contains("0 missing, 0 with a wrong id") && !text.contains(" 0 requests"), "{text}");
     // A fault is an outcome.
     let (code, shown) = simulate(&rig, &["--variant", "chr1-5-A-T", "--count", "3"]);
     assert_eq!((code, &shown["transports"]["http"]["faults"]["no_reference"]), (0, &3.into()), "{shown}");

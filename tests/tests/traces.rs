@@ -27,7 +27,12 @@ use rumqttc::mqttbytes::{
     QoS,
     v5::{Packet, PublishProperties},
 };
-use tokio::net::TcpListener;
+use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+use tokio_rustls::TlsAcceptor;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const SECRET: &str = "Bearer of-the-collector";
@@ -306,6 +311,69 @@ async fn a_collector_that_is_gone_or_silent_delays_no_answer_and_no_end() {
         let log = fs::read_to_string(rig.path("locusd.log")).unwrap();
         assert!(log.matches("traces are not taken").count() <= 1, "it is said once: {log}");
     }
+}
+
+/// Takes one post over TLS, with a certificate that nobody but who is told knows.
+async fn encrypted() -> (String, String, tokio::task::JoinHandle<Vec<u8>>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("https://localhost:{}/v1/traces", listener.local_addr().unwrap().port());
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let taken = tokio::spawn(async move {
+        loop {
+            // Who does not know the certificate goes away.
+            let Ok(mut stream) = acceptor.accept(listener.accept().await.unwrap().0).await else { continue };
+            let (mut came, mut bytes) = (Vec::new(), [0; 4_096]);
+            loop {
+                let head = came.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4);
+                if let Some(head) = head {
+                    let text = String::from_utf8(came[..head].to_vec()).unwrap().to_lowercase();
+                    let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+                    if came.len() >= head + length.parse::<usize>().unwrap() {
+                        let body = came.split_off(head);
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+                        return body;
+                    }
+                }
+                match stream.read(&mut bytes).await {
+                    Ok(n @ 1..) => came.extend_from_slice(&bytes[..n]),
+                    _ => break,
+                }
+            }
+        }
+    });
+    (endpoint, made.cert.pem(), taken)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn traces_go_to_whom_the_configuration_knows_and_to_nobody_else() {
+    let (endpoint, certificate, taken) = encrypted().await;
+    let (rig, daemon) = a_box(&format!("endpoint = \"{endpoint}\"\nca = \"state/access/ca.crt\""));
+    let ask_one = |daemon: &Daemon| {
+        ask(&daemon.http("ward-1").unwrap(), &[], &request("over-tls"));
+    };
+    ask_one(&daemon);
+    let since = Instant::now();
+    while metric(&daemon, "locus_traces_dropped_total{reason=\"not_taken\"}") == 0 {
+        assert!(since.elapsed() < PATIENCE && !taken.is_finished(), "posted to a stranger");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    daemon.terminate().unwrap();
+    fs::write(rig.path("collector.pem"), certificate).unwrap();
+    rig.configure(|text| text.replace("state/access/ca.crt", "collector.pem")).unwrap();
+    let daemon = rig.start().unwrap();
+    ask_one(&daemon);
+    let body = tokio::time::timeout(PATIENCE, taken).await.unwrap().unwrap();
+    let posted = ExportTraceServiceRequest::decode(&*body).unwrap();
+    assert_eq!(posted.resource_spans[0].scope_spans[0].spans[0].name, "locus.request");
+    daemon.terminate().unwrap();
 }
 
 #[test]
