@@ -85,9 +85,13 @@ struct Cable {
 
 impl Cable {
     fn new(rig: &Rig, options: &[&str]) -> Self {
+        Self::with(rig, options, Stdio::piped())
+    }
+
+    fn with(rig: &Rig, options: &[&str], input: Stdio) -> Self {
         let mut command: Command = program("locusctl");
         command.arg("cable").args([rig.path("own-box"), rig.path("own-terminal")]).args(options);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(input).stdout(Stdio::piped()).spawn().unwrap();
         let (input, mut output) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
@@ -180,6 +184,24 @@ fn a_clean_cable_changes_nothing_and_ends_with_its_input() {
     let cable = Cable::new(&rig, &[]);
     let counts = cable.counts(false);
     assert_eq!((&counts["plugged"], &counts["to_box"]["bytes"]), (&1.into(), &0.into()), "{counts}");
+    // As a job of a script, which has no input.
+    let cable = Cable::with(&rig, &[], Stdio::null());
+    let end = |name: &str| fs::OpenOptions::new().read(true).write(true).open(rig.path(name)).unwrap();
+    let (mut terminal, mut here) = (end("own-terminal"), end("own-box"));
+    let mut got = [0; 6];
+    terminal.write_all(b"hello\0").unwrap();
+    here.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"hello\0");
+    let counts = cable.counts(true);
+    assert_eq!((&counts["to_box"]["bytes"], &counts["to_box"]["frames"]), (&6.into(), &1.into()), "{counts}");
+    // Nothing but a link is taken away.
+    fs::write(rig.path("own-box"), "somebody's file").unwrap();
+    let refused = program("locusctl")
+        .arg("cable")
+        .args([rig.path("own-box"), rig.path("own-terminal")])
+        .output()
+        .unwrap();
+    assert!(!refused.status.success() && rig.path("own-box").exists());
     let wrong = program("locusctl").args(["cable", "a", "b", "--lost-frames", "0.7"]).output().unwrap();
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("--lost-frames 0.7"));
 }

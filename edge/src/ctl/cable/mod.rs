@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, fstat};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf},
     signal::unix::{SignalKind, signal},
@@ -81,7 +81,14 @@ struct Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        unlink(&self.path);
+    }
+}
+
+/// Takes a link away, and nothing else that may stand there.
+fn unlink(path: &Path) {
+    if path.is_symlink() {
+        let _ = std::fs::remove_file(path);
     }
 }
 
@@ -89,7 +96,7 @@ fn end(link: &Path) -> Result<End> {
     let (controller, user) = SerialStream::pair()?;
     let name = user.name().context("a pty without a name")?;
     let held = rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
-    let _ = std::fs::remove_file(link);
+    unlink(link);
     std::os::unix::fs::symlink(&name, link).with_context(|| link.display().to_string())?;
     let (reader, writer) = tokio::io::split(controller);
     Ok(End { reader, writer, _link: Link { path: link.to_owned(), _user: held } })
@@ -130,7 +137,7 @@ async fn carry(
     }
 }
 
-/// Runs until SIGTERM or SIGINT, or until standard input ends; then it says what it did to what it carried.
+/// Runs until SIGTERM or SIGINT, or until standard input ends where that is a pipe; then it says what it did to what it carried.
 ///
 /// # Errors
 /// The system gives no ptys, or a link cannot be made.
@@ -160,7 +167,7 @@ async fn serve(args: &CableArgs) -> Result<ExitCode> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             // Whoever started it may end it by closing its input.
-            _ = input_ends => {}
+            Ok(()) = input_ends => {}
         }
     };
     tokio::pin!(stop);
@@ -200,12 +207,16 @@ async fn serve(args: &CableArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// On a thread: a terminal's or pipe's input cannot be waited for otherwise.
+/// The end of a pipe, waited for on a thread. A terminal stops who reads it in the background, and a script's jobs have
+/// no input at all: neither is looked at.
 fn end_of_input() -> oneshot::Receiver<()> {
     let (tell, told) = oneshot::channel();
-    std::thread::spawn(move || {
-        let _ = io::copy(&mut io::stdin(), &mut io::sink());
-        let _ = tell.send(());
-    });
+    let kind = fstat(io::stdin()).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    if kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket()) {
+        std::thread::spawn(move || {
+            let _ = io::copy(&mut io::stdin(), &mut io::sink());
+            let _ = tell.send(());
+        });
+    }
     told
 }
