@@ -28,6 +28,7 @@ use crate::{
     pipeline::{Genome, Pipeline, PipelineConfig, Threads},
     slots::SlotError,
     state::{Endpoints, StateDir},
+    traces::{self, Traces},
     transport::{broker, http, lis, mllp, mqtt, serial},
     unproven::Unproven,
     vfs::OsVfs,
@@ -112,6 +113,7 @@ pub fn check(config: &Config) -> Result<(), DaemonError> {
     for listener in &config.mllp {
         mllp::tls(listener).map_err(DaemonError::Transport)?;
     }
+    traces::Post::new(&config.traces, &config.r#box).map_err(DaemonError::Transport)?;
     if config.mqtt.mode != MqttMode::Off {
         let link = mqtt::Link::new(config, config.mqtt.host.clone(), config.mqtt.port);
         mqtt::options(&link, &config.mqtt).map_err(DaemonError::Transport)?;
@@ -168,6 +170,7 @@ pub async fn run(
         _ => None,
     };
     let gate = Gate::open(&config)?;
+    let (traces, posting) = Traces::start(&config.traces, &config.r#box).map_err(DaemonError::Transport)?;
     let (journal, recovery) = open_journal(&config, &state, accept_damage)?;
     if !recovery.clean {
         tracing::warn!(
@@ -193,6 +196,7 @@ pub async fn run(
         index_key: IndexKey::load_or_create(&OsVfs, &state.index_key())?,
         journal,
         unproven: unproven.clone(),
+        traces,
         on_fatal: Box::new(move |reason| {
             tell.send_replace(Some(reason));
         }),
@@ -220,6 +224,9 @@ pub async fn run(
     running.stop().await;
     let _ = std::fs::remove_file(state.endpoints());
     let joined = join(pipeline, threads).await;
+    if let Some(posting) = posting {
+        let _ = tokio::task::spawn_blocking(|| posting.stop()).await;
+    }
     let reason = ended?;
     joined?;
     let reason = reason.or_else(|| failed.borrow().clone());

@@ -18,6 +18,7 @@ pub mod names;
 pub mod pipeline;
 pub mod slots;
 pub mod state;
+pub mod traces;
 pub mod transport;
 pub mod trust;
 pub mod unproven;

@@ -16,7 +16,7 @@ pub use models::{reweighted, variation};
 pub use mosquitto::{Mosquitto, free_port};
 pub use python::python;
 pub use rig::{Daemon, Rig, example, onnxruntime, program};
-pub use vitals::{Vitals, vitals};
+pub use vitals::{Vitals, processor_time, vitals};
 
 /// The project's root folder.
 pub fn root() -> &'static Path {

@@ -36,7 +36,10 @@ fn every_command_explains_itself_and_refuses_what_it_does_not_know() {
         ),
         (
             "locusctl",
-            &["init", "keygen", "flash", "slots", "rollback", "status", "ask", "encode", "cable", "journal"],
+            &[
+                "init", "keygen", "flash", "slots", "rollback", "status", "ask", "simulate", "encode",
+                "cable", "journal",
+            ],
         ),
         ("locusd", &["config"]),
     ];

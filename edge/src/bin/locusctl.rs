@@ -2,10 +2,12 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use locus_edge::{
+    complain,
     config::Config,
-    ctl::{access, ask, audit, backup, cable, encode, init, journal, line_key, slots, trust},
+    ctl::{access, ask, audit, backup, cable, encode, init, journal, line_key, out, simulate, slots, trust},
 };
 
 #[derive(Parser)]
@@ -52,6 +54,8 @@ enum Command {
     Clock(slots::ClockArgs),
     /// Asks the box as a terminal does
     Ask(Box<ask::AskArgs>),
+    /// Asks the box as many terminals do, and counts what they are told
+    Simulate(Box<simulate::SimulateArgs>),
     /// Shows what the model would read of requests: token ids, track, features
     Encode(encode::EncodeArgs),
     /// Makes the key of a serial line, for box and terminal
@@ -70,10 +74,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    let ended = run(Arguments::parse());
+    match ended.and_then(|code| out::finish().context("writing to standard output").map(|()| code)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("locusctl: {error:#}");
+            complain!("locusctl: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -99,6 +104,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Status => slots::status(&config()?),
         Command::Clock(args) => slots::clock(&config()?, args),
         Command::Ask(args) => ask::run(&config()?, args),
+        Command::Simulate(args) => simulate::run(&config()?, args),
         Command::Encode(args) => encode::run(&config()?, args),
         Command::Backup(args) => backup::make(&config()?, &arguments.config, args),
         Command::Restore(args) => backup::restore(&arguments.config, args),

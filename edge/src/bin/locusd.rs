@@ -4,8 +4,11 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use locus_edge::{
+    complain,
     config::Config,
+    ctl::out,
     daemon::{self, seal_memory},
+    say,
 };
 use tracing_subscriber::{
     Layer as _, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
@@ -62,7 +65,7 @@ fn main() -> ExitCode {
     match start(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("locusd: {error:#}");
+            complain!("locusd: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -71,13 +74,15 @@ fn main() -> ExitCode {
 fn start(arguments: Arguments) -> anyhow::Result<()> {
     let config = Config::open(&arguments.config)?;
     match arguments.command {
-        Some(Command::Config(ConfigCommand::Print)) => print!("{}", toml::to_string(&config)?),
+        Some(Command::Config(ConfigCommand::Print)) => {
+            out::write(format_args!("{}", toml::to_string(&config)?))
+        }
         Some(Command::Config(ConfigCommand::Profile)) => {
-            print!("{}", toml::to_string_pretty(&config.device_profile()?)?);
+            out::write(format_args!("{}", toml::to_string_pretty(&config.device_profile()?)?));
         }
         Some(Command::Config(ConfigCommand::Check)) => {
             daemon::check(&config)?;
-            println!("{}: good", arguments.config.display());
+            say!("{}: good", arguments.config.display());
         }
         None => {
             log(&arguments.run)?;
@@ -85,11 +90,11 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.block_on(daemon::run(config, arguments.run.accept_journal_damage, |endpoints| {
-                println!("ready {}", serde_json::to_string(endpoints).unwrap_or_default());
+                say!("ready {}", serde_json::to_string(endpoints).unwrap_or_default());
             }))?;
         }
     }
-    Ok(())
+    Ok(out::finish()?)
 }
 
 /// Libraries see payloads: whatever is asked for, they say warnings only, and ONNX Runtime errors only.

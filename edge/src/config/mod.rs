@@ -7,6 +7,7 @@ mod mllp;
 mod models;
 mod mqtt;
 mod serial;
+mod traces;
 
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,7 @@ pub use mllp::Mllp;
 pub use models::{Engine, Models, Reference};
 pub use mqtt::{Mqtt, MqttMode};
 pub use serial::{Lis, Protocol, Serial};
+pub use traces::Traces;
 
 use crate::names::is_name;
 
@@ -108,6 +110,9 @@ pub struct Config {
     /// HL7 v2 over MLLP.
     #[serde(default)]
     pub mllp: Vec<Mllp>,
+    /// Traces, where there is somebody to post them to.
+    #[serde(default)]
+    pub traces: Traces,
 }
 
 fn default_profile() -> String {
@@ -180,6 +185,7 @@ impl Config {
         files.extend(config.serial.iter().filter_map(|line| line.key_file.clone()));
         files.extend(config.journal.recipients.iter().cloned());
         files.extend(config.mllp.iter_mut().flat_map(Mllp::files).map(|path| path.clone()));
+        files.extend(config.traces.paths().map(|path| path.clone()));
         files.extend(config.models.paths().map(|path| path.clone()));
         files
     }
@@ -192,6 +198,7 @@ impl Config {
             .chain(self.serial.iter_mut().flat_map(Serial::paths))
             .chain(self.mqtt.paths())
             .chain(self.mllp.iter_mut().flat_map(Mllp::files))
+            .chain(self.traces.paths())
             .chain(optional.into_iter().flatten())
             .chain(self.reference.iter_mut().flat_map(Reference::paths));
         for path in all {
@@ -216,6 +223,7 @@ impl Config {
             .or_else(|| self.journal.problem())
             .or_else(|| self.limits.problem())
             .or_else(|| self.http.problem())
+            .or_else(|| self.traces.problem())
             .or_else(|| self.access_problem())
     }
 
@@ -285,6 +293,12 @@ mod tests {
                 "serial.key_file",
             ),
             ("[[serial]]\npath = \"/dev/ttyS0\"\nterminal = \"a\"\nlis = { reply_ms = 0 }\n", "serial.lis"),
+            ("[traces]\nendpoint = \"http://10.0.0.1:4318/v1/traces\"\n", "traces.endpoint"),
+            ("[traces]\nendpoint = \"http://127.0.0.1:4318\"\nca = \"c.pem\"\n", "traces.ca"),
+            ("[traces]\nheaders_file = \"h\"\n", "traces.endpoint"),
+            ("[traces]\nratio = 1.5\n", "traces.ratio"),
+            ("[traces]\ntimeout_ms = 1\n", "traces.timeout_ms"),
+            ("[traces]\nqueue = 0\n", "traces.queue"),
             ("[http]\nprot = 1\n", "prot"),
             ("[http]\ncertificate = \"c.pem\"\n", "http.certificate"),
         ] {

@@ -2,39 +2,22 @@
 
 use std::{
     io::Read,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
-use locus_firmware_config::message::{Answer, MAX_MESSAGE_BYTES, Outcome, Request};
-
-use crate::{
-    access::{LOCAL, read_token},
-    client::{ClientError, Credentials, HttpTerminal, MqttTerminal, SerialTerminal, Terminal},
-    config::{Config, MqttMode},
-    keys::random,
-    state::{Endpoints, StateDir},
-    transport::serial::read_key,
+use locus_firmware_config::message::{
+    Answer, BaseAttribution, MAX_MESSAGE_BYTES, Outcome, Request, TranscriptSpec,
 };
+use tokio::time::Instant;
 
-/// Time between two attempts with the same id.
-const PAUSE: Duration = Duration::from_millis(200);
-/// Time of one attempt.
-const ATTEMPT: Duration = Duration::from_secs(5);
+use super::reach::{Asker, ReachArgs, Transport, possible};
+use crate::{config::Config, keys::random};
 
-/// Over which transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Transport {
-    /// HTTPS.
-    Http,
-    /// MQTT v5.
-    Mqtt,
-    /// A serial line.
-    Serial,
-}
+/// Characters of the longest bar.
+const BAR: usize = 24;
 
 /// What to ask.
 #[derive(Clone, Debug, clap::Args)]
@@ -42,26 +25,14 @@ pub struct AskArgs {
     /// Over which transport
     #[arg(long, value_enum, default_value_t = Transport::Http)]
     pub transport: Transport,
-    /// Who asks; over a network the name that the credentials are of
-    #[arg(long, default_value = LOCAL)]
-    pub terminal: String,
-    /// Certificate to show instead of the token of this machine, with --key
-    #[arg(long, requires = "key")]
-    pub certificate: Option<PathBuf>,
-    /// Its private key
-    #[arg(long, requires = "certificate")]
-    pub key: Option<PathBuf>,
-    /// File with a token to show instead
-    #[arg(long, conflicts_with = "certificate")]
-    pub token_file: Option<PathBuf>,
+    /// Who asks
+    #[command(flatten)]
+    pub reach: ReachArgs,
     /// The terminal's end of the serial line
     #[arg(long)]
     pub serial_port: Option<PathBuf>,
-    /// Key of the serial line, where it has one
-    #[arg(long)]
-    pub key_file: Option<PathBuf>,
     /// A whole request as JSON, in a file or `-` for standard input
-    #[arg(long, conflicts_with_all = ["sequence", "mutation", "variant", "transcript_id", "subject", "model"])]
+    #[arg(long, conflicts_with_all = ["sequence", "mutation", "variant", "transcript_id", "transcript", "gene", "assembly", "explain", "subject", "model"])]
     pub request: Option<PathBuf>,
     /// Wild-type bases
     #[arg(long)]
@@ -69,12 +40,24 @@ pub struct AskArgs {
     /// Change in the sequence, such as A123T
     #[arg(long, requires = "sequence")]
     pub mutation: Option<String>,
-    /// Change on the box's reference, such as chr17-43045705-T-A
+    /// Change on the box's reference, such as chr17-43045705-T-A, LRG_292t1:c.5096G>A or, with --gene, c.5096G>A
     #[arg(long, conflicts_with = "sequence")]
     pub variant: Option<String>,
+    /// Gene whose first transcript is meant by a variant such as c.5096G>A
+    #[arg(long)]
+    pub gene: Option<String>,
+    /// Assembly that the variant is on; the box refuses another one than its own
+    #[arg(long)]
+    pub assembly: Option<String>,
     /// Transcript to read the variant on
     #[arg(long)]
     pub transcript_id: Option<String>,
+    /// Transcript in the coordinates of the sequence, as JSON in a file: {"strand", "exons", "cds"}
+    #[arg(long, requires = "sequence")]
+    pub transcript: Option<PathBuf>,
+    /// Also shows what each base around the change contributes
+    #[arg(long)]
+    pub explain: bool,
     /// Model that must answer, by name, name@version or digest
     #[arg(long)]
     pub model: Option<String>,
@@ -92,17 +75,27 @@ pub struct AskArgs {
     pub json: bool,
 }
 
+/// A file, or `-` for standard input.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let (mut text, limit) = (Vec::new(), MAX_MESSAGE_BYTES as u64 + 1);
+    if path.as_os_str() == "-" {
+        std::io::stdin().take(limit).read_to_end(&mut text)?;
+    } else {
+        let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
+        file.take(limit).read_to_end(&mut text)?;
+    }
+    Ok(text)
+}
+
+fn transcript(path: &Path) -> Result<TranscriptSpec> {
+    let spec = serde_json::from_slice(&read(path)?);
+    spec.with_context(|| format!("{}: expected {{\"strand\", \"exons\", \"cds\"}}", path.display()))
+}
+
 fn request(args: &AskArgs) -> Result<Request> {
     let mut request = match &args.request {
         Some(path) => {
-            let mut text = Vec::new();
-            let limit = MAX_MESSAGE_BYTES as u64 + 1;
-            if path.as_os_str() == "-" {
-                std::io::stdin().take(limit).read_to_end(&mut text)?;
-            } else {
-                let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
-                file.take(limit).read_to_end(&mut text)?;
-            }
+            let text = read(path)?;
             Request::from_json(&text)
                 .map_err(|fault| anyhow::anyhow!("{}: {}", fault.code.as_str(), fault.message))?
         }
@@ -115,7 +108,11 @@ fn request(args: &AskArgs) -> Result<Request> {
             sequence: args.sequence.clone(),
             mutation: args.mutation.clone(),
             variant: args.variant.clone(),
+            gene: args.gene.clone(),
+            assembly: args.assembly.clone(),
             transcript_id: args.transcript_id.clone(),
+            transcript: args.transcript.as_deref().map(transcript).transpose()?,
+            explain: args.explain.then_some(true),
             subject: args.subject.clone(),
             model: args.model.clone(),
             ..Request::default()
@@ -130,93 +127,21 @@ fn request(args: &AskArgs) -> Result<Request> {
     Ok(request)
 }
 
-/// What no waiting mends.
-fn possible(config: &Config, args: &AskArgs) -> Result<()> {
-    match args.transport {
-        Transport::Http if !config.http.enabled => bail!("HTTPS is off in the configuration"),
-        Transport::Mqtt if config.mqtt.mode == MqttMode::Off => bail!("MQTT is off in the configuration"),
-        Transport::Serial if args.serial_port.is_none() => {
-            bail!("expected --serial-port, the terminal's end of the line")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// What is shown: the token of this machine, unless other credentials are named.
-fn credentials(config: &Config, args: &AskArgs) -> Result<Credentials> {
-    let state = StateDir::new(&config.state);
-    let authority = config.http.certificate.clone().unwrap_or_else(|| state.authority());
-    let trusting = Credentials::trusting(&authority).with_context(|| authority.display().to_string())?;
-    if let (Some(certificate), Some(key)) = (&args.certificate, &args.key) {
-        return trusting.with_certificate(certificate, key).context("reading --certificate and --key");
-    }
-    let path = args.token_file.clone().unwrap_or_else(|| state.local_token());
-    let token = read_token(&path)?.with_context(|| format!("no token in {}", path.display()))?;
-    Ok(trusting.with_token(&token))
-}
-
-async fn connect(config: &Config, args: &AskArgs, patience: Duration) -> Result<Terminal> {
-    let state = StateDir::new(&config.state);
-    let endpoints = || {
-        Endpoints::read(&state)
-            .with_context(|| format!("no daemon runs on {}; start locusd", config.state.display()))
-    };
-    Ok(match args.transport {
-        Transport::Http => {
-            let base = endpoints()?.http.context("the daemon that runs has HTTPS off; start it again")?;
-            Terminal::Http(HttpTerminal::new(&base, &credentials(config, args)?)?)
-        }
-        Transport::Mqtt => {
-            let endpoints = endpoints()?;
-            let mut credentials = credentials(config, args)?;
-            let plain = endpoints.mqtt.context("the daemon that runs has MQTT off; start it again")?;
-            // A certificate needs TLS; a token is good enough on loopback.
-            let address = match (endpoints.mqtts, &credentials.certificate) {
-                (Some(encrypted), Some(_)) => encrypted,
-                (Some(_), None) => {
-                    credentials.authority.clear();
-                    plain
-                }
-                (None, _) => {
-                    credentials.authority = match &config.mqtt.ca {
-                        Some(ca) => std::fs::read(ca).with_context(|| ca.display().to_string())?,
-                        None => Vec::new(),
-                    };
-                    if args.token_file.is_none() {
-                        credentials.token = None;
-                    }
-                    plain
-                }
-            };
-            let (host, port) = address.rsplit_once(':').context("no port in run/endpoints.json")?;
-            let (port, site, shown) = (port.parse()?, &config.site, Some(&credentials));
-            let connected = MqttTerminal::connect_as(host, port, site, &args.terminal, shown, patience);
-            Terminal::Mqtt(Box::new(connected.await?))
-        }
-        Transport::Serial => {
-            let path = args
-                .serial_port
-                .as_deref()
-                .context("expected --serial-port, the terminal's end of the line")?;
-            let baud = config.serial.first().map_or(115_200, |line| line.baud);
-            let key = args.key_file.as_deref().map(read_key).transpose();
-            let key = key.map_err(anyhow::Error::msg)?;
-            Terminal::Serial(Box::new(SerialTerminal::open_with(path, baud, key)?))
-        }
-    })
-}
-
 /// Asks until there is an outcome; exit code 1 for a fault.
 ///
 /// # Errors
 /// No outcome in time.
 pub fn run(config: &Config, args: &AskArgs) -> Result<ExitCode> {
     let request = request(args)?;
-    possible(config, args)?;
+    let port = args.serial_port.as_deref();
+    possible(config, args.transport, port)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let outcome = runtime.block_on(ask(config, args, &request))?;
+    let outcome = runtime.block_on(async {
+        let ends = Instant::now() + Duration::from_millis(args.timeout_ms);
+        Asker::new(config, &args.reach, args.transport, port).ask(&request, ends).await.outcome
+    })?;
     if args.json {
-        println!("{}", String::from_utf8_lossy(&outcome.to_json()));
+        say!("{}", String::from_utf8_lossy(&outcome.to_json()));
     }
     match outcome {
         Outcome::Answer(answer) => {
@@ -226,84 +151,55 @@ pub fn run(config: &Config, args: &AskArgs) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Outcome::Fault(fault) => {
-            eprintln!("locusctl: {}: {}", fault.code.as_str(), fault.message);
+            complain!("locusctl: {}: {}", fault.code.as_str(), fault.message);
             Ok(ExitCode::FAILURE)
         }
-    }
-}
-
-/// The last fault is the outcome where time ends first: it says more than that there was no answer.
-async fn ask(config: &Config, args: &AskArgs, request: &Request) -> Result<Outcome> {
-    let ends = Instant::now() + Duration::from_millis(args.timeout_ms);
-    let mut fault = None;
-    loop {
-        let patience = ends.saturating_duration_since(Instant::now()).min(ATTEMPT);
-        let attempt =
-            async { anyhow::Ok(connect(config, args, patience).await?.ask(request, patience).await?) };
-        let (pause, last) = match attempt.await {
-            Ok(Outcome::Fault(told)) if told.retryable => {
-                let pause = told.retry_after_ms.map_or(PAUSE, |ms| Duration::from_millis(ms.into()));
-                fault = Some(told.clone());
-                (pause, Ok(Outcome::Fault(told)))
-            }
-            Ok(outcome) => return Ok(outcome),
-            Err(error)
-                if matches!(
-                    error.downcast_ref(),
-                    Some(ClientError::NoOutcome { .. } | ClientError::Refused(_))
-                ) =>
-            {
-                return Err(error);
-            }
-            Err(error) => (PAUSE, fault.clone().map(Outcome::Fault).ok_or(error)),
-        };
-        if Instant::now() + pause >= ends {
-            return last;
-        }
-        tokio::time::sleep(pause).await;
     }
 }
 
 fn show(answer: &Answer) {
     let known = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
     match &answer.mutation {
-        Some(mutation) => println!("{mutation}: {}", answer.predicted_description),
-        None => println!("{}", answer.predicted_description),
+        Some(mutation) => say!("{mutation}: {}", answer.predicted_description),
+        None => say!("{}", answer.predicted_description),
     }
     if let Some(p) = answer.pathogenic_probability {
-        println!(
+        say!(
             "  probability {p:.3} at a prior of {:.2}, band {}",
             answer.prior.unwrap_or(f64::NAN),
             answer.band.as_str()
         );
     }
     for part in answer.prediction.iter().flat_map(|prediction| &prediction.probabilities) {
-        println!("  {} {:.3}", part.label, part.probability);
+        say!("  {} {:.3}", part.label, part.probability);
     }
     if answer.input_mode != "sequence" {
-        println!("  consequence {}, transcript {}", known(&answer.consequence), known(&answer.transcript_id));
+        say!("  consequence {}, transcript {}", known(&answer.consequence), known(&answer.transcript_id));
     }
     let names: Vec<&str> =
         [&answer.hgvs_c, &answer.hgvs_p].into_iter().flatten().map(String::as_str).collect();
     if !names.is_empty() {
-        println!("  {}", names.join(", "));
+        say!("  {}", names.join(", "));
     }
     if let Some(evidence) = &answer.evidence {
-        println!(
+        say!(
             "  evidence {} {}, likelihood ratio {:.2}",
-            evidence.criterion, evidence.strength, evidence.likelihood_ratio
+            evidence.criterion,
+            evidence.strength,
+            evidence.likelihood_ratio
         );
     }
     if let Some(reason) = &answer.out_of_distribution_reason {
-        println!("  unlike the training data: {reason}");
+        say!("  unlike the training data: {reason}");
     }
-    for base in &answer.attribution {
-        println!("  {:+4} {} {:+.3}", base.offset, base.base, base.effect);
+    if !answer.attribution.is_empty() {
+        say!("  what each base around the change speaks for, in logits: - benign, + pathogenic");
+        bars(&answer.attribution).iter().for_each(|line| say!("  {line}"));
     }
     if let (Some(assembly), Some(reference)) = (&answer.assembly, &answer.reference) {
-        println!("  read on {assembly}, {} {}", reference.name, reference.version);
+        say!("  read on {assembly}, {} {}", reference.name, reference.version);
     }
-    println!(
+    say!(
         "  model {} {} on {} in {}, {} us",
         answer.model.name,
         answer.model.version,
@@ -315,10 +211,41 @@ fn show(answer: &Answer) {
             + answer.timing_us.journal
     );
     if let Some(receipt) = &answer.receipt {
-        println!("  receipt {} of journal {}", receipt.index, receipt.journal);
+        say!("  receipt {} of journal {}", receipt.index, receipt.journal);
     }
     for warning in &answer.warnings {
-        println!("  warning: {warning}");
+        say!("  warning: {warning}");
     }
-    println!("  {}", answer.intended_use);
+    say!("  {}", answer.intended_use);
+}
+
+/// One line a base in the order in which they were read, with a bar as long as what it contributes.
+fn bars(attribution: &[BaseAttribution]) -> Vec<String> {
+    let mut bases: Vec<&BaseAttribution> = attribution.iter().collect();
+    bases.sort_by_key(|base| base.offset);
+    let most = bases.iter().map(|base| base.effect.abs()).fold(0.0, f32::max);
+    let bar = |base: &BaseAttribution| {
+        let length = if most > 0.0 { (base.effect.abs() / most * BAR as f32).round() as usize } else { 0 };
+        let sign = if base.effect < 0.0 { "-" } else { "+" };
+        sign.repeat(length.min(BAR))
+    };
+    let line = |base: &BaseAttribution| {
+        format!("{:+4} {} {:+.3} {}", base.offset, base.base, base.effect, bar(base)).trim_end().to_owned()
+    };
+    bases.into_iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_are_in_order_and_as_long_as_what_a_base_contributes() {
+        let base = |offset, effect| BaseAttribution { offset, base: "A".into(), effect };
+        let lines = bars(&[base(2, 0.5), base(-1, -1.0), base(0, 0.0)]);
+        assert_eq!(lines[0], format!("  -1 A -1.000 {}", "-".repeat(BAR)));
+        assert_eq!(lines[1], "  +0 A +0.000");
+        assert_eq!(lines[2], format!("  +2 A +0.500 {}", "+".repeat(BAR / 2)));
+        assert!(bars(&[base(0, f32::NAN)])[0].contains("NaN"));
+    }
 }

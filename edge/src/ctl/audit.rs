@@ -31,12 +31,12 @@ pub fn run(config: &Config, args: &AuditArgs) -> Result<ExitCode> {
     let device = read_device_public(&OsVfs, &state.device_public())?;
     let verified = audit::verify(&OsVfs, &state.audit(), &device)?;
     if args.json {
-        println!("{}", serde_json::to_string(&verified)?);
+        say!("{}", serde_json::to_string(&verified)?);
     } else {
-        verified.entries.iter().for_each(|entry| println!("{}", line(entry)));
+        verified.entries.iter().for_each(|entry| say!("{}", line(entry)));
     }
     for finding in &verified.findings {
-        eprintln!("locusctl: {finding}");
+        complain!("locusctl: {finding}");
     }
     Ok(if verified.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -74,17 +74,12 @@ pub struct DecommissionArgs {
 
 fn show(contents: &Contents, what: &str, json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string(contents)?);
+        say!("{}", serde_json::to_string(contents)?);
         return Ok(());
     }
-    println!(
-        "{what}: {} files of the box {} (device {})",
-        contents.files.len(),
-        contents.r#box,
-        contents.device
-    );
-    println!("secrets in it: {}", contents.secrets.join(", "));
-    println!("opened by: {}", contents.recipients.join(", "));
+    say!("{what}: {} files of the box {} (device {})", contents.files.len(), contents.r#box, contents.device);
+    say!("secrets in it: {}", contents.secrets.join(", "));
+    say!("opened by: {}", contents.recipients.join(", "));
     Ok(())
 }
 
@@ -137,13 +132,13 @@ pub fn make(config: &Config, path: &Path, args: &BackupArgs) -> Result<ExitCode>
     write_new(&OsVfs, &to, &bytes, Access::Private).with_context(|| to.display().to_string())?;
     show(&contents, &to.display().to_string(), args.json)?;
     for path in elsewhere {
-        eprintln!(
+        complain!(
             "locusctl: not in it, because it does not lie beside the configuration: {}",
             path.display()
         );
     }
     if !args.json {
-        println!("results are not in it: `locusctl journal offload`; bundles neither: flash them again");
+        say!("results are not in it: `locusctl journal offload`; bundles neither: flash them again");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -166,9 +161,9 @@ pub fn restore(path: &Path, args: &RestoreArgs) -> Result<ExitCode> {
     show(&contents, "put back", args.json)?;
     if !args.json {
         if args.device_key.is_none() {
-            println!("compare the device's id with the one that you know: no --device-key was named");
+            say!("compare the device's id with the one that you know: no --device-key was named");
         }
-        println!("the floors of models are those of that day. Never run two boxes with these keys");
+        say!("the floors of models are those of that day. Never run two boxes with these keys");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -194,21 +189,21 @@ pub fn end(config: &Config, args: &DecommissionArgs) -> Result<ExitCode> {
     let device = public.exists().then(|| read_device_public(&OsVfs, &public)).transpose()?;
     let done = decommission(&state, device.as_ref(), args.discard_results, SystemClock::new().unix_ms())?;
     if args.json {
-        println!("{}", serde_json::to_string(&done)?);
+        say!("{}", serde_json::to_string(&done)?);
         return Ok(ExitCode::SUCCESS);
     }
-    println!(
+    say!(
         "{} files, {} bytes, were written over and removed: every key and every result of this box",
-        done.destroyed, done.bytes
+        done.destroyed,
+        done.bytes
     );
     match done.copied_to_segment {
-        0 => println!("no copy of its results was ever verified"),
-        last => println!(
-            "copies of segments up to {last} elsewhere stay readable to {}",
-            done.recipients.join(", ")
-        ),
+        0 => say!("no copy of its results was ever verified"),
+        last => {
+            say!("copies of segments up to {last} elsewhere stay readable to {}", done.recipients.join(", "))
+        }
     }
-    println!("what flash memory keeps of old blocks is beyond this: destroy the disk where that matters");
-    println!("{} keeps `locusd` from starting here", state.decommissioned().display());
+    say!("what flash memory keeps of old blocks is beyond this: destroy the disk where that matters");
+    say!("{} keeps `locusd` from starting here", state.decommissioned().display());
     Ok(ExitCode::SUCCESS)
 }

@@ -54,7 +54,7 @@ pub fn run(config: &Config, args: &EncodeArgs) -> Result<ExitCode> {
             }),
             Err(fault) => json!({ "fault": fault }),
         };
-        println!("{shown}");
+        say!("{shown}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -30,8 +30,8 @@ pub fn keygen(args: &KeygenArgs) -> Result<ExitCode> {
     let file = |end: &str| PathBuf::from(format!("{}.{end}", args.out.display()));
     let identity = Identity::generate()?;
     identity.write_pair(&OsVfs, &file("key"), &file("pub"))?;
-    println!("{}: opens journals; keep it off the box", file("key").display());
-    println!("{}: recipient {}", file("pub").display(), identity.recipient().id());
+    say!("{}: opens journals; keep it off the box", file("key").display());
+    say!("{}: recipient {}", file("pub").display(), identity.recipient().id());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -46,10 +46,10 @@ pub fn init(config: &Config) -> Result<ExitCode> {
     let authority = access::prepare(config, SystemClock::new().unix_ms() / 1_000)?;
     for path in &config.journal.recipients {
         for recipient in Recipient::read_all(&OsVfs, path)? {
-            println!("results will be sealed to {} ({})", recipient.id(), path.display());
+            say!("results will be sealed to {} ({})", recipient.id(), path.display());
         }
     }
-    println!("device key {}", state.device_public().display());
+    say!("device key {}", state.device_public().display());
     show_authority(&state, &authority);
     Ok(ExitCode::SUCCESS)
 }

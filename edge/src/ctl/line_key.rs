@@ -28,7 +28,7 @@ pub fn run(args: &LineKeyArgs) -> Result<ExitCode> {
     let mut file = file.with_context(|| args.out.display().to_string())?;
     writeln!(file, "{}", &*digits)?;
     file.sync_all()?;
-    println!(
+    say!(
         "{}: name it as key_file of the line, and give the same 32 bytes to its terminal",
         args.out.display()
     );

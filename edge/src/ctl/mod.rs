@@ -1,14 +1,22 @@
 //! What `locusctl` does, one file a command.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+pub mod out;
+
 pub mod access;
 pub mod ask;
 pub mod audit;
 pub mod backup;
 pub mod cable;
+mod chance;
 pub mod encode;
 mod fetch;
 pub mod init;
 pub mod journal;
 pub mod line_key;
+mod reach;
+pub mod simulate;
 pub mod slots;
 pub mod trust;

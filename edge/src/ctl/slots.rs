@@ -60,17 +60,17 @@ fn told_with(config: &Config, what: &Order, tell: &dyn Fn(&Step)) -> Result<Opti
 
 fn show_step(step: &Step) {
     match step {
-        Step::Verify => eprintln!("verifying signatures and parts"),
-        Step::Unpack { bytes } => eprintln!("unpacking {bytes} bytes"),
-        Step::Built { done, of, bucket } => eprintln!("engine {done} of {of} built, for {bucket} tokens"),
-        Step::SelfTest => eprintln!("comparing golden vectors"),
-        Step::Trial => eprintln!("changing over, on trial"),
+        Step::Verify => complain!("verifying signatures and parts"),
+        Step::Unpack { bytes } => complain!("unpacking {bytes} bytes"),
+        Step::Built { done, of, bucket } => complain!("engine {done} of {of} built, for {bucket} tokens"),
+        Step::SelfTest => complain!("comparing golden vectors"),
+        Step::Trial => complain!("changing over, on trial"),
     }
 }
 
 fn print_report(report: &Value, running: bool, json: bool) {
     if json {
-        println!("{report}");
+        say!("{report}");
         return;
     }
     let text = |key: &str| report[key].as_str().unwrap_or("-").to_owned();
@@ -80,11 +80,11 @@ fn print_report(report: &Value, running: bool, json: bool) {
         true => "serves now",
         false => "is active and serves once locusd runs",
     };
-    println!("{} {} {serves} ({})", text("name"), text("version"), text("digest"));
+    say!("{} {} {serves} ({})", text("name"), text("version"), text("digest"));
     if let Some(golden) = report["golden"].as_object() {
         match golden["skipped"].as_str() {
-            Some(reason) => println!("self-test skipped: {reason}"),
-            None => println!(
+            Some(reason) => say!("self-test skipped: {reason}"),
+            None => say!(
                 "self-test: {} golden vectors on {}, largest difference {} of {} allowed",
                 golden["vectors"],
                 text("provider"),
@@ -93,9 +93,9 @@ fn print_report(report: &Value, running: bool, json: bool) {
             ),
         }
     }
-    println!("previous {}, floor {}", text("previous"), report["floor"]);
+    say!("previous {}, floor {}", text("previous"), report["floor"]);
     for warning in report["warnings"].as_array().into_iter().flatten() {
-        eprintln!("locusctl: {}", warning.as_str().unwrap_or_default());
+        complain!("locusctl: {}", warning.as_str().unwrap_or_default());
     }
 }
 
@@ -156,9 +156,9 @@ pub fn end_trial(config: &Config, args: &SlotsArgs, well: bool) -> Result<ExitCo
         None => json!(Flasher::open(config)?.revert(args.model.as_deref(), None, "by order")?),
     };
     match args.json {
-        true => println!("{}", json!({"reverted": digest})),
+        true => say!("{}", json!({"reverted": digest})),
         false => {
-            println!(
+            say!(
                 "the trial of {} has ended; the model before it, if there was one, serves",
                 digest.as_str().unwrap_or("-")
             )
@@ -175,11 +175,11 @@ pub fn show(config: &Config, args: &SlotsArgs) -> Result<ExitCode> {
     let dir = StateDir::new(&config.state).slots();
     let record = FileSlotStore::peek(&OsVfs, &dir)?;
     for notice in damaged_notices(&FileSlotStore::damaged_copies(&OsVfs, &dir)?) {
-        eprintln!("locusctl: {notice}");
+        complain!("locusctl: {notice}");
     }
     let packs = StateDir::new(&config.state).packs();
     for notice in damaged_notices(&FileSlotStore::damaged_copies(&OsVfs, &packs)?) {
-        eprintln!("locusctl: {notice}");
+        complain!("locusctl: {notice}");
     }
     let mut record = record;
     record.models.extend(FileSlotStore::peek(&OsVfs, &packs)?.models);
@@ -189,33 +189,30 @@ pub fn show(config: &Config, args: &SlotsArgs) -> Result<ExitCode> {
         record.models.retain(|name, _| name == model);
     }
     if args.json {
-        println!("{}", serde_json::to_string(&record)?);
+        say!("{}", serde_json::to_string(&record)?);
         return Ok(ExitCode::SUCCESS);
     }
     for (name, slots) in &record.models {
         show_model(name, slots);
     }
     if record.models.is_empty() {
-        println!("no model");
+        say!("no model");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn show_model(name: &str, slots: &Slots) {
-    println!("{}", if name.is_empty() { "(named at the next start)" } else { name });
+    say!("{}", if name.is_empty() { "(named at the next start)" } else { name });
     for (slot, digest) in [("active", &slots.active), ("previous", &slots.previous), ("trial", &slots.trial)]
     {
-        println!("  {slot:<9} {}", digest.as_deref().unwrap_or("-"));
+        say!("  {slot:<9} {}", digest.as_deref().unwrap_or("-"));
     }
-    println!("  {:<9} {}", "floor", slots.floor);
+    say!("  {:<9} {}", "floor", slots.floor);
     if slots.crashes > 0 {
-        println!(
-            "  {:<9} {} of {MAX_CRASHES} ends of the daemon without an answer",
-            "crashes", slots.crashes
-        );
+        say!("  {:<9} {} of {MAX_CRASHES} ends of the daemon without an answer", "crashes", slots.crashes);
     }
     if let Some(digest) = &slots.set_back {
-        println!("  {:<9} {digest}, with which the daemon ended again and again", "set back");
+        say!("  {:<9} {digest}, with which the daemon ended again and again", "set back");
     }
 }
 
@@ -229,8 +226,8 @@ pub fn remove(config: &Config, args: &RemoveArgs) -> Result<ExitCode> {
         None => json!(Flasher::open(config)?.remove(&args.model, None)?),
     };
     match args.json {
-        true => println!("{}", json!({"model": args.model, "removed": digest})),
-        false => println!("{} is taken out ({})", args.model, digest.as_str().unwrap_or("it did not serve")),
+        true => say!("{}", json!({"model": args.model, "removed": digest})),
+        false => say!("{} is taken out ({})", args.model, digest.as_str().unwrap_or("it did not serve")),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -250,7 +247,7 @@ pub struct ClockArgs {
 pub fn clock(config: &Config, args: &ClockArgs) -> Result<ExitCode> {
     let report = told(config, &Order::Clock { accept: args.accept })?
         .context("no daemon runs, and the clock is judged by one")?;
-    println!("{report}");
+    say!("{report}");
     Ok(if report["state"] == json!("trusted") { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -261,6 +258,6 @@ pub fn clock(config: &Config, args: &ClockArgs) -> Result<ExitCode> {
 pub fn status(config: &Config) -> Result<ExitCode> {
     let report = told(config, &Order::Health)?
         .with_context(|| format!("no daemon runs on {}; start locusd", config.state.display()))?;
-    println!("{}", serde_json::to_string_pretty(&report)?);
+    say!("{}", serde_json::to_string_pretty(&report)?);
     Ok(if report["ready"] == json!(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

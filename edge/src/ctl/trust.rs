@@ -56,11 +56,11 @@ fn show(config: &Config, json: bool) -> Result<()> {
         None => TrustStore::first(&OsVfs, first)?,
     };
     for path in TrustStore::damaged_copies(&OsVfs, &folder)? {
-        eprintln!("locusctl: {} is damaged, the other copy counts", path.display());
+        complain!("locusctl: {} is damaged, the other copy counts", path.display());
     }
     let document = policy.document();
     if json {
-        print!("{}", String::from_utf8_lossy(&document.to_json()));
+        crate::ctl::out::write(format_args!("{}", String::from_utf8_lossy(&document.to_json())));
         return Ok(());
     }
     let role = |role: &Role| format!("{} of {}", role.threshold, role.keys.join(", "));
@@ -69,11 +69,11 @@ fn show(config: &Config, json: bool) -> Result<()> {
         Expiry::Expired { .. } => " (expired: nothing is flashed)".to_owned(),
         Expiry::Unknown(why) => format!(" ({why})"),
     };
-    println!("version   {}", document.version);
-    println!("expires   {}{holds}", document.expires);
-    println!("root      {}", role(&document.root));
-    println!("signing   {}", role(&document.signing));
-    println!(
+    say!("version   {}", document.version);
+    say!("expires   {}{holds}", document.expires);
+    say!("root      {}", role(&document.root));
+    say!("signing   {}", role(&document.signing));
+    say!(
         "revoked   {}",
         if document.revoked.is_empty() { "-".to_owned() } else { document.revoked.join(", ") }
     );
@@ -87,16 +87,12 @@ fn update(config: &Config, file: &std::path::Path, json: bool) -> Result<()> {
         None => serde_json::to_value(Flasher::open(config)?.update_trust(&path)?)?,
     };
     if json {
-        println!("{report}");
+        say!("{report}");
         return Ok(());
     }
-    println!(
-        "trust document {} counts, until {}",
-        report["version"],
-        report["expires"].as_str().unwrap_or("-")
-    );
+    say!("trust document {} counts, until {}", report["version"], report["expires"].as_str().unwrap_or("-"));
     for model in report["untrusted"].as_array().into_iter().flatten().filter(|model| **model != json!(null)) {
-        println!(
+        say!(
             "no longer trusted: {}; it serves until the next start: flash it again, signed anew",
             model.as_str().unwrap_or_default()
         );

@@ -35,12 +35,16 @@ use crate::{
     config::Limits,
     journal::{Journal, RequestHash, Seen},
     keys::{IndexKey, random},
+    traces::{Parent, Seen as Noted, Traces},
     unproven::Unproven,
 };
 use admission::{Admission, Full, Units};
 use replay::{Entry, Replay};
 use shared::{Fatal, Job, Shared, Watched};
 use worker::Control;
+
+/// Where the outcome of a request will be, and whether it is another one's of the same id.
+type Entered = (tokio::sync::watch::Receiver<Option<Arc<Outcome>>>, bool);
 
 /// Shortest and longest hint when to ask again, in milliseconds.
 const RETRY_MS: (u64, u64) = (20, 5_000);
@@ -59,6 +63,8 @@ pub struct PipelineConfig {
     pub journal: Journal,
     /// Where models are marked until they have proved themselves.
     pub unproven: Unproven,
+    /// Where notes of requests go.
+    pub traces: Traces,
     /// Called once when the journal or the inference thread cannot go on: the process must end.
     pub on_fatal: Fatal,
 }
@@ -92,7 +98,8 @@ impl Pipeline {
     /// # Errors
     /// A thread cannot be started.
     pub fn start(config: PipelineConfig) -> std::io::Result<(Self, Threads)> {
-        let PipelineConfig { box_name, limits, genome, index_key, journal, unproven, on_fatal } = config;
+        let PipelineConfig { box_name, limits, genome, index_key, journal, unproven, traces, on_fatal } =
+            config;
         let shared = Arc::new(Shared {
             box_name,
             genome: RwLock::new(genome.map(Arc::new)),
@@ -105,6 +112,7 @@ impl Pipeline {
             stopping: AtomicBool::new(false),
             failed: OnceLock::new(),
             on_fatal,
+            traces,
             unit_us: AtomicU64::new(2_000),
             limits,
         });
@@ -127,12 +135,31 @@ impl Pipeline {
         transport: &'static str,
         request: Result<Request, Fault>,
     ) -> Arc<Outcome> {
+        self.ask_within(terminal, transport, request, &Parent::default()).await
+    }
+
+    /// As [`Pipeline::ask`], for a request that is part of a trace of the asker's.
+    pub async fn ask_within(
+        &self,
+        terminal: &str,
+        transport: &'static str,
+        request: Result<Request, Fault>,
+        parent: &Parent,
+    ) -> Arc<Outcome> {
         let started = Instant::now();
+        let (mut lane, mut explains, mut repeated) = (Lane::default(), false, false);
+        let mut entered = Duration::ZERO;
         let outcome = match request {
             Ok(request) => {
                 let id = request.id.clone();
-                match self.entered(terminal, transport, request, started).await {
-                    Ok(line) => replay::wait(line).await,
+                (lane, explains) = (request.lane.unwrap_or_default(), request.explain == Some(true));
+                let line = self.entered(terminal, transport, request, started).await;
+                entered = started.elapsed();
+                match line {
+                    Ok((line, same)) => {
+                        repeated = same;
+                        replay::wait(line).await
+                    }
                     Err(fault) => Arc::new(Outcome::Fault(fault.for_id(id))),
                 }
             }
@@ -146,6 +173,9 @@ impl Pipeline {
         metrics::counter!("locus_requests_total", "transport" => transport, "result" => result).increment(1);
         metrics::histogram!("locus_request_seconds", "transport" => transport)
             .record(started.elapsed().as_secs_f64());
+        let noted =
+            Noted { transport, result, lane, explains, started, entered, repeated, outcome: &outcome };
+        self.shared.traces.note(noted, parent);
         outcome
     }
 
@@ -156,7 +186,7 @@ impl Pipeline {
         transport: &'static str,
         request: Request,
         received: Instant,
-    ) -> Result<tokio::sync::watch::Receiver<Option<Arc<Outcome>>>, Fault> {
+    ) -> Result<Entered, Fault> {
         if request.variant.is_none() || self.shared.genome().is_none() {
             return self.enter(terminal, transport, request, received);
         }
@@ -174,7 +204,7 @@ impl Pipeline {
         transport: &'static str,
         request: Request,
         received: Instant,
-    ) -> Result<tokio::sync::watch::Receiver<Option<Arc<Outcome>>>, Fault> {
+    ) -> Result<Entered, Fault> {
         let shared = &self.shared;
         if let Some(code) = shared.failed.get() {
             let message = "the box failed and stops; ask again with the same id once it is back";
@@ -192,7 +222,7 @@ impl Pipeline {
                 Entry::New(ticket, line) => (ticket, line),
                 Entry::Same(line) => {
                     metrics::counter!("locus_repeats_total", "transport" => transport).increment(1);
-                    return Ok(line);
+                    return Ok((line, true));
                 }
                 Entry::Reused => return Err(reused()),
             }
@@ -232,7 +262,7 @@ impl Pipeline {
             }
             Err(fault) => ticket.finish(Outcome::Fault(fault.for_id(id))),
         }
-        Ok(line)
+        Ok((line, false))
     }
 
     #[allow(clippy::type_complexity, reason = "handed over once, to the line below")]

@@ -25,6 +25,7 @@ use crate::{
     config::Limits,
     journal::{KnownRequests, RequestHash},
     keys::IndexKey,
+    traces::Traces,
     unproven::Unproven,
 };
 
@@ -162,6 +163,7 @@ pub(super) struct Shared {
     /// Why the box answers no more.
     pub(super) failed: OnceLock<FaultCode>,
     pub(super) on_fatal: Fatal,
+    pub(super) traces: Traces,
     /// Moving mean of what one request costs, in microseconds.
     pub(super) unit_us: AtomicU64,
 }

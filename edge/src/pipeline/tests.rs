@@ -142,6 +142,7 @@ impl Setup {
             index_key: IndexKey::load_or_create(&vfs, Path::new("/keys/index.key")).unwrap(),
             journal: Journal::open(Path::new("/journal"), journal).unwrap().0,
             unproven,
+            traces: Traces::default(),
             on_fatal: Box::new(move |reason| told.lock().unwrap().push(reason)),
         })
         .unwrap();

@@ -33,6 +33,7 @@ use crate::{
     config::{Config, Mqtt},
     names::{answer_topic, response_topic, status_topic, terminal_of},
     pipeline::Pipeline,
+    traces::{self, Parent},
 };
 
 /// Requests of QoS 0 in work at once: nothing else bounds them, and nobody is promised that they arrive.
@@ -329,7 +330,9 @@ impl Context {
                 Ok(topic) => (topic, Request::from_json(&publish.payload)),
                 Err(fault) => (response_topic(&self.link.site, terminal), Err(fault)),
             };
-        let asked_for = self.pipeline.ask(terminal, "mqtt", request);
+        let named = properties.and_then(|p| p.user_properties.iter().find(|(key, _)| key == traces::PARENT));
+        let parent = named.map(|(_, value)| Parent::of(value)).unwrap_or_default();
+        let asked_for = self.pipeline.ask_within(terminal, "mqtt", request, &parent);
         let outcome = match properties.and_then(|p| p.message_expiry_interval) {
             None => asked_for.await,
             // What the broker counted down is what is left.

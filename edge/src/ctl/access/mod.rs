@@ -130,7 +130,7 @@ pub fn run(config: &Config, command: &AccessCommand) -> Result<ExitCode> {
         AccessCommand::Ca { pem } => {
             let authority = access::prepare(config, now_s())?;
             if *pem {
-                print!("{}", authority.pem());
+                crate::ctl::out::write(format_args!("{}", authority.pem()));
             } else {
                 show_authority(&state, &authority);
             }
@@ -143,7 +143,7 @@ pub fn run(config: &Config, command: &AccessCommand) -> Result<ExitCode> {
             let (registry, revoked) =
                 Registry::change(&state, now_s, |registry| registry.revoke(name, digits, now_s))?;
             settle(config, &registry, name, &format!("{revoked} revoked"))?;
-            println!("{revoked} of {name} revoked");
+            say!("{revoked} of {name} revoked");
         }
         AccessCommand::Mosquitto(args) => mosquitto::run(config, args)?,
     }
@@ -152,8 +152,8 @@ pub fn run(config: &Config, command: &AccessCommand) -> Result<ExitCode> {
 
 /// Says whose certificates the box shows.
 pub fn show_authority(state: &StateDir, authority: &Authority) {
-    println!("authority {}", state.authority().display());
-    println!("  SHA-256 {}", authority.fingerprint());
+    say!("authority {}", state.authority().display());
+    say!("  SHA-256 {}", authority.fingerprint());
 }
 
 fn now_s() -> u64 {
@@ -233,7 +233,7 @@ fn say(folder: &Path, files: &[Handed]) {
         } else {
             ""
         };
-        println!("{}{secret}", folder.join(name).display());
+        say!("{}{secret}", folder.join(name).display());
     }
 }
 
@@ -251,7 +251,7 @@ fn settle(config: &Config, registry: &Registry, subject: &str, reason: &str) -> 
             let written = Flasher::open(config).map_err(anyhow::Error::from);
             let written = written.and_then(|mut flasher| Ok(flasher.note_access(subject, reason)?));
             if let Err(error) = written {
-                eprintln!("locusctl: it counts, but is not in the audit trail: {error:#}");
+                complain!("locusctl: it counts, but is not in the audit trail: {error:#}");
             }
             Ok(())
         }
@@ -300,7 +300,7 @@ fn list(registry: &Registry, as_json: bool) -> Result<()> {
             let shown = one.credentials.iter().map(|c| json!({ "kind": c.kind, "sha256": c.sha256, "expires_s": c.expires_s, "state": state(c) }));
             json!({ "name": one.name, "role": one.role, "credentials": shown.collect::<Vec<_>>() })
         });
-        println!("{}", serde_json::to_string(&all.collect::<Vec<_>>())?);
+        say!("{}", serde_json::to_string(&all.collect::<Vec<_>>())?);
         return Ok(());
     }
     for one in &registry.enrolled {
@@ -309,7 +309,7 @@ fn list(registry: &Registry, as_json: bool) -> Result<()> {
             let ends = OffsetDateTime::from_unix_timestamp(credential.expires_s as i64).ok();
             let ends = ends.and_then(|ends| ends.format(&Rfc3339).ok()).unwrap_or_default();
             let (day, id) = (ends.get(..10).unwrap_or("-"), &credential.sha256[..16]);
-            println!(
+            say!(
                 "{:<20} {:<9} {kind:<12} {id} until {day} {}",
                 one.name,
                 one.role.as_str(),

@@ -65,9 +65,10 @@ pub(super) fn run(config: &Config, args: &MosquittoArgs) -> Result<()> {
     ];
     write(&folder, &files, true)?;
     say(&folder, &files);
-    println!(
+    say!(
         "in locusd.toml: [mqtt] mode = \"external\", host = \"{}\", port = {}, and ca, certificate and key with ca.crt, box.crt and box.key",
-        args.host[0], args.port
+        args.host[0],
+        args.port
     );
     Ok(())
 }

@@ -161,26 +161,26 @@ fn run_verify(args: &VerifyArgs, Located { dir, device }: &Located) -> Result<Ex
     };
     let report = verify(&OsVfs, dir, device, &witnesses)?;
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        say!("{}", serde_json::to_string(&report)?);
     } else {
-        println!(
+        say!(
             "journal {}: {} records in {} segments, {}",
             report.journal,
             report.records,
             report.segments,
             if report.intact() { "intact" } else { "DAMAGED" }
         );
-        println!(
+        say!(
             "root {}; {} receipts and {} checkpoints compared",
             report.root,
             witnesses.receipts.len(),
             witnesses.checkpoints.len()
         );
         for line in remarks(&report) {
-            println!("{line}");
+            say!("{line}");
         }
         for finding in &report.findings {
-            println!("{finding}");
+            say!("{finding}");
         }
     }
     Ok(if report.intact() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -238,17 +238,20 @@ fn run_export(args: &ExportArgs, Located { dir, device }: &Located) -> Result<Ex
             let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
             Box::new(std::io::BufWriter::new(file.with_context(|| path.display().to_string())?))
         }
-        None => Box::new(std::io::stdout().lock()),
+        None => Box::new(super::out::Stdout),
     };
     let (mut records, mut damaged, mut left_out) = (0_u64, 0_u64, 0_u64);
     if args.format == Format::Csv {
         out.write_all(&csv_line(COLUMNS.iter().map(|column| column.as_bytes()))?)?;
     }
     for record in export(&OsVfs, dir, device, &identity)? {
+        if super::out::closed() {
+            break;
+        }
         let record = match record {
             Ok(record) => record,
             Err(error) => {
-                eprintln!("locusctl: {error}");
+                complain!("locusctl: {error}");
                 damaged += 1;
                 continue;
             }
@@ -271,9 +274,9 @@ fn run_export(args: &ExportArgs, Located { dir, device }: &Located) -> Result<Ex
     }
     out.flush()?;
     if left_out > 0 {
-        eprintln!("{left_out} records are no answers that can be read, and are left out");
+        complain!("{left_out} records are no answers that can be read, and are left out");
     }
-    eprintln!("{records} records exported, {damaged} places damaged");
+    complain!("{records} records exported, {damaged} places damaged");
     Ok(if damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -91,7 +91,7 @@ pub(super) fn prove(args: &ProveArgs, Located { dir, device }: &Located) -> Resu
     if kept.is_some_and(|kept| kept != proof.receipt) {
         bail!("record {index} is not the one of the receipt: verify the journal");
     }
-    println!("{}", serde_json::to_string(&proof)?);
+    say!("{}", serde_json::to_string(&proof)?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -110,7 +110,7 @@ pub(super) fn check(config: impl Fn() -> Result<Config, ConfigError>, args: &Che
     let checkpoint = args.checkpoint.as_deref().map(read_checkpoint).transpose()?;
     match proof.check(&device, receipt.as_ref(), checkpoint.as_ref()) {
         Ok(()) => {
-            println!(
+            say!(
                 "record {} with the leaf {} is in journal {}, under the device's head of {} records{}",
                 proof.receipt.index,
                 proof.receipt.leaf,
@@ -121,7 +121,7 @@ pub(super) fn check(config: impl Fn() -> Result<Config, ConfigError>, args: &Che
             Ok(ExitCode::SUCCESS)
         }
         Err(why) => {
-            println!("NOT PROVED: {why}");
+            say!("NOT PROVED: {why}");
             Ok(ExitCode::FAILURE)
         }
     }
@@ -149,10 +149,7 @@ pub(super) fn recall(args: &RecallArgs, Located { dir, device }: &Located) -> Re
     }
     let mut count = 0_u64;
     if !args.json {
-        println!(
-            "{:>9}  {:<20}  {:<16}  {:<16}  {:<64}  repeats",
-            "index", "time", "terminal", "bundle", "leaf"
-        );
+        say!("{:>9}  {:<20}  {:<16}  {:<16}  {:<64}  repeats", "index", "time", "terminal", "bundle", "leaf");
     }
     let findings = journal::recall(&OsVfs, dir, device, &digest, |recalled| {
         count += 1;
@@ -162,11 +159,11 @@ pub(super) fn recall(args: &RecallArgs, Located { dir, device }: &Located) -> Re
             if let Some(name) = name {
                 line["terminal_name"] = name.into();
             }
-            println!("{line}");
+            say!("{line}");
             return;
         }
         let doubt = if recalled.clock_trusted { "" } else { "?" };
-        println!(
+        say!(
             "{:>9}  {:<20}  {:<16}  {:<16}  {:<64}  {}",
             recalled.receipt.index,
             format!("{}{doubt}", time(recalled.unix_ms)),
@@ -176,9 +173,9 @@ pub(super) fn recall(args: &RecallArgs, Located { dir, device }: &Located) -> Re
             recalled.repeat_of.map_or_else(|| "-".to_owned(), |index| index.to_string())
         );
     })?;
-    eprintln!("{count} answers of the model");
+    complain!("{count} answers of the model");
     for finding in &findings {
-        eprintln!("locusctl: {finding}");
+        complain!("locusctl: {finding}");
     }
     Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

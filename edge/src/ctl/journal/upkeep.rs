@@ -97,12 +97,12 @@ pub(super) fn erase(config: &Config, args: &EraseArgs) -> Result<ExitCode> {
         },
     };
     if args.json {
-        println!("{erased}");
+        say!("{erased}");
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{} records in {} segments are unreadable for ever", erased["records"], erased["segments"]);
+    say!("{} records in {} segments are unreadable for ever", erased["records"], erased["segments"]);
     if args.dir.is_none() && copied(&state)? {
-        println!("copies of the journal still hold what was copied before: erase there with --dir too");
+        say!("copies of the journal still hold what was copied before: erase there with --dir too");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -131,10 +131,10 @@ pub(super) fn offload(config: &Config, args: &OffloadArgs) -> Result<ExitCode> {
         }
     };
     if args.json {
-        println!("{offloaded}");
+        say!("{offloaded}");
         return Ok(ExitCode::SUCCESS);
     }
-    println!(
+    say!(
         "{} records in {} segments lie in {}, verified; {} bytes were copied now",
         offloaded["records"],
         offloaded["segments"],
@@ -142,9 +142,11 @@ pub(super) fn offload(config: &Config, args: &OffloadArgs) -> Result<ExitCode> {
         offloaded["copied_bytes"]
     );
     let freed = &offloaded["freed"];
-    println!(
+    say!(
         "{} records in {} segments were freed here, {} bytes",
-        freed["records"], freed["segments"], freed["bytes"]
+        freed["records"],
+        freed["segments"],
+        freed["bytes"]
     );
     Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use axum::{
     body::{Body, BodyDataStream, Bytes},
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::{StreamExt as _, stream};
@@ -17,7 +17,8 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::{BODY, Caller, Shared};
+use super::{BODY, Caller, Shared, parent};
+use crate::traces::Parent;
 
 /// Most requests of a batch.
 const MAX_REQUESTS: usize = 10_000;
@@ -55,9 +56,16 @@ impl Told {
 }
 
 /// Answers a batch. The head of the response comes at once, so that answers can follow while requests still come.
-pub(super) async fn predict(State(shared): State<Arc<Shared>>, Caller(who): Caller, body: Body) -> Response {
+pub(super) async fn predict(
+    State(shared): State<Arc<Shared>>,
+    Caller(who): Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let (tell, told) = mpsc::channel::<Told>(UNREAD);
-    let batch = Batch { shared, who, tell, places: Arc::new(Semaphore::new(AT_ONCE)), line: 0, skips: false };
+    let parent = parent(&headers);
+    let batch =
+        Batch { shared, who, parent, tell, places: Arc::new(Semaphore::new(AT_ONCE)), line: 0, skips: false };
     tokio::spawn(batch.run(body));
     let lines = stream::unfold(told, |mut told| async move {
         let one = told.recv().await?;
@@ -70,6 +78,7 @@ pub(super) async fn predict(State(shared): State<Arc<Shared>>, Caller(who): Call
 struct Batch {
     shared: Arc<Shared>,
     who: crate::access::Identity,
+    parent: Parent,
     tell: mpsc::Sender<Told>,
     places: Arc<Semaphore>,
     line: usize,
@@ -200,9 +209,9 @@ impl Batch {
         if tell.is_closed() {
             return Err(None);
         }
-        let (shared, who) = (Arc::clone(&self.shared), self.who.clone());
+        let (shared, who, parent) = (Arc::clone(&self.shared), self.who.clone(), self.parent.clone());
         tokio::spawn(async move {
-            let answered = answer(&shared, &who.name, request);
+            let answered = answer(&shared, &who.name, request, &parent);
             tokio::select! {
                 outcome = answered => {
                     let _ = timeout(READING, tell.send(Told { line, outcome })).await;
@@ -216,10 +225,15 @@ impl Batch {
 }
 
 /// Asks again while the box is busy, for as long as a batch waits.
-async fn answer(shared: &Shared, terminal: &str, request: Result<Request, Fault>) -> Arc<Outcome> {
+async fn answer(
+    shared: &Shared,
+    terminal: &str,
+    request: Result<Request, Fault>,
+    parent: &Parent,
+) -> Arc<Outcome> {
     let ends = Instant::now() + PLACE;
     loop {
-        let outcome = shared.health.pipeline.ask(terminal, "http", request.clone()).await;
+        let outcome = shared.health.pipeline.ask_within(terminal, "http", request.clone(), parent).await;
         let pause = match &*outcome {
             Outcome::Fault(fault) if fault.code == FaultCode::Busy => {
                 Duration::from_millis(fault.retry_after_ms.unwrap_or(100).into())

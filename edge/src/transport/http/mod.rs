@@ -26,6 +26,7 @@ use crate::{
     access::{Action, Cut, Door, Gate, Refusal},
     config::Http,
     health::Health,
+    traces::{self, Parent},
 };
 use caller::{Caller, Connection};
 
@@ -137,15 +138,26 @@ async fn unknown() -> Response {
     response
 }
 
-async fn predict(State(shared): State<Arc<Shared>>, Caller(who): Caller, body: Body) -> Response {
+async fn predict(
+    State(shared): State<Arc<Shared>>,
+    Caller(who): Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let request = match tokio::time::timeout(BODY, read(body)).await {
         Ok(request) => request,
         Err(_) => {
             Err(Fault::new(FaultCode::BadRequest, "got no whole body in 10 s, expected one; send it again"))
         }
     };
-    let outcome = shared.health.pipeline.ask(&who.name, "http", request).await;
+    let outcome = shared.health.pipeline.ask_within(&who.name, "http", request, &parent(&headers)).await;
     outcome_response(&outcome)
+}
+
+/// The trace of the asker's that a request belongs to.
+fn parent(headers: &HeaderMap) -> Parent {
+    let named = headers.get(traces::PARENT).and_then(|value| value.to_str().ok());
+    named.map(Parent::of).unwrap_or_default()
 }
 
 /// Reads a body. One that is too large is read on and thrown away, up to a limit: a terminal that still writes
