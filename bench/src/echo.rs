@@ -11,9 +11,14 @@ use std::{
 use anyhow::{Context, Result};
 use locus_edge::{
     access::Gate,
-    client::{Credentials, MqttTerminal},
+    client::{Credentials, MqttTerminal, Terminal},
     config::Config,
-    transport::broker,
+    transport::{broker, serial},
+};
+use locus_firmware_config::{
+    line::{Heard, Line},
+    message::{Fault, FaultCode},
+    wire::FrameType,
 };
 use locus_tests::{Rig, facts};
 use rumqttc::{
@@ -24,21 +29,31 @@ use rumqttc::{
     },
 };
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_serial::SerialStream;
+
 use crate::{sample::Sample, transports::WARM_UP};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const SITE: &str = "echo";
+const BAUD: u32 = 115_200;
 
 /// Where the responder answers.
 #[derive(clap::Args)]
 pub(crate) struct EchoArguments {
     /// A broker's port on loopback
-    #[arg(long, conflicts_with = "config", required_unless_present = "config")]
+    #[arg(long)]
     port: Option<u16>,
     /// The box whose embedded broker runs beside it
     #[arg(long)]
     config: Option<PathBuf>,
+    /// A serial line
+    #[arg(long)]
+    line: Option<PathBuf>,
 }
+
+/// As large as an answer.
+const ANSWER: usize = 1_000;
 
 impl EchoArguments {
     /// Answers until standard input ends.
@@ -46,6 +61,11 @@ impl EchoArguments {
         // As the daemon has it.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
+            if let Some(path) = &self.line {
+                let line = serial::open(path, BAUD)?;
+                println!();
+                return answer_line(line).await;
+            }
             let (inner, outer, secret) = match &self.config {
                 None => (self.port.context("no port")?, self.port.context("no port")?, None),
                 Some(config) => {
@@ -89,7 +109,7 @@ fn responder(port: u16, secret: Option<&str>) -> (AsyncClient, EventLoop) {
 /// Answers at once with a fault of an answer's size.
 async fn answer(client: AsyncClient, mut events: EventLoop) {
     let reply = serde_json::json!({
-        "id": null, "code": "busy", "message": "x".repeat(1_000), "retryable": true, "retry_after_ms": null
+        "id": null, "code": "busy", "message": "x".repeat(ANSWER), "retryable": true, "retry_after_ms": null
     })
     .to_string();
     while let Ok(event) = events.poll().await {
@@ -105,7 +125,39 @@ async fn answer(client: AsyncClient, mut events: EventLoop) {
     }
 }
 
+/// Answers what comes over a line at once.
+async fn answer_line(mut port: SerialStream) -> Result<()> {
+    let mut line = Line::new(None, env!("CARGO_PKG_VERSION"));
+    let message = postcard::to_allocvec(&Fault::new(FaultCode::Busy, "x".repeat(ANSWER)))?;
+    let mut bytes = [0; 4_096];
+    loop {
+        let n = AsyncReadExt::read(&mut port, &mut bytes).await?;
+        let (mut asked, mut out) = (Vec::new(), Vec::new());
+        line.receive(&bytes[..n], &mut || None, &mut out, &mut |heard| {
+            if let Heard::Request { ticket, .. } = heard {
+                asked.push(ticket);
+            }
+        });
+        for ticket in asked {
+            let _ = line.outcome(ticket, FrameType::Fault, message.clone(), &mut out);
+        }
+        AsyncWriteExt::write_all(&mut port, &out).await?;
+    }
+}
+
 struct Responder(Child);
+
+impl Responder {
+    /// Starts it; what it says first.
+    fn start(arguments: &[String]) -> Result<(Self, String)> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("echo").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut responder = Self(command.spawn()?);
+        let mut line = String::new();
+        BufReader::new(responder.0.stdout.take().context("no output")?).read_line(&mut line)?;
+        Ok((responder, line.trim().to_owned()))
+    }
+}
 
 impl Drop for Responder {
     fn drop(&mut self) {
@@ -128,15 +180,21 @@ pub(crate) async fn of_embedded(rig: &Rig, requests: usize) -> Result<Sample> {
 }
 
 async fn round_trips(arguments: &[String], token: Option<&str>, requests: usize) -> Result<Sample> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("echo").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut responder = Responder(command.spawn()?);
-    let mut line = String::new();
-    BufReader::new(responder.0.stdout.take().context("no output")?).read_line(&mut line)?;
-    let port = line.trim().parse().context("the responder did not start")?;
+    let (_responder, said) = Responder::start(arguments)?;
+    let port = said.parse().context("the responder did not start")?;
     let shown = token.map(|token| Credentials::default().with_token(token));
-    let mut terminal =
-        MqttTerminal::connect_as("127.0.0.1", port, SITE, "bench", shown.as_ref(), PATIENCE).await?;
+    let connected =
+        MqttTerminal::connect_as("127.0.0.1", port, SITE, "bench", shown.as_ref(), PATIENCE).await;
+    trips(Terminal::Mqtt(Box::new(connected?)), requests).await
+}
+
+/// Round trips of a terminal whose line ends at `path`.
+pub(crate) async fn of_line(path: &str, terminal: Terminal, requests: usize) -> Result<Sample> {
+    let (_responder, _) = Responder::start(&["--line".into(), path.to_owned()])?;
+    trips(terminal, requests).await
+}
+
+async fn trips(mut terminal: Terminal, requests: usize) -> Result<Sample> {
     let (facts, mut sample) = (facts().variants, Sample::default());
     for n in 0..WARM_UP + requests {
         let request = facts[n % facts.len()].request(&n.to_string());

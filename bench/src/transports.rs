@@ -83,7 +83,7 @@ pub(crate) fn run(requests: usize, out: &Path) -> Result<()> {
         let trips = runtime.block_on(measure(parent, requests))?;
         for (name, trip, asked) in &trips {
             let name = format!("{name}, state {place}");
-            let trip = |share| trip.as_ref().map_or(0.0, |trip: &Sample| trip.percentile(share));
+            let trip = |share| trip.percentile(share);
             let disk = |share| if place == "on disk" { sync.percentile(share) } else { 0.0 };
             show(&name, &asked.whole, &|_, _| None);
             show(&format!("{name}: beyond the engine"), &asked.beyond, &|share, value| {
@@ -101,8 +101,7 @@ pub(crate) fn run(requests: usize, out: &Path) -> Result<()> {
                  both ends. The time of a request holds its journal record, written and synced. State in memory: the box's folder is in \
                  /dev/shm, where syncing costs nothing. Beyond the engine: each request's time less the inference time that its own \
                  answer states; queue, tokenise and journal are as answers state them. The way's own: the same percentile of an echo of the same \
-                 sizes over the same broker, in a process in place of the box; of `GET /ready` over the same connection. A pseudo-terminal \
-                 has none taken off.";
+                 sizes over the same broker or line, in a process in place of the box; of `GET /ready` over the same connection.";
     Results { title: "Transports", about: about.into(), figures }.write(out)
 }
 
@@ -145,7 +144,7 @@ fn engine(requests: usize) -> Result<Sample> {
 }
 
 /// Every transport of boxes that live below a folder: its name, the broker's own round trip, and its times.
-async fn measure(below: &Path, requests: usize) -> Result<Vec<(&'static str, Option<Sample>, Asked)>> {
+async fn measure(below: &Path, requests: usize) -> Result<Vec<(&'static str, Sample, Asked)>> {
     let server = peer("the mosquitto figures", "mosquitto").context("mosquitto is not installed")?;
     let folder = tempfile::tempdir()?;
     let (_mosquitto, port) = Mosquitto::start_anywhere(&server, folder.path())?;
@@ -153,24 +152,30 @@ async fn measure(below: &Path, requests: usize) -> Result<Vec<(&'static str, Opt
     external.flash()?;
     let trip = echo::of_broker(port, requests).await?;
     let daemon = external.start()?;
-    let mut all = vec![("MQTT over mosquitto", Some(trip), mqtt(&daemon, requests).await?)];
+    let mut all = vec![("MQTT over mosquitto", trip, mqtt(&daemon, requests).await?)];
     daemon.terminate()?;
 
     let embedded = Rig::below(below, "")?;
     embedded.flash()?;
     let trip = echo::of_embedded(&embedded, requests).await?;
-    let (line, end) = SerialStream::pair()?;
-    let name = end.name().context("a pseudo-terminal has a name")?;
+    let (line, name) = pty()?;
+    let line_trip = echo::of_line(&name, line, requests).await?;
+    let (line, name) = pty()?;
     embedded.configure(|text| text.replace("\"serial-box\"", &format!("\"{name}\"")))?;
-    drop(end);
     let daemon = embedded.start()?;
-    all.push(("MQTT over the embedded broker", Some(trip), mqtt(&daemon, requests).await?));
+    all.push(("MQTT over the embedded broker", trip, mqtt(&daemon, requests).await?));
     let (trip, asked) = https(&daemon.http("ward-1")?, requests)?;
-    all.push(("HTTPS", Some(trip), asked));
-    let serial = Terminal::Serial(Box::new(SerialTerminal::on(line, None)?));
-    all.push(("serial (pty)", None, ask(serial, requests).await?));
+    all.push(("HTTPS", trip, asked));
+    all.push(("serial (pty)", line_trip, ask(line, requests).await?));
     daemon.terminate()?;
     Ok(all)
+}
+
+/// A terminal on a pseudo-terminal, and the name of its other end.
+fn pty() -> Result<(Terminal, String)> {
+    let (line, end) = SerialStream::pair()?;
+    let name = end.name().context("a pseudo-terminal has a name")?;
+    Ok((Terminal::Serial(Box::new(SerialTerminal::on(line, None)?)), name))
 }
 
 /// Asked by this thread, as a terminal with one connection does; and what a page takes that is always the same.
