@@ -1,5 +1,7 @@
 //! From a variant to what the model reads: the one way that workbench and box share.
 
+mod edit;
+
 use alloc::{
     string::{String, ToString},
     vec::Vec,
@@ -10,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Consequence, EncodeError, KmerTokenizer, Mutation, Strand, Transcript,
+    changed::Edit,
     consequence::{self, Bases},
-    dna, features, indel,
+    dna, features,
     window::Window,
 };
 
@@ -45,12 +48,36 @@ impl fmt::Display for InputMode {
     }
 }
 
+/// Most bases that a change removes or adds to be read by a model that reads more than single-base changes.
+pub const MAX_CHANGED_BASES: usize = 50;
+
+/// What is changed, as a manifest's scope names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// One base by another.
+    Snv,
+    /// An insertion, a deletion, or a replacement of several bases.
+    Indel,
+}
+
+impl Kind {
+    /// As written in manifests.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Snv => "snv",
+            Self::Indel => "indel",
+        }
+    }
+}
+
 /// Why a variant is outside of what a pair model can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ScopeReason {
-    /// An insertion, deletion or multi-base change.
+    /// An insertion, deletion or multi-base change, of a model that reads changes of one base only.
     NotSnv,
+    /// More bases are changed than a window shows with what follows them.
+    TooLong,
     /// Ambiguous bases next to the variant leave fewer known ones than one k-mer.
     AmbiguousBases,
     /// Fewer bases than one k-mer.
@@ -63,6 +90,7 @@ impl fmt::Display for ScopeReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotSnv => "not a single-base variant",
+            Self::TooLong => "more bases are changed than the model reads",
             Self::AmbiguousBases => "ambiguous bases next to the variant",
             Self::TooShort => "too few bases around the variant",
             Self::Mitochondrial => "a mitochondrial variant, which another genetic code reads",
@@ -77,10 +105,14 @@ pub struct EncodedVariant {
     pub ref_ids: Vec<i64>,
     /// Token ids of the alternate window, of the same length.
     pub alt_ids: Vec<i64>,
-    /// Track code per token, the same for both.
+    /// Track code per token of the reference window.
     pub track: Vec<i64>,
+    /// The same of the alternate window: of a change of one base no other.
+    pub alt_track: Vec<i64>,
     /// As [`features::feature_names`]; all zero in sequence-only mode.
     pub features: Vec<f32>,
+    /// What is changed.
+    pub kind: Kind,
     /// Whether there was a transcript.
     pub mode: InputMode,
     /// Consequence on the transcript, by all that is known.
@@ -117,9 +149,13 @@ impl Bases for Stretch<'_> {
 impl Stretch<'_> {
     /// The part within `flank` bases of `position`.
     pub fn within(&self, position: i64, flank: i64) -> Stretch<'_> {
+        self.between(position - flank, position + flank)
+    }
+
+    /// The part from one position to another.
+    fn between(&self, from: i64, to: i64) -> Stretch<'_> {
         let last = self.first + self.bases.len() as i64 - 1;
-        let from = (position - flank).clamp(self.first, last + 1);
-        let to = (position + flank).clamp(self.first - 1, last);
+        let (from, to) = (from.clamp(self.first, last + 1), to.clamp(self.first - 1, last));
         let range = (from - self.first) as usize..(to + 1 - self.first).max(from - self.first) as usize;
         Stretch { bases: &self.bases[range], first: from }
     }
@@ -141,12 +177,19 @@ pub struct Allele<'a> {
 pub struct VariantEncoder {
     tokenizer: KmerTokenizer,
     window_kmers: usize,
+    indels: bool,
 }
 
 impl VariantEncoder {
-    /// Windows of at most `window_kmers` k-mers.
+    /// Windows of at most `window_kmers` k-mers, of changes of one base.
     pub const fn new(tokenizer: KmerTokenizer, window_kmers: usize) -> Self {
-        Self { tokenizer, window_kmers }
+        Self { tokenizer, window_kmers, indels: false }
+    }
+
+    /// Makes windows of small insertions, deletions and replacements as well.
+    #[must_use]
+    pub const fn with_indels(self) -> Self {
+        Self { indels: true, ..self }
     }
 
     /// The tokenizer in use.
@@ -195,11 +238,13 @@ impl VariantEncoder {
         strand: Strand,
     ) -> Result<EncodedVariant, EncodeError> {
         check_reference(&stretch, allele)?;
-        let near = stretch.within(allele.position, flank);
-        let (&[reference], &[alt]) = (allele.ref_allele, allele.alt_allele) else {
-            return Ok(encode_indel(&stretch, allele, transcript));
-        };
+        let edit = Edit::of(allele.position, allele.ref_allele, allele.alt_allele);
+        let near = stretch.between(edit.first.min(edit.last()) - flank, edit.first.max(edit.last()) + flank);
         let strand = transcript.map_or(strand, |t| t.strand);
+        let (&[reference], &[alt]) = (edit.removed, edit.added) else {
+            return Ok(self.encode_edit((&stretch, &near), &edit, transcript, strand));
+        };
+        let allele = Allele { position: edit.first, ref_allele: edit.removed, alt_allele: edit.added };
         let width = self.tokenizer.bases(self.window_kmers);
         let window = Window::around(&near, allele.position, width, strand, transcript);
         let alt_in_sense = if strand == Strand::Forward { alt } else { dna::complement(alt) };
@@ -217,8 +262,10 @@ impl VariantEncoder {
         } else {
             Err(ScopeReason::TooShort)
         };
+        let track = window.token_track(&self.tokenizer);
         Ok(EncodedVariant {
-            track: window.token_track(&self.tokenizer),
+            alt_track: track.clone(),
+            track,
             ref_ids,
             alt_ids,
             features: transcript.map_or_else(
@@ -229,22 +276,19 @@ impl VariantEncoder {
             amino_acid_change: transcript.and_then(change),
             window_bases: window.bases.len(),
             in_scope,
-            ..described(transcript)
+            ..described(Kind::Snv, transcript)
         })
     }
 }
 
-fn encode_indel(bases: &dyn Bases, allele: &Allele<'_>, transcript: Option<&Transcript>) -> EncodedVariant {
-    let term = |t| indel::of_indel(bases, t, allele.position, allele.ref_allele, allele.alt_allele);
-    EncodedVariant { consequence: transcript.map(term), ..described(transcript) }
-}
-
-fn described(transcript: Option<&Transcript>) -> EncodedVariant {
+fn described(kind: Kind, transcript: Option<&Transcript>) -> EncodedVariant {
     let text = |s: &str| (!s.is_empty()).then(|| s.to_string());
     EncodedVariant {
         ref_ids: Vec::new(),
         alt_ids: Vec::new(),
         track: Vec::new(),
+        alt_track: Vec::new(),
+        kind,
         features: alloc::vec![0.0; features::n_features()],
         mode: if transcript.is_some() { InputMode::Transcript } else { InputMode::SequenceOnly },
         consequence: None,
