@@ -291,6 +291,49 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_asked_both_rows_are_of_one_length_and_within_the_window() {
+        let mut rng = ChaCha8Rng::seed_from_u64(13);
+        let (mut read, mut refused) = (0, 0);
+        for n in 0..20_000 {
+            let length = rng.random_range(1..160);
+            let mut text = drawn(&mut rng, length);
+            if n % 3 == 0 {
+                text.iter_mut().for_each(|b| *b = if rng.random_bool(0.02) { b'N' } else { *b });
+            }
+            let at = rng.random_range(0..length);
+            let removed = rng.random_range(0..=(length - at).min(60));
+            let added = rng.random_range(0..60);
+            let alt_allele = drawn(&mut rng, added);
+            let ref_allele = &text[at..at + removed];
+            if ref_allele == alt_allele {
+                continue;
+            }
+            let (start, len, strand) =
+                (rng.random_range(-50..200), rng.random_range(1..120), rng.random_bool(0.5));
+            let exons =
+                vec![Exon { start, end: start + len }, Exon { start: start + len + 2, end: start + len + 9 }];
+            let cds = vec![CdsPart { start, end: start + len, phase: rng.random_range(0..3) }];
+            let strand = if strand { Strand::Forward } else { Strand::Reverse };
+            let transcript = Transcript::new("t", "g", strand, exons, cds).unwrap();
+            let e = encode(&text, (at as i64 + 1, ref_allele, &alt_allele), Some(&transcript));
+            let rows = [&e.ref_ids, &e.alt_ids, &e.track, &e.alt_track].map(Vec::len);
+            assert!(rows.iter().all(|&l| l == rows[0] && l <= 63), "{n} {rows:?}");
+            match (e.kind, e.in_scope) {
+                (Kind::Indel, Ok(())) => {
+                    assert!(rows[0] == e.window_bases && e.ref_ids != e.alt_ids, "{n}");
+                    read += 1;
+                }
+                (Kind::Indel, Err(_)) => {
+                    assert_eq!(rows[0], 0, "{n}");
+                    refused += 1;
+                }
+                _ => {}
+            }
+        }
+        assert!(read > 2_000 && refused > 2_000, "{read} {refused}");
+    }
+
+    #[test]
     fn what_cannot_be_read_says_why() {
         let mut rng = ChaCha8Rng::seed_from_u64(10);
         let mut text = drawn(&mut rng, LENGTH as usize);
