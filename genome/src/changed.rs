@@ -174,8 +174,11 @@ mod tests {
         Transcript::new("t", "g", strand, exons.to_vec(), cds.to_vec()).unwrap()
     }
 
-    /// Exons and coding parts with phases after a change, in forward coordinates of the gene's own sense.
-    fn after(position: i64, r: &str, a: &str) -> Option<(Vec<(i64, i64)>, Vec<(i64, i64, u8)>)> {
+    /// Exons, and coding parts with phases.
+    type Parts = (Vec<(i64, i64)>, Vec<(i64, i64, u8)>);
+
+    /// Parts after a change, in forward coordinates of the gene's own sense.
+    fn after(position: i64, r: &str, a: &str) -> Option<Parts> {
         let change = Edit::of(position, r.as_bytes(), a.as_bytes());
         let shown = |t: Transcript, length: i64| {
             let turn = |(start, end)| {
