@@ -83,7 +83,7 @@ impl<'a> From<&'a EncodedVariant> for Row<'a> {
             ref_ids: &variant.ref_ids,
             alt_ids: &variant.alt_ids,
             ref_track: &variant.track,
-            alt_track: &variant.track,
+            alt_track: &variant.alt_track,
             features: &variant.features,
         }
     }

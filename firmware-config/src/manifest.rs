@@ -122,7 +122,7 @@ pub struct Part {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scope {
-    /// `snv`; the alphabet of a sequence model.
+    /// `snv`, `indel` (small insertions, deletions and replacements of several bases); the alphabet of a sequence model.
     pub kinds: Vec<String>,
     /// Fewest known bases in a window; fewest letters of a sequence.
     pub min_bases: u32,

@@ -1,5 +1,9 @@
 //! From a variant to what the model reads: the one way that workbench and box share.
 
+mod edit;
+#[cfg(test)]
+mod tests;
+
 use alloc::{
     string::{String, ToString},
     vec::Vec,
@@ -10,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Consequence, EncodeError, KmerTokenizer, Mutation, Strand, Transcript,
+    changed::Edit,
     consequence::{self, Bases},
-    dna, features, indel,
+    dna, features,
     window::Window,
 };
 
@@ -45,12 +50,36 @@ impl fmt::Display for InputMode {
     }
 }
 
+/// Most bases that a change removes or adds to be read by a model that reads more than single-base changes.
+pub const MAX_CHANGED_BASES: usize = 50;
+
+/// What is changed, as a manifest's scope names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// One base by another.
+    Snv,
+    /// An insertion, a deletion, or a replacement of several bases.
+    Indel,
+}
+
+impl Kind {
+    /// As written in manifests.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Snv => "snv",
+            Self::Indel => "indel",
+        }
+    }
+}
+
 /// Why a variant is outside of what a pair model can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ScopeReason {
-    /// An insertion, deletion or multi-base change.
+    /// An insertion, deletion or multi-base change, of a model that reads changes of one base only.
     NotSnv,
+    /// More bases are changed than a window shows with what follows them.
+    TooLong,
     /// Ambiguous bases next to the variant leave fewer known ones than one k-mer.
     AmbiguousBases,
     /// Fewer bases than one k-mer.
@@ -63,6 +92,7 @@ impl fmt::Display for ScopeReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotSnv => "not a single-base variant",
+            Self::TooLong => "more bases are changed than the model reads",
             Self::AmbiguousBases => "ambiguous bases next to the variant",
             Self::TooShort => "too few bases around the variant",
             Self::Mitochondrial => "a mitochondrial variant, which another genetic code reads",
@@ -77,10 +107,14 @@ pub struct EncodedVariant {
     pub ref_ids: Vec<i64>,
     /// Token ids of the alternate window, of the same length.
     pub alt_ids: Vec<i64>,
-    /// Track code per token, the same for both.
+    /// Track code per token of the reference window.
     pub track: Vec<i64>,
+    /// The same of the alternate window: of a change of one base no other.
+    pub alt_track: Vec<i64>,
     /// As [`features::feature_names`]; all zero in sequence-only mode.
     pub features: Vec<f32>,
+    /// What is changed.
+    pub kind: Kind,
     /// Whether there was a transcript.
     pub mode: InputMode,
     /// Consequence on the transcript, by all that is known.
@@ -117,9 +151,13 @@ impl Bases for Stretch<'_> {
 impl Stretch<'_> {
     /// The part within `flank` bases of `position`.
     pub fn within(&self, position: i64, flank: i64) -> Stretch<'_> {
+        self.between(position - flank, position + flank)
+    }
+
+    /// The part from one position to another.
+    fn between(&self, from: i64, to: i64) -> Stretch<'_> {
         let last = self.first + self.bases.len() as i64 - 1;
-        let from = (position - flank).clamp(self.first, last + 1);
-        let to = (position + flank).clamp(self.first - 1, last);
+        let (from, to) = (from.clamp(self.first, last + 1), to.clamp(self.first - 1, last));
         let range = (from - self.first) as usize..(to + 1 - self.first).max(from - self.first) as usize;
         Stretch { bases: &self.bases[range], first: from }
     }
@@ -141,12 +179,19 @@ pub struct Allele<'a> {
 pub struct VariantEncoder {
     tokenizer: KmerTokenizer,
     window_kmers: usize,
+    indels: bool,
 }
 
 impl VariantEncoder {
-    /// Windows of at most `window_kmers` k-mers.
+    /// Windows of at most `window_kmers` k-mers, of changes of one base.
     pub const fn new(tokenizer: KmerTokenizer, window_kmers: usize) -> Self {
-        Self { tokenizer, window_kmers }
+        Self { tokenizer, window_kmers, indels: false }
+    }
+
+    /// Makes windows of small insertions, deletions and replacements as well.
+    #[must_use]
+    pub const fn with_indels(self) -> Self {
+        Self { indels: true, ..self }
     }
 
     /// The tokenizer in use.
@@ -195,11 +240,13 @@ impl VariantEncoder {
         strand: Strand,
     ) -> Result<EncodedVariant, EncodeError> {
         check_reference(&stretch, allele)?;
-        let near = stretch.within(allele.position, flank);
-        let (&[reference], &[alt]) = (allele.ref_allele, allele.alt_allele) else {
-            return Ok(encode_indel(&stretch, allele, transcript));
-        };
+        let edit = Edit::of(allele.position, allele.ref_allele, allele.alt_allele);
+        let near = stretch.between(edit.first.min(edit.last()) - flank, edit.first.max(edit.last()) + flank);
         let strand = transcript.map_or(strand, |t| t.strand);
+        let (&[reference], &[alt]) = (edit.removed, edit.added) else {
+            return Ok(self.encode_edit((&stretch, &near), &edit, transcript, strand));
+        };
+        let allele = Allele { position: edit.first, ref_allele: edit.removed, alt_allele: edit.added };
         let width = self.tokenizer.bases(self.window_kmers);
         let window = Window::around(&near, allele.position, width, strand, transcript);
         let alt_in_sense = if strand == Strand::Forward { alt } else { dna::complement(alt) };
@@ -217,8 +264,10 @@ impl VariantEncoder {
         } else {
             Err(ScopeReason::TooShort)
         };
+        let track = window.token_track(&self.tokenizer);
         Ok(EncodedVariant {
-            track: window.token_track(&self.tokenizer),
+            alt_track: track.clone(),
+            track,
             ref_ids,
             alt_ids,
             features: transcript.map_or_else(
@@ -229,22 +278,19 @@ impl VariantEncoder {
             amino_acid_change: transcript.and_then(change),
             window_bases: window.bases.len(),
             in_scope,
-            ..described(transcript)
+            ..described(Kind::Snv, transcript)
         })
     }
 }
 
-fn encode_indel(bases: &dyn Bases, allele: &Allele<'_>, transcript: Option<&Transcript>) -> EncodedVariant {
-    let term = |t| indel::of_indel(bases, t, allele.position, allele.ref_allele, allele.alt_allele);
-    EncodedVariant { consequence: transcript.map(term), ..described(transcript) }
-}
-
-fn described(transcript: Option<&Transcript>) -> EncodedVariant {
+fn described(kind: Kind, transcript: Option<&Transcript>) -> EncodedVariant {
     let text = |s: &str| (!s.is_empty()).then(|| s.to_string());
     EncodedVariant {
         ref_ids: Vec::new(),
         alt_ids: Vec::new(),
         track: Vec::new(),
+        alt_track: Vec::new(),
+        kind,
         features: alloc::vec![0.0; features::n_features()],
         mode: if transcript.is_some() { InputMode::Transcript } else { InputMode::SequenceOnly },
         consequence: None,
@@ -281,121 +327,4 @@ fn check_reference(stretch: &Stretch<'_>, allele: &Allele<'_>) -> Result<(), Enc
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::transcript::{CdsPart, Exon};
-
-    fn encoder() -> VariantEncoder {
-        VariantEncoder::new(KmerTokenizer::new(3, 1).unwrap(), 61)
-    }
-
-    fn sequence() -> String {
-        (0..201).map(|i| char::from(b"ACGGTCATTGCA"[(i * i + i / 3) % 12])).collect()
-    }
-
-    fn mutation_at(sequence: &str, position: usize) -> Mutation {
-        let reference = sequence.as_bytes()[position - 1];
-        let alt_allele = if reference == b'A' { b'C' } else { b'A' };
-        Mutation { ref_allele: reference, position: position as u64, alt_allele }
-    }
-
-    #[test]
-    fn only_the_k_tokens_over_the_variant_differ() {
-        let s = sequence();
-        let e = encoder().encode_sequence(&s, &mutation_at(&s, 101), None).unwrap();
-        let differ: Vec<usize> = (0..e.ref_ids.len()).filter(|&i| e.ref_ids[i] != e.alt_ids[i]).collect();
-        assert_eq!((e.ref_ids.len(), differ), (63, vec![30, 31, 32]));
-        assert_eq!((e.mode, e.in_scope), (InputMode::SequenceOnly, Ok(())));
-        assert!(e.features.iter().all(|&f| f == 0.0) && e.track.iter().all(|&t| t == 0));
-    }
-
-    #[test]
-    fn both_strands_of_one_gene_give_the_same_input() {
-        let s = sequence();
-        let n = s.len() as i64;
-        let r = String::from_utf8(dna::reverse_complement(s.as_bytes())).unwrap();
-        let exon = |start, end| Exon { start, end };
-        let forward = Transcript::new(
-            "t",
-            "g",
-            Strand::Forward,
-            vec![exon(10, 120), exon(150, 190)],
-            vec![CdsPart { start: 40, end: 120, phase: 0 }, CdsPart { start: 150, end: 179, phase: 0 }],
-        )
-        .unwrap();
-        let reverse = Transcript::new(
-            "t",
-            "g",
-            Strand::Reverse,
-            vec![exon(n + 1 - 120, n + 1 - 10), exon(n + 1 - 190, n + 1 - 150)],
-            vec![
-                CdsPart { start: n + 1 - 120, end: n + 1 - 40, phase: 0 },
-                CdsPart { start: n + 1 - 179, end: n + 1 - 150, phase: 0 },
-            ],
-        )
-        .unwrap();
-        for p in [20, 60, 118, 121, 130, 149, 160, 185] {
-            let f = mutation_at(&s, p);
-            let m = Mutation {
-                ref_allele: dna::complement(f.ref_allele),
-                position: n as u64 + 1 - p as u64,
-                alt_allele: dna::complement(f.alt_allele),
-            };
-            let a = encoder().encode_sequence(&s, &f, Some(&forward)).unwrap();
-            let b = encoder().encode_sequence(&r, &m, Some(&reverse)).unwrap();
-            assert_eq!(a, b, "position {p}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_reference_base_and_a_position_outside_are_refused() {
-        let s = sequence();
-        let mut m = mutation_at(&s, 5);
-        core::mem::swap(&mut m.ref_allele, &mut m.alt_allele);
-        assert!(matches!(
-            encoder().encode_sequence(&s, &m, None),
-            Err(EncodeError::RefMismatch { position: 5, .. })
-        ));
-        m.position = 202;
-        assert!(matches!(
-            encoder().encode_sequence(&s, &m, None),
-            Err(EncodeError::OutOfRange { position: 202, first: 1, last: 201 })
-        ));
-        m.position = u64::MAX;
-        assert!(encoder().encode_sequence(&s, &m, None).is_err());
-    }
-
-    #[test]
-    fn short_and_ambiguous_sequences_are_out_of_scope_not_guessed() {
-        let m = |t: &str| t.parse::<Mutation>().unwrap();
-        assert_eq!(
-            encoder().encode_sequence("A", &m("A1C"), None).unwrap().in_scope,
-            Err(ScopeReason::TooShort)
-        );
-        assert_eq!(
-            encoder().encode_sequence("NNANN", &m("A3C"), None).unwrap().in_scope,
-            Err(ScopeReason::AmbiguousBases)
-        );
-    }
-
-    #[test]
-    fn an_ambiguous_base_nearby_leaves_a_smaller_window_of_known_bases() {
-        let s = sequence();
-        let near = format!("{}N{}", &s[..90], &s[91..]);
-        let e = encoder().encode_sequence(&near, &mutation_at(&s, 101), None).unwrap();
-        assert_eq!((e.window_bases, e.in_scope), (19, Ok(())));
-    }
-
-    #[test]
-    fn a_stretch_within_a_flank_keeps_coordinates() {
-        let s = Stretch { bases: b"ACGTACGT", first: 100 };
-        let w = s.within(103, 1);
-        assert_eq!((w.bases, w.first), (b"GTA".as_slice(), 102));
-        assert_eq!(s.within(100, 2).bases, b"ACG");
-        assert_eq!(s.within(5, 2).bases, b"");
-        assert_eq!(s.within(500, 2).bases, b"");
-    }
 }

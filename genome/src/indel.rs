@@ -4,7 +4,9 @@
 use alloc::{borrow::Cow, vec::Vec};
 
 use crate::{
-    Consequence, codon,
+    Consequence,
+    changed::Edit,
+    codon,
     consequence::{self, Bases, codon_at, sense_base},
     dna,
     transcript::{ExonPart, Site, Strand, Transcript},
@@ -19,17 +21,12 @@ pub fn of_indel(
     ref_allele: &[u8],
     alt_allele: &[u8],
 ) -> Consequence {
-    let same = |(r, a): &(&u8, &u8)| r == a;
-    let suffix = ref_allele.iter().rev().zip(alt_allele.iter().rev()).take_while(same).count();
-    let (removed, added) =
-        (&ref_allele[..ref_allele.len() - suffix], &alt_allele[..alt_allele.len() - suffix]);
-    let prefix = removed.iter().zip(added).take_while(same).count();
-    let (removed, added) = (&removed[prefix..], &added[prefix..]);
-    let first = position + prefix as i64;
+    let edit = Edit::of(position, ref_allele, alt_allele);
+    let (Edit { first, removed, added }, last) = (edit, edit.last());
     match (removed, added) {
         ([_], &[alt]) => consequence::of_snv(bases, transcript, first, alt),
         ([], _) => insertion(bases, transcript, first, added),
-        _ => replacement(bases, transcript, first, first + removed.len() as i64 - 1, added),
+        _ => replacement(bases, transcript, first, last, added),
     }
 }
 

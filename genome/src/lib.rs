@@ -12,6 +12,7 @@ extern crate alloc;
 
 pub mod amino;
 pub mod assembly;
+pub mod changed;
 pub mod codon;
 pub mod consequence;
 pub mod dna;
@@ -46,7 +47,9 @@ pub mod text;
 pub mod vcf;
 
 pub use consequence::Consequence;
-pub use encode::{CONTEXT_BASES, EncodedVariant, InputMode, ScopeReason, VariantEncoder};
+pub use encode::{
+    CONTEXT_BASES, EncodedVariant, InputMode, Kind, MAX_CHANGED_BASES, ScopeReason, VariantEncoder,
+};
 pub use error::EncodeError;
 pub use features::feature_names;
 pub use position::{Interval, Position};

@@ -196,7 +196,7 @@ impl Transcript {
     }
 
     /// Coding parts in the transcript's sense.
-    fn cds_in_sense(&self) -> impl Iterator<Item = &CdsPart> {
+    pub(crate) fn cds_in_sense(&self) -> impl Iterator<Item = &CdsPart> {
         let reverse = self.strand == Strand::Reverse;
         let n = self.cds.len();
         (0..n).map(move |i| &self.cds[if reverse { n - 1 - i } else { i }])

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::{
+    changed::{Changed, Edit},
     consequence::Bases,
     dna,
     tokenizer::{CLS, KmerTokenizer, SEP},
@@ -22,6 +23,8 @@ pub const TRACK_CODES: [&str; 9] = [
     "cds_phase_2",
 ];
 
+const INTERGENIC: u8 = 1;
+
 /// Track code of a position.
 pub fn track_code(transcript: &Transcript, position: i64) -> u8 {
     match transcript.site(position) {
@@ -33,6 +36,36 @@ pub fn track_code(transcript: &Transcript, position: i64) -> u8 {
         Site::Exon { part: ExonPart::NonCoding, .. } => 0,
         Site::Exon { part: ExonPart::Coding { codon_base, .. }, .. } => 6 + codon_base,
     }
+}
+
+/// Most bases before and after the one that a window is about.
+const fn sides(width: usize) -> (i64, i64) {
+    let left = (width.saturating_sub(1) / 2) as i64;
+    (left, width as i64 - 1 - left)
+}
+
+const fn moved(position: i64, strand: Strand, sense: i64) -> i64 {
+    match strand {
+        Strand::Forward => position + sense,
+        Strand::Reverse => position - sense,
+    }
+}
+
+/// How many of `most` bases from an offset on, in sense, are known without a gap.
+fn known(bases: &dyn Bases, at: (i64, Strand), (from, step): (i64, i64), most: i64) -> i64 {
+    let base = |n| bases.base(moved(at.0, at.1, from + step * n));
+    (0..most).take_while(|&n| base(n).is_some_and(dna::is_base)).count() as i64
+}
+
+/// Both windows of a change of several bases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EditWindows {
+    /// Before the change.
+    pub reference: Window,
+    /// After it, with the track of the changed transcript.
+    pub alternate: Window,
+    /// Whether it was an ambiguous base that cut them.
+    pub ambiguous: bool,
 }
 
 /// Known bases around a position, in sense, with the position's offset among them.
@@ -56,18 +89,69 @@ impl Window {
         strand: Strand,
         transcript: Option<&Transcript>,
     ) -> Self {
-        let left = (width.saturating_sub(1) / 2) as i64;
-        let right = width as i64 - 1 - left;
-        let at = |sense: i64| match strand {
-            Strand::Forward => position + sense,
-            Strand::Reverse => position - sense,
+        let (left, right) = sides(width);
+        let before = known(bases, (position, strand), (-1, -1), left);
+        let after = known(bases, (position, strand), (1, 1), right);
+        let sides = if before == left && after == right {
+            (left, right)
+        } else {
+            (before.min(after), before.min(after))
         };
-        let known = |sense: i64| bases.base(at(sense)).filter(|&b| dna::is_base(b));
-        let before = (1..=left).take_while(|&d| known(-d).is_some()).count() as i64;
-        let after = (1..=right).take_while(|&d| known(d).is_some()).count() as i64;
-        let whole = before == left && after == right;
-        let shorter = before.min(after);
-        let (first, last) = if whole { (-left, right) } else { (-shorter, shorter) };
+        Self::of_sides(bases, position, sides, strand, transcript)
+    }
+
+    /// Both windows of a change of several bases: the same bases before its first base, in sense, then what was there
+    /// and what is there now, to the same width. They are cut on both sides alike where bases are not known on one, as
+    /// for a change of one base, of which these windows are those of [`Window::around`].
+    pub fn of_edit(
+        bases: &dyn Bases,
+        edit: &Edit<'_>,
+        width: usize,
+        strand: Strand,
+        transcript: Option<&Transcript>,
+    ) -> EditWindows {
+        let changed = Changed { bases, edit: *edit };
+        let (reference, alternate) = edit.begins(strand);
+        let (left, right) = sides(width);
+        let before = known(bases, (reference, strand), (-1, -1), left);
+        let both = [(bases, reference), (&changed as &dyn Bases, alternate)];
+        let [of_reference, of_alternate] =
+            both.map(|(bases, position)| known(bases, (position, strand), (0, 1), right + 1));
+        let after = of_reference.min(of_alternate) - 1;
+        let sides = if before == left && after == right {
+            (left, right)
+        } else {
+            (before.min(after), before.min(after))
+        };
+        let stopped = |bases: &dyn Bases, position, sense, most: i64| {
+            let next = bases.base(moved(position, strand, sense));
+            sense.abs() <= most && next.is_some_and(|b| !dna::is_base(b))
+        };
+        let ambiguous = stopped(bases, reference, -before - 1, left)
+            || stopped(bases, reference, of_reference, right)
+            || stopped(&changed, alternate, of_alternate, right);
+        let after_it = transcript.and_then(|t| edit.transcript(t));
+        let mut now = Self::of_sides(&changed, alternate, sides, strand, after_it.as_ref());
+        if transcript.is_some() && after_it.is_none() {
+            now.track.fill(INTERGENIC);
+        }
+        EditWindows {
+            reference: Self::of_sides(bases, reference, sides, strand, transcript),
+            alternate: now,
+            ambiguous,
+        }
+    }
+
+    /// `before` and `after` bases beside a position; none at all where `after` is below 0.
+    fn of_sides(
+        bases: &dyn Bases,
+        position: i64,
+        (before, after): (i64, i64),
+        strand: Strand,
+        transcript: Option<&Transcript>,
+    ) -> Self {
+        let at = |sense| moved(position, strand, sense);
+        let (first, last) = (-before, after);
         let read = |sense: i64| {
             let b = bases.base(at(sense)).unwrap_or(b'N');
             if strand == Strand::Forward { b } else { dna::complement(b) }

@@ -169,6 +169,8 @@ pub(crate) enum Bundle {
         /// Signed bundle to write
         out: PathBuf,
     },
+    /// Measure from which probabilities on missense variants are evidence, and write the bundle with these steps
+    Evidence(commands::evidence::EvidenceArgs),
     /// Write what a box that has the old bundle still needs of the new one
     Delta {
         /// Bundle that is in a slot of the box

@@ -83,6 +83,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             }
         }
         Command::Bundle(Bundle::Sign { key, input, out }) => commands::bundle::sign(&key, &input, &out)?,
+        Command::Bundle(Bundle::Evidence(args)) => commands::evidence::run(&args)?,
         Command::Bundle(Bundle::Delta { old, new, out }) => commands::bundle::delta(&old, &new, &out)?,
         Command::Bundle(Bundle::Inspect { json, bundle }) => commands::bundle::inspect(&bundle, json)?,
         Command::Bundle(Bundle::Verify(args)) => commands::bundle::verify(&args)?,

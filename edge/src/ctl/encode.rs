@@ -48,7 +48,7 @@ pub fn run(config: &Config, args: &EncodeArgs) -> Result<ExitCode> {
             .and_then(|request| pipeline::encode(&encoder, genome.as_ref(), &request));
         let shown = match encoded {
             Ok(e) => json!({
-                "ref_ids": e.ref_ids, "alt_ids": e.alt_ids, "track": e.track, "features": e.features,
+                "ref_ids": e.ref_ids, "alt_ids": e.alt_ids, "track": e.track, "alt_track": e.alt_track, "features": e.features,
                 "input_mode": e.mode.as_str(), "consequence": e.consequence.map(|c| c.so_term()),
                 "transcript_id": e.transcript_id,
             }),

@@ -7,7 +7,7 @@ use locus_firmware_config::manifest::EvidenceStep;
 use locus_firmware_config::message::{
     Answer, Band, EngineInfo, Evidence, INTENDED_USE, LabelProbability, Prediction, Timing,
 };
-use locus_genome::EncodedVariant;
+use locus_genome::{EncodedVariant, Kind};
 use zeroize::Zeroizing;
 
 use super::{
@@ -101,11 +101,11 @@ fn unlike(score: Option<&Score>, variant: Option<&EncodedVariant>) -> Option<Str
     })
 }
 
-/// The step of evidence that a probability reaches. Only where residues are exchanged: of other consequences the term says
-/// much, and to count it again as a prediction would count it twice.
+/// The step of evidence that a probability reaches. Only where one base exchanges residues: of other consequences the term
+/// says much, and to count it again as a prediction would count it twice; and the steps were measured on changes of one base.
 fn evidence(model: &ActiveModel, score: &Score, variant: &EncodedVariant) -> Option<Evidence> {
     let probability = score.probability?;
-    variant.consequence.filter(|consequence| consequence.is_missense())?;
+    variant.consequence.filter(|consequence| consequence.is_missense() && variant.kind == Kind::Snv)?;
     let steps = model.evidence.get(variant.mode.as_str())?;
     let reached = |step: &&EvidenceStep| match step.criterion.as_str() {
         "PP3" => probability >= step.from,

@@ -79,7 +79,9 @@ pub(super) fn run(loaded: &mut Loaded, job: &mut Job, score: &Scored) {
     let whole = if let Scored::Variant(score) = score { score.logits.first().copied() } else { None };
     let Some(whole) = whole.filter(|_| !altered.is_empty()) else {
         if asked && matches!(score, Scored::Variant(_)) {
-            job.about.notes.push("explain was asked for; the model did not read this change".into());
+            let note =
+                "explain was asked for; it is given for single bases, written as such, that the model reads";
+            job.about.notes.push(note.into());
         }
         return;
     };

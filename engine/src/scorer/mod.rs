@@ -8,10 +8,10 @@ mod sequence;
 #[cfg(test)]
 mod tests;
 
-use locus_firmware_config::manifest::{Manifest, Task};
+use locus_firmware_config::manifest::{Manifest, Scope, Task};
 use locus_firmware_config::message::Band;
 use locus_firmware_config::profile::DeviceProfile;
-use locus_genome::{EncodedVariant, Tokenizer, VariantEncoder, feature_names};
+use locus_genome::{EncodedVariant, Kind, ScopeReason, Tokenizer, VariantEncoder, feature_names};
 
 use crate::batch::{Row, TokenBatch, group_by_bucket};
 use crate::probability::{Verdict, judge};
@@ -192,8 +192,11 @@ impl Scorer {
         if let Err(reason) = variant.in_scope {
             return Some(format!("out of scope: {reason}"));
         }
-        if !scope.kinds.iter().any(|kind| kind == "snv") {
-            return Some("out of scope: the model was not trained for single-base variants".into());
+        if !reads(scope, variant.kind) {
+            return Some(match variant.kind {
+                Kind::Snv => "out of scope: the model was not trained for single-base variants".into(),
+                Kind::Indel => format!("out of scope: {}", ScopeReason::NotSnv),
+            });
         }
         if !scope.modes.iter().any(|mode| mode == variant.mode.as_str()) {
             return Some(format!("out of scope: the model was not trained for input mode {}", variant.mode));
@@ -243,7 +246,13 @@ fn encoder_of(bundle: &Bundle) -> Result<VariantEncoder, ScoreError> {
         return Err(ScoreError::Task { got: manifest.task, expected: VARIANT_EFFECT });
     }
     check_features(&manifest.graph.features)?;
-    Ok(VariantEncoder::new(tokenizer, manifest.tokenizer.window_kmers as usize))
+    let encoder = VariantEncoder::new(tokenizer, manifest.tokenizer.window_kmers as usize);
+    Ok(if reads(&manifest.scope, Kind::Indel) { encoder.with_indels() } else { encoder })
+}
+
+/// Whether a model was trained for changes of a kind.
+fn reads(scope: &Scope, kind: Kind) -> bool {
+    scope.kinds.iter().any(|one| one == kind.as_str())
 }
 
 fn check_features(got: &[String]) -> Result<(), ScoreError> {

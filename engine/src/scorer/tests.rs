@@ -4,7 +4,10 @@ use super::*;
 use crate::bundle::{Limits, Trust};
 use crate::session::{ActivePrecision, EngineKind, Precision, SessionError};
 use crate::testing::{self, BundleDraft};
-use locus_genome::{InputMode, KmerTokenizer, Mutation, ScopeReason};
+use locus_genome::{
+    CONTEXT_BASES, InputMode, KmerTokenizer, Mutation, Strand,
+    encode::{Allele, Stretch},
+};
 
 const SEQUENCE: &str = "ACGTTGCAATGCCGTAAGCTTACGGATCCATGCAATTCGGCTAAGCTTGCATGCCTGCAGGTCGACTCTAGAGGATCC";
 
@@ -165,4 +168,49 @@ fn bundles_that_do_not_fit_this_program_do_not_open() {
     count.manifest["golden"]["count"] = 9.into();
     let error = open_draft(&mut count, &tract()).unwrap_err();
     assert!(matches!(error, Error::Score(ScoreError::GoldenMalformed { .. })), "{error}");
+}
+
+#[test]
+fn small_indels_are_answered_where_the_scope_lists_them_and_abstained_from_elsewhere() {
+    let stretch = Stretch { bases: SEQUENCE.as_bytes(), first: 1 };
+    let read = |scorer: &Scorer, from: usize, removed: usize, added: &str| {
+        // As VCF writes it, with the base before.
+        let ref_allele = &SEQUENCE[from..=from + removed];
+        let alt_allele = format!("{}{added}", &SEQUENCE[from..=from]);
+        let allele = Allele {
+            position: from as i64 + 1,
+            ref_allele: ref_allele.as_bytes(),
+            alt_allele: alt_allele.as_bytes(),
+        };
+        let encoded = scorer.encoder().encode(stretch, &allele, None, CONTEXT_BASES, Strand::Forward);
+        with_transcript(encoded.unwrap())
+    };
+    let variants = |scorer: &Scorer| -> Vec<EncodedVariant> {
+        [(33, 2, ""), (30, 0, "GAT"), (38, 12, "C"), (20, 1, "")]
+            .map(|(from, removed, added)| read(scorer, from, removed, added))
+            .into()
+    };
+    let mut draft = golden_draft(0.0);
+    let mut single = open_draft(&mut draft, &tract()).unwrap();
+    for score in single.score(&variants(&single)).unwrap() {
+        assert!(score.abstained && score.logits.is_empty() && score.band == Band::None);
+        assert_eq!(score.reason.as_deref(), Some("out of scope: not a single-base variant"));
+    }
+    draft.manifest["scope"]["kinds"] = vec!["snv", "indel"].into();
+    let mut scorer = open_draft(&mut draft, &tract()).unwrap();
+    let indels = variants(&scorer);
+    let together = scorer.score(&indels).unwrap();
+    for (variant, score) in indels.iter().zip(&together) {
+        assert!(!score.abstained && score.probability.is_some(), "{:?}", score.reason);
+        assert_ne!(variant.ref_ids, variant.alt_ids);
+        let alone = scorer.score(std::slice::from_ref(variant)).unwrap().remove(0);
+        assert!((alone.logits[0] - score.logits[0]).abs() < 1e-5);
+        // The scope is asked again where it is judged, whoever made the rows.
+        let judged = single.judge(variant, score.logits.clone()).unwrap();
+        assert_eq!(judged.reason.as_deref(), Some("out of scope: not a single-base variant"));
+    }
+    let long = read(&scorer, 36, 0, &"ACGTA".repeat(6));
+    let score = scorer.score(&[long]).unwrap().remove(0);
+    assert!(score.abstained && score.logits.is_empty());
+    assert_eq!(score.reason.as_deref(), Some("out of scope: more bases are changed than the model reads"));
 }

@@ -109,21 +109,7 @@ pub fn of_snv(bases: &dyn Bases, transcript: &Transcript, position: i64, referen
         features[i] = 1.0;
     }
     let mut scalars = [0.0f32; SCALARS.len()];
-
-    match transcript.site(position) {
-        Site::Intron { from_donor, from_acceptor } => {
-            scalars[5] = 1.0 - near(from_donor);
-            scalars[6] = 1.0 - near(from_acceptor);
-        }
-        Site::Exon { from_junction, part } => {
-            scalars[7] = from_junction.map_or(0.0, |d| 1.0 - near(d));
-            if let ExonPart::Coding { index, .. } = part {
-                scalars[8] = index as f32 / transcript.cds_len().max(1) as f32;
-                scalars[9] = f32::from(u8::from(index + 50 < last_junction(transcript)));
-            }
-        }
-        Site::Upstream | Site::Downstream => {}
-    }
+    place(transcript, position, &mut scalars);
     let purine = |b| matches!(b, b'A' | b'G');
     scalars[10] = f32::from(u8::from(purine(reference) == purine(alt)));
     let cpg = (reference == b'C' && bases.base(position + 1) == Some(b'G'))
@@ -161,6 +147,38 @@ pub fn of_snv(bases: &dyn Bases, transcript: &Transcript, position: i64, referen
         }
     }
     features
+}
+
+/// The features of another change, whose first base in sense lies at `position`: what it does, and where. Residues and
+/// what is said of one base's replacement stay zero.
+pub fn of_edit(transcript: &Transcript, position: i64, class: Consequence) -> Vec<f32> {
+    let mut features = vec![0.0; n_features()];
+    if let Some(i) = Consequence::ALL.iter().position(|&c| c == class) {
+        features[i] = 1.0;
+    }
+    let mut scalars = [0.0f32; SCALARS.len()];
+    place(transcript, position, &mut scalars);
+    structure::describe(transcript, position, &mut features[STRUCTURE_AT..STEPS_AT]);
+    features[SCALARS_AT..NEIGHBOURS_AT].copy_from_slice(&scalars);
+    features
+}
+
+/// Where a position lies, among the scalars.
+fn place(transcript: &Transcript, position: i64, scalars: &mut [f32; SCALARS.len()]) {
+    match transcript.site(position) {
+        Site::Intron { from_donor, from_acceptor } => {
+            scalars[5] = 1.0 - near(from_donor);
+            scalars[6] = 1.0 - near(from_acceptor);
+        }
+        Site::Exon { from_junction, part } => {
+            scalars[7] = from_junction.map_or(0.0, |d| 1.0 - near(d));
+            if let ExonPart::Coding { index, .. } = part {
+                scalars[8] = index as f32 / transcript.cds_len().max(1) as f32;
+                scalars[9] = f32::from(u8::from(index + 50 < last_junction(transcript)));
+            }
+        }
+        Site::Upstream | Site::Downstream => {}
+    }
 }
 
 /// Coding index of the first base after the last junction within the coding sequence: a stop more than 50 bases

@@ -174,7 +174,7 @@ pub fn delta(old: &Path, new: &Path, out: &Path) -> Result<()> {
 }
 
 /// What is written must open, within the limits of a box.
-fn opens(bytes: &[u8], trust: &Trust) -> Result<Bundle> {
+pub(super) fn opens(bytes: &[u8], trust: &Trust) -> Result<Bundle> {
     let bundle = Bundle::read(bytes, bytes.len() as u64, trust, &Limits::default());
     Ok(bundle.map_err(locus_engine::Error::from)?)
 }

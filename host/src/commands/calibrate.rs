@@ -104,7 +104,7 @@ fn mode(
 const RESAMPLES: usize = 500;
 
 /// The steps of evidence that missense variants reach.
-fn evidence(
+pub(super) fn evidence(
     stage: &Stage,
     dataset: &Dataset,
     records: &[usize],

@@ -5,6 +5,7 @@ pub mod bundle;
 pub mod calibrate;
 mod chain;
 pub mod evaluate;
+pub mod evidence;
 pub mod explain;
 pub mod export;
 pub mod finetune;

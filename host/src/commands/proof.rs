@@ -77,7 +77,7 @@ pub(super) fn again(bundle: &Bundle, recipe: &Path, onnxruntime: Option<PathBuf>
     }
 }
 
-fn same_recipe(bundle: &Bundle, digest: &str) -> Result<()> {
+pub(super) fn same_recipe(bundle: &Bundle, digest: &str) -> Result<()> {
     let expected = &bundle.manifest().provenance.recipe_sha256;
     if digest == expected {
         return Ok(());
@@ -86,7 +86,7 @@ fn same_recipe(bundle: &Bundle, digest: &str) -> Result<()> {
 }
 
 /// Digests of what is named in both; what only one of them has, the other did not read.
-fn same_data(bundle: &Bundle, found: &BTreeMap<String, String>) -> Result<()> {
+pub(super) fn same_data(bundle: &Bundle, found: &BTreeMap<String, String>) -> Result<()> {
     for (name, expected) in &bundle.manifest().provenance.data {
         let got = found.get(name).cloned().unwrap_or_else(|| "no such file".into());
         if got != *expected {

@@ -174,7 +174,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
 fn input_line(row: &vcf::Row, e: &EncodedVariant, score: &Score) -> serde_json::Value {
     serde_json::json!({
         "chrom": row.contig, "pos": row.position, "ref": row.ref_allele, "alt": row.alt_allele,
-        "ref_ids": e.ref_ids, "alt_ids": e.alt_ids, "track": e.track, "features": e.features,
+        "ref_ids": e.ref_ids, "alt_ids": e.alt_ids, "track": e.track, "alt_track": e.alt_track, "features": e.features,
         "input_mode": e.mode.as_str(), "consequence": e.consequence.map(|c| c.so_term()),
         "logits": score.logits,
     })

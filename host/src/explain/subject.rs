@@ -53,12 +53,15 @@ impl<'a> Subject<'a> {
         };
         let encoded =
             model.encoder.encode_on(reference, &variant, transcript, CONTEXT_BASES, Strand::Forward)?;
+        let refused = |got: String, expected: &str| {
+            Err(Error::Data { what: variant.to_string(), got, expected: expected.into() })
+        };
         if let Err(reason) = encoded.in_scope {
-            return Err(Error::Data {
-                what: variant.to_string(),
-                got: reason.to_string(),
-                expected: "a variant that the model can read".into(),
-            });
+            return refused(reason.to_string(), "a variant that the model can read");
+        }
+        // A window is drawn around the position that is named.
+        if variant.ref_allele.len() != 1 || variant.alt_allele.len() != 1 {
+            return refused("other bases beside the change".into(), "a single base and what replaces it");
         }
         let around = reference.bases_around(&variant.contig, variant.position, CONTEXT_BASES)?;
         let strand = transcript.map_or(Strand::Forward, |t| t.strand);
