@@ -28,6 +28,8 @@ pub(crate) const WARM_UP: usize = 100;
 
 /// A file system in memory: there a durable write costs what its code costs.
 const MEMORY: &str = "/dev/shm";
+/// Time between two records.
+const BETWEEN: Duration = Duration::from_millis(1);
 /// Bytes of a record, about.
 const RECORD: usize = 4_096;
 
@@ -105,11 +107,12 @@ pub(crate) fn run(requests: usize, out: &Path) -> Result<()> {
     Results { title: "Transports", about: about.into(), figures }.write(out)
 }
 
-/// Appends a record's worth and syncs it, as the journal does for one answer.
+/// Appends a record's worth and syncs it, as the journal does for one answer: one in a while, not one after the other.
 fn synced(folder: &Path, times: usize) -> Result<Sample> {
     let mut file = std::fs::File::create(folder.join("sync"))?;
     let (record, mut sample) = (vec![0xa5; RECORD], Sample::default());
     for n in 0..WARM_UP + times {
+        std::thread::sleep(BETWEEN);
         let started = Instant::now();
         file.write_all(&record)?;
         file.sync_data()?;

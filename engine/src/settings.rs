@@ -122,13 +122,19 @@ impl EngineSettings {
             filled.precision = self.precision;
         }
         if filled.intra_threads == 0 {
-            filled.intra_threads = self.threads;
+            let cores = std::thread::available_parallelism().map_or(1, Into::into);
+            filled.intra_threads = beside_others(self.threads, cores);
         }
         if filled.onnxruntime.is_none() {
             filled.onnxruntime = library::of_profile(&self.onnxruntime);
         }
         filled
     }
+}
+
+/// Threads of one run: a core is left to transports and journal, which would wait for a run's end otherwise.
+fn beside_others(threads: usize, cores: usize) -> usize {
+    threads.min(cores.saturating_sub(1)).max(1)
 }
 
 #[cfg(test)]
@@ -148,7 +154,9 @@ mod tests {
         let text = "inherit = \"base\"\nprecision = \"fp32\"\nintra_threads = 3\nengines = [\"tract\"]\n";
         let settings = EngineSettings::from_profile(&DeviceProfile::parse("mine", text).unwrap()).unwrap();
         let filled = settings.fill(&LoadOptions::default());
-        assert_eq!((filled.precision, filled.intra_threads), (Precision::Fp32, 3));
+        let cores = std::thread::available_parallelism().map_or(1, Into::into);
+        assert_eq!((filled.precision, filled.intra_threads), (Precision::Fp32, beside_others(3, cores)));
+        assert_eq!([1, 2, 3, 8].map(|cores| beside_others(3, cores)), [1, 1, 2, 3]);
         assert_eq!(filled.order, [EngineKind::Tract]);
         let asked = LoadOptions {
             order: vec![EngineKind::OrtCpu],

@@ -166,6 +166,9 @@ fn build_session(
         .map_err(words)?
         .with_inter_threads(1)
         .map_err(words)?
+        // Threads that spin on after a run keep transports and journal from a core: tails of several milliseconds.
+        .with_config_entry("session.force_spinning_stop", "1")
+        .map_err(words)?
         .with_execution_providers(providers)
         .map_err(words)?
         .commit_from_memory(onnx)
