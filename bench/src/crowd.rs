@@ -16,6 +16,8 @@ use crate::figures::{Figure, Results, Run};
 
 /// Time of an answer of the fake engine, one row at a time.
 const FAKE_MS: u32 = 5;
+/// What waits and runs at most under overload: who is let in waits for seven others.
+const SHORT_QUEUE: u32 = 8;
 
 pub(crate) fn run(seconds: u64, out: &Path) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -30,7 +32,7 @@ pub(crate) fn run(seconds: u64, out: &Path) -> Result<()> {
     let about = "Terminals, broker and box on the same machine. Throughput: the shipped model in INT8 with one thread inside operators, so \
                  that one core runs the model and the other everything else; terminals ask over MQTT (mosquitto) as fast as they are \
                  answered, every answer durable first; the bare engine runs batches of the size that the box had on average. Overload: \
-                 the fake engine at 5 ms an answer, over MQTT, HTTPS and serial. Sharing: the same engine at 5 ms, 16 terminals at one \
+                 the fake engine at 5 ms an answer, over MQTT, HTTPS and serial, with limits.queue_units = 8. Sharing: the same engine at 5 ms, 16 terminals at one \
                  mosquitto, one box and two.";
     Results { title: "Crowds", about: about.into(), figures }.write(out)
 }
@@ -111,28 +113,35 @@ async fn throughput(run: &Run, lasting: Duration, figures: &mut Vec<Figure>) -> 
 }
 
 async fn overload(run: &Run, lasting: Duration, figures: &mut Vec<Figure>) -> Result<()> {
-    let rig = Rig::new("")?;
+    let rig = Rig::new(&format!("[limits]\nqueue_units = {SHORT_QUEUE}\n"))?;
     rig.fake(FAKE_MS, 1)?;
     rig.flash()?;
     let daemon = rig.start()?;
     // What it really does, with nobody refused: a few terminals that ask on.
-    let few = askers(&rig, &daemon, 4, 4, false).await?;
+    let few = askers(&rig, &daemon, 1, 2, false).await?;
     let (_, tallies) = drive(few, Duration::ZERO, lasting, "capacity").await?;
     let capacity = all(&tallies).2.len() as f64 / lasting.as_secs_f64();
     let terminals = askers(&rig, &daemon, 60, 60, true).await?;
     let count = terminals.len() as f64;
     let before = vitals(daemon.pid()).context("the daemon is gone")?;
     let pace = |times: f64| Duration::from_secs_f64(count / (times * capacity));
-    let (terminals, calm) = drive(terminals, pace(0.8), lasting, "calm").await?;
+    let (terminals, calm_tallies) = drive(terminals, pace(0.8), lasting, "calm").await?;
     let (_, flood) = drive(terminals, pace(10.0), lasting, "flood").await?;
     let after = vitals(daemon.pid()).context("the daemon is gone")?;
     daemon.terminate()?;
-    let (_, _, calm, _) = all(&calm);
+    let (_, _, calm, _) = all(&calm_tallies);
     let (asked, bad, answered, refused) = all(&flood);
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let (at_80, at_10) = (ms(percentile(&calm, 0.99)), ms(percentile(&answered, 0.99)));
     let seconds = lasting.as_secs_f64();
-    figures.push(run.figure("80 % load, p99", at_80, "ms", format!("{} answers", calm.len()), None));
+    let kept_out = all(&calm_tallies).3.len();
+    figures.push(run.figure(
+        "80 % load, p99",
+        at_80,
+        "ms",
+        format!("{} answers, {kept_out} refusals", calm.len()),
+        None,
+    ));
     figures.push(run.figure(
         "overload, p99 of what is admitted",
         at_10,

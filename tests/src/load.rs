@@ -10,6 +10,9 @@ use anyhow::{Result, bail};
 use locus_edge::client::Terminal;
 use locus_firmware_config::message::{Outcome, Request};
 
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
 use crate::{Daemon, Fact, Rig, facts};
 
 /// Time in which any outcome comes.
@@ -94,8 +97,9 @@ pub async fn askers(
     Ok(askers)
 }
 
-/// Every terminal asks one request in each `pace`, or one after the other where answers take longer, for a while; ids
-/// begin with `name`. Gives the terminals back.
+/// Every terminal asks one request in each `pace` on average, or one after the other where answers take longer, for a
+/// while; ids begin with `name`. Times between requests are drawn (exponential, from a seed of each terminal), so that
+/// requests come as those of independent people do. Gives the terminals back.
 ///
 /// # Errors
 /// A task ends by a defect.
@@ -106,15 +110,14 @@ pub async fn drive(
     name: &str,
 ) -> Result<(Vec<Asker>, BTreeMap<&'static str, Tally>)> {
     let facts: Arc<Vec<Fact>> = Arc::new(facts().variants);
-    let (started, all) = (Instant::now(), askers.len().max(1));
+    let started = Instant::now();
     let tasks: Vec<_> = askers
         .into_iter()
         .enumerate()
         .map(|(n, asker)| {
             let (facts, name) = (Arc::clone(&facts), format!("{name}-{n}"));
-            // Spread over the first interval: nobody asks at the same time as all others.
-            let first = started + pace.mul_f64(n as f64 / all as f64);
-            tokio::spawn(ask_on(asker, facts, name, first, pace, started + lasting))
+            let gaps = Gaps { drawn: ChaCha8Rng::seed_from_u64(n as u64), pace };
+            tokio::spawn(ask_on(asker, facts, name, gaps, started, started + lasting))
         })
         .collect();
     let (mut askers, mut tallies) = (Vec::new(), BTreeMap::<_, Tally>::new());
@@ -126,15 +129,27 @@ pub async fn drive(
     Ok((askers, tallies))
 }
 
+/// Times between the requests of one terminal.
+struct Gaps {
+    drawn: ChaCha8Rng,
+    pace: Duration,
+}
+
+impl Gaps {
+    fn next(&mut self) -> Duration {
+        self.pace.mul_f64(-(1.0 - self.drawn.random::<f64>()).ln())
+    }
+}
+
 async fn ask_on(
     mut asker: Asker,
     facts: Arc<Vec<Fact>>,
     name: String,
-    mut next: Instant,
-    pace: Duration,
+    mut gaps: Gaps,
+    started: Instant,
     end: Instant,
 ) -> (Asker, Tally) {
-    let (mut tally, mut n) = (Tally::default(), 0);
+    let (mut tally, mut n, mut next) = (Tally::default(), 0, started + gaps.next());
     while next < end {
         tokio::time::sleep_until(next.into()).await;
         let request = facts[n % facts.len()].request(&format!("{name}-{n}"));
@@ -152,7 +167,7 @@ async fn ask_on(
             Ok(Outcome::Fault(fault)) => *tally.faults.entry(fault.code.as_str()).or_default() += 1,
             Err(_) => tally.lost += 1,
         }
-        next = (next + pace).max(Instant::now());
+        next = (next + gaps.next()).max(Instant::now());
     }
     (asker, tally)
 }
