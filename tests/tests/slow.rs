@@ -9,7 +9,7 @@ use std::{
 
 use locus_edge::client::Terminal;
 use locus_firmware_config::message::Outcome;
-use locus_tests::{Daemon, Rig, facts};
+use locus_tests::{Daemon, Rig, facts, vitals};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A TLS record that begins a handshake and is never finished.
@@ -112,6 +112,84 @@ async fn a_thousand_slow_connections_add_a_fifth_to_the_p99_at_most() {
         );
         assert!(slow <= calm * 1.2, "{transport}: {slow:.2} ms instead of {calm:.2} ms");
     }
+}
+
+/// A packet of MQTT: its first byte, the length of the rest, the rest.
+fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![kind];
+    let mut left = body.len();
+    loop {
+        let low = (left % 128) as u8;
+        left /= 128;
+        packet.push(if left > 0 { low | 0x80 } else { low });
+        if left == 0 {
+            return [packet, body.to_vec()].concat();
+        }
+    }
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat()
+}
+
+/// A terminal that subscribes to its answers, asks as fast as the box lets it, and never reads again; how much it asked.
+fn ask_and_never_read(address: &str, token: &str) -> (TcpStream, usize) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+    let hello = [text("MQTT"), vec![5, 0xc2, 0, 60, 0], text("rude"), text("rude"), text(token)].concat();
+    stream.write_all(&packet(0x10, &hello)).unwrap();
+    let mut answer = [0; 512];
+    assert!(stream.read(&mut answer).unwrap() > 3 && answer[0] == 0x20 && answer[3] == 0, "{answer:?}");
+    let subscribe = [vec![0, 1, 0], text("locus/v1/ward/response/rude/#"), vec![1]].concat();
+    stream.write_all(&packet(0x82, &subscribe)).unwrap();
+    assert!(stream.read(&mut answer).unwrap() > 4 && answer[0] == 0x90);
+    let request = serde_json::to_vec(&facts().variants[0].request("x")).unwrap();
+    let (mut asked, begun) = (0, std::time::Instant::now());
+    while begun.elapsed() < Duration::from_secs(20) {
+        asked += 1;
+        let number = (asked % 65_000 + 1) as u16;
+        let properties = [vec![8], text("locus/v1/ward/response/rude/1"), vec![9, 0, 1, 7]].concat();
+        let mut body = text("locus/v1/ward/request/rude");
+        body.extend(number.to_be_bytes());
+        body.push(properties.len() as u8);
+        body.extend(properties);
+        // The same id: answered from memory, so that the model is no brake.
+        body.extend(&request);
+        if stream.write_all(&packet(0x32, &body)).is_err() {
+            break;
+        }
+    }
+    (stream, asked)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_and_never_reads_costs_little_memory_and_keeps_nobody_out() {
+    let rig = Rig::new("").unwrap();
+    rig.flash().unwrap();
+    let token = rig.token("rude", "terminal").unwrap();
+    let daemon = rig.start().unwrap();
+    let mut polite = daemon.mqtt("polite").await.unwrap();
+    polite.ask(&facts().variants[0].request("first"), PATIENCE).await.unwrap();
+    let before = vitals(daemon.pid()).unwrap().rss_kib;
+    let address = daemon.endpoints.mqtt.clone().unwrap();
+    let rude = tokio::task::spawn_blocking(move || ask_and_never_read(&address, token.trim()));
+    let mut answered = 0;
+    while !rude.is_finished() {
+        let outcome = polite.ask(&facts().variants[1].request(&format!("p-{answered}")), PATIENCE).await;
+        // Told to wait is told, too.
+        assert!(outcome.is_ok(), "{outcome:?}");
+        answered += 1;
+    }
+    let (_open, asked) = rude.await.unwrap();
+    let grown = vitals(daemon.pid()).unwrap().peak_kib.saturating_sub(before) / 1_024;
+    println!(
+        "slow: {asked} requests whose answers nobody reads: {grown} MiB more, {answered} outcomes of another terminal meanwhile"
+    );
+    assert!(asked > 1_000 && grown < 96, "{asked} requests, {grown} MiB more");
+    let outcome = polite.ask(&facts().variants[2].request("last"), PATIENCE).await.unwrap();
+    assert!(matches!(outcome, Outcome::Answer(_)), "{outcome:?}");
+    assert!(daemon.terminate().unwrap().success());
 }
 
 /// What comes back of a batch: (line, status, id).

@@ -2,6 +2,7 @@
 
 mod acl;
 mod front;
+mod turns;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -21,6 +22,7 @@ use crate::{
 pub use acl::BOX;
 use acl::{Bringing, Rules};
 use front::Front;
+use turns::Turns;
 
 /// A running broker.
 #[derive(Debug)]
@@ -59,6 +61,12 @@ pub struct Listening {
     pub box_name: String,
 }
 
+/// Messages on the way to one client.
+const LANE: usize = 1_024;
+/// Messages, and their bytes, that wait for a client which is away or does not read.
+const QUEUED: usize = 1_024;
+const QUEUED_BYTES: usize = 2 << 20;
+
 async fn listener(address: SocketAddr) -> Result<(TcpListener, SocketAddr), String> {
     let failed = |error: std::io::Error| format!("the embedded broker on {address}: {error}");
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -90,7 +98,15 @@ pub async fn start(
         .with_session_expiry(std::time::Duration::from_secs(300))
         // Only until the rules take its place, before anybody can connect.
         .with_auth(AuthConfig { allow_anonymous: true, ..AuthConfig::default() })
-        .with_storage(StorageConfig::new().with_persistence(false));
+        .with_event_handler(Arc::new(Turns::new(&listening.site)))
+        // Whoever publishes to a full lane waits; of what a client does not take in the end the oldest is dropped, and it asks again.
+        .with_client_channel_capacity(LANE)
+        .with_storage(
+            StorageConfig::new()
+                .with_persistence(false)
+                .with_max_queued_messages_per_client(QUEUED)
+                .with_max_queued_bytes_per_client(QUEUED_BYTES),
+        );
     let secret = random::<32>().map_err(|error| error.to_string())?;
     let secret = Zeroizing::new(hex::encode(*secret));
     let bringing = Bringing::default();
