@@ -30,8 +30,9 @@ const INFO: &[u8] = b"locus-backup-v1\0";
 const MAX_LINE: usize = 256 << 10;
 /// Largest archive, in bytes: beside the bundles a box has a few hundred kilobytes.
 const MAX_ARCHIVE: u64 = 64 << 20;
-/// Folders of the state that are not in a backup: results, what a start makes anew, engines of this device.
-const LEFT_OUT: [&str; 4] = ["journal", "run", "engines", "slots/bundles"];
+/// Folders of the state that are not in a backup: results, what a start makes anew, engines of this device, what is
+/// flashed again.
+const LEFT_OUT: [&str; 5] = ["journal", "run", "engines", "slots/bundles", "packs/bundles"];
 
 /// Why there is no backup, or none is put back.
 #[derive(Debug, thiserror::Error)]

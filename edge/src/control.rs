@@ -63,6 +63,13 @@ pub enum Order {
         /// How.
         reason: String,
     },
+    /// Note that a backup is made.
+    Backup {
+        /// Where to.
+        subject: String,
+        /// Who opens it.
+        reason: String,
+    },
     /// Say how it is.
     Health,
     /// Make everything of a subject unreadable.
@@ -214,12 +221,19 @@ fn obey(order: Order, flasher: &Mutex<Flasher>, health: &Arc<Health>, gate: &Gat
             Err(error) => Reply::Error(error.to_string()),
             Ok(cut) => {
                 let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
-                match flasher.note_access(subject, reason) {
+                match flasher.note(What::Access, subject, reason) {
                     Ok(()) => value(&cut),
                     Err(error) => Reply::Error(error.to_string()),
                 }
             }
         },
+        Order::Backup { subject, reason } => {
+            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
+            match flasher.note(What::Backup, subject, reason) {
+                Ok(()) => value(&true),
+                Err(error) => Reply::Error(error.to_string()),
+            }
+        }
         Order::Flash(path) => {
             let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
             changed(flasher.flash_telling(&path, Some(&health.pipeline), tell))

@@ -72,7 +72,9 @@ pub enum DaemonError {
         source: std::io::Error,
     },
     /// Its keys were destroyed.
-    #[error("this box was decommissioned; to set it up as a new one, remove {0} and run `locusctl init`")]
+    #[error(
+        "this box was decommissioned ({0}); set up a new one with another, empty state folder and `locusctl init`"
+    )]
     Decommissioned(PathBuf),
     /// It can no longer keep what it answers.
     #[error("stopped because {0}")]

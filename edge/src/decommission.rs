@@ -88,8 +88,12 @@ fn secrets(root: &Path, folder: &Path, out: &mut Vec<PathBuf>) -> io::Result<()>
         let kind = entry.file_type()?;
         if kind.is_dir() {
             secrets(root, &path, out)?;
-        } else if kind.is_file() && (path.starts_with(root.join("journal")) || OsVfs.is_private(&path)?) {
-            out.push(path);
+        } else if kind.is_file() {
+            // What lets people in is nobody's any more, whoever may read it.
+            let whole = ["journal", "access"].iter().any(|folder| path.starts_with(root.join(folder)));
+            if whole || OsVfs.is_private(&path)? {
+                out.push(path);
+            }
         }
     }
     // Keys before results, and the rest by name.

@@ -319,6 +319,7 @@ async fn a_box_is_put_back_from_its_backup_and_destroyed_at_its_end() {
     assert_eq!(slots(&config).stdout, slots(&rig.config().display().to_string()).stdout);
     let audit = program("locusctl").args(["--config", &config, "audit"]).output().unwrap();
     assert!(audit.status.success() && said(&audit).contains("restore"), "{}", said(&audit));
+    assert!(rig.ctl(&["audit"]).unwrap().contains("opened by"), "the backup is written down");
     // The end: for the right box, and not while results are nowhere else.
     let end = |extra: &[&str]| rig.ctl_output(&[&["decommission"], extra].concat()).unwrap();
     assert!(said(&end(&["--confirm", "box-2"])).contains("nothing was destroyed"));
@@ -332,7 +333,7 @@ async fn a_box_is_put_back_from_its_backup_and_destroyed_at_its_end() {
     assert!(ended.status.success() && said(&ended).contains("stay readable to"), "{}", said(&ended));
     let mut left = Vec::new();
     private_files(&rig.path("state"), &mut left);
-    assert!(left.is_empty(), "{left:?}");
+    assert!(left.is_empty() && !rig.path("state/access/local.token").exists(), "{left:?}");
     assert!(end(&["--confirm", "box-1"]).status.success(), "done again, it is done");
     let start = program("locusd").arg("--config").arg(rig.config()).output().unwrap();
     assert!(!start.status.success() && said(&start).contains("decommissioned"), "{}", said(&start));

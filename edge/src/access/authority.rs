@@ -166,8 +166,8 @@ impl Authority {
         match (there(&certificate)?, there(&key)?) {
             (true, true) => Self::read(&certificate, &key),
             (true, false) => Err(AuthorityError::Half { path: key }),
-            // The key is written first: alone it is what a cut start left.
-            (false, _) => Self::create(state, box_name, now_s),
+            // The key is written first: alone it is what a cut start left. What it has signed stays good.
+            (false, has_key) => Self::create(state, box_name, now_s, has_key),
         }
     }
 
@@ -186,11 +186,17 @@ impl Authority {
         Ok(Self { pem, der, issuer })
     }
 
-    fn create(state: &StateDir, box_name: &str, now_s: u64) -> Result<Self, AuthorityError> {
+    /// A certificate, of the key that is there already or a new one.
+    fn create(state: &StateDir, box_name: &str, now_s: u64, has_key: bool) -> Result<Self, AuthorityError> {
         let (certificate, key) = (state.authority(), state.authority_key());
         let folder = certificate.parent().unwrap_or(Path::new("."));
         OsVfs.create_dir_all(folder).map_err(io_at(folder))?;
-        let pair = KeyPair::generate()?;
+        let of_key =
+            |error: rcgen::Error| AuthorityError::Pem { path: key.clone(), detail: error.to_string() };
+        let pair = match has_key {
+            true => KeyPair::from_pem(&Zeroizing::new(text(&key)?)).map_err(of_key)?,
+            false => KeyPair::generate()?,
+        };
         let mut params = CertificateParams::default();
         // Part of the key, so that two boxes of one name are two authorities.
         let tag = hex::encode(&Sha256::digest(pair.public_key_raw())[..4]);
@@ -200,8 +206,10 @@ impl Authority {
         params.serial_number = Some(SerialNumber::from_slice(&serial()?));
         lifetime(&mut params, now_s, AUTHORITY_DAYS)?;
         let made = params.self_signed(&pair)?;
-        let secret = Zeroizing::new(pair.serialize_pem());
-        write_atomic(&OsVfs, &key, secret.as_bytes(), Access::Private).map_err(io_at(&key))?;
+        if !has_key {
+            let secret = Zeroizing::new(pair.serialize_pem());
+            write_atomic(&OsVfs, &key, secret.as_bytes(), Access::Private).map_err(io_at(&key))?;
+        }
         write_new(&OsVfs, &certificate, made.pem().as_bytes(), Access::Public)
             .map_err(io_at(&certificate))?;
         Self::read(&certificate, &key)
@@ -346,6 +354,11 @@ pub(super) fn text(path: &Path) -> Result<String, AuthorityError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use rustls::server::WebPkiClientVerifier;
+    use rustls_pki_types::UnixTime;
+
     use super::*;
 
     const NOW: u64 = 1_800_000_000;
@@ -371,6 +384,25 @@ mod tests {
         std::fs::write(state.authority_key(), key).unwrap();
         let error = Authority::load_or_create(&state, "box-1", NOW).unwrap_err();
         assert!(matches!(error, AuthorityError::Exposed { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_lost_certificate_is_made_anew_of_the_same_key() {
+        let (_dir, state, authority) = made();
+        let issued = authority.issue("ward-3", &[], Use::Client, None, NOW, 10).unwrap();
+        let issued = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap();
+        let key = std::fs::read(state.authority_key()).unwrap();
+        std::fs::remove_file(state.authority()).unwrap();
+        let again = Authority::load_or_create(&state, "box-1", NOW + DAY).unwrap();
+        assert_eq!(std::fs::read(state.authority_key()).unwrap(), key, "what it has signed stays good");
+        assert_ne!(again.fingerprint(), authority.fingerprint());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(again.der.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(NOW + DAY));
+        verifier.verify_client_cert(&issued, &[], now).unwrap();
     }
 
     #[test]

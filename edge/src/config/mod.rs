@@ -187,6 +187,7 @@ impl Config {
         files.extend(config.mllp.iter_mut().flat_map(Mllp::files).map(|path| path.clone()));
         files.extend(config.traces.paths().map(|path| path.clone()));
         files.extend(config.models.paths().map(|path| path.clone()));
+        files.extend(self.profile.ends_with(".toml").then(|| PathBuf::from(&self.profile)));
         files
     }
 
@@ -200,6 +201,7 @@ impl Config {
             .chain(self.mllp.iter_mut().flat_map(Mllp::files))
             .chain(self.traces.paths())
             .chain(optional.into_iter().flatten())
+            .chain(&mut self.clock.synchronized_file)
             .chain(self.reference.iter_mut().flat_map(Reference::paths));
         for path in all {
             *path = folder.join(&*path);

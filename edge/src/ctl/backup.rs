@@ -16,6 +16,7 @@ use crate::{
     config::Config,
     control::Order,
     decommission::decommission,
+    flashing::Flasher,
     keys::{self, Identity, Recipient, read_device_public},
     state::StateDir,
     vfs::{Access, OsVfs, Vfs as _, write_new},
@@ -129,6 +130,8 @@ pub fn make(config: &Config, path: &Path, args: &BackupArgs) -> Result<ExitCode>
         true => args.to.join(format!("{}-{}.locus-backup", config.r#box, unix_ms / 1_000)),
         false => args.to.clone(),
     };
+    // It holds every secret of the box: none is made that is not written down.
+    note(config, &to, &contents).context("the backup was not made, because it cannot be written down")?;
     write_new(&OsVfs, &to, &bytes, Access::Private).with_context(|| to.display().to_string())?;
     show(&contents, &to.display().to_string(), args.json)?;
     for path in elsewhere {
@@ -141,6 +144,16 @@ pub fn make(config: &Config, path: &Path, args: &BackupArgs) -> Result<ExitCode>
         say!("results are not in it: `locusctl journal offload`; bundles neither: flash them again");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn note(config: &Config, to: &Path, contents: &Contents) -> Result<()> {
+    let (subject, reason) =
+        (to.display().to_string(), format!("opened by {}", contents.recipients.join(", ")));
+    let made = Order::Backup { subject: subject.clone(), reason: reason.clone() };
+    if told(config, &made)?.is_none() {
+        Flasher::open(config)?.note(What::Backup, subject, reason)?;
+    }
+    Ok(())
 }
 
 /// Puts a backup back.

@@ -383,12 +383,11 @@ impl Flasher {
     ///
     /// # Errors
     /// The audit trail cannot be written.
-    pub fn note_access(&mut self, subject: String, reason: String) -> Result<(), SlotError> {
+    pub fn note(&mut self, what: What, subject: String, reason: String) -> Result<(), SlotError> {
         let about = About { subject: Some(subject), reason: Some(reason), ..About::default() };
-        Ok(self.audit.note(What::Access, Stage::Done, about)?)
+        Ok(self.audit.note(what, Stage::Done, about)?)
     }
 
-    /// As [`Flasher::noted`], for what changes the model.
     /// Writes down an attempt that is not about models, before it and after it.
     ///
     /// # Errors
@@ -412,6 +411,7 @@ impl Flasher {
         done.map(|(value, _)| value)
     }
 
+    /// As [`Flasher::noted`], for what changes the model.
     fn audited(
         &mut self,
         what: What,

@@ -17,6 +17,7 @@ use crate::{
         self, Authority, Credential, Kind, Registry, Role, Use, is_reserved, new_token, token_digest,
         write_revocations,
     },
+    audit::What,
     clock::{Clock as _, SystemClock},
     config::Config,
     control::{Order, order},
@@ -249,7 +250,7 @@ fn settle(config: &Config, registry: &Registry, subject: &str, reason: &str) -> 
         Ok(Some(_)) => Ok(()),
         Ok(None) => {
             let written = Flasher::open(config).map_err(anyhow::Error::from);
-            let written = written.and_then(|mut flasher| Ok(flasher.note_access(subject, reason)?));
+            let written = written.and_then(|mut flasher| Ok(flasher.note(What::Access, subject, reason)?));
             if let Err(error) = written {
                 complain!("locusctl: it counts, but is not in the audit trail: {error:#}");
             }

@@ -31,12 +31,13 @@ struct Asked {
 /// What each terminal has asked and was not answered yet.
 pub(super) struct Turns {
     site: String,
+    forgotten: Duration,
     terminals: Mutex<HashMap<String, Asked>>,
 }
 
 impl Turns {
     pub(super) fn new(site: &str) -> Self {
-        Self { site: site.to_owned(), terminals: Mutex::default() }
+        Self { site: site.to_owned(), forgotten: FORGOTTEN, terminals: Mutex::default() }
     }
 
     /// Waits until a terminal may ask one more.
@@ -46,12 +47,12 @@ impl Turns {
                 let mut terminals = self.terminals.lock().unwrap_or_else(PoisonError::into_inner);
                 let asked = terminals.entry(terminal.to_owned()).or_default();
                 let now = Instant::now();
-                while asked.at.front().is_some_and(|at| *at + FORGOTTEN <= now) {
+                while asked.at.front().is_some_and(|at| *at + self.forgotten <= now) {
                     asked.at.pop_front();
                 }
                 match asked.at.front() {
                     Some(first) if asked.at.len() >= AT_ONCE => {
-                        (Arc::clone(&asked.answered).notified_owned(), *first + FORGOTTEN)
+                        (Arc::clone(&asked.answered).notified_owned(), *first + self.forgotten)
                     }
                     _ => return asked.at.push_back(now),
                 }
@@ -100,20 +101,20 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_asks_too_much_waits_alone_until_an_answer_or_the_end_of_patience() {
-        let turns = Turns::new("s");
-        let soon = Duration::from_secs(1);
+        let turns = Turns { forgotten: Duration::from_secs(2), ..Turns::new("s") };
+        let (soon, late) = (Duration::from_millis(50), Duration::from_secs(60));
         for _ in 0..AT_ONCE {
-            timeout(soon, turns.ask("rude")).await.expect("there is room");
+            timeout(late, turns.ask("rude")).await.expect("there is room");
         }
         assert!(timeout(soon, turns.ask("rude")).await.is_err(), "it waits");
-        timeout(soon, turns.ask("polite")).await.expect("others do not");
+        timeout(late, turns.ask("polite")).await.expect("others do not");
         let (mut waits, topic) = (Box::pin(turns.ask("rude")), "locus/v1/s/response/rude/1");
         assert!(timeout(soon, &mut waits).await.is_err());
         turns.answered(turns.answered_one(topic).expect("an answer"));
-        timeout(soon, waits).await.expect("an answer makes room");
-        timeout(FORGOTTEN, turns.ask("rude")).await.expect("what is never answered is forgotten");
+        timeout(late, waits).await.expect("an answer makes room");
+        timeout(late, turns.ask("rude")).await.expect("what is never answered is forgotten");
         for _ in 0..2 * AT_ONCE {
             turns.answered("rude");
             turns.answered("polite");

@@ -164,7 +164,7 @@ fn known(message: &[u8], msh: &[u8], head: &Head, kind: &[u8], event: &[u8]) -> 
         return Err(Refusal::rejected("MSH^1^9", 201, "got another event, expected ORU^R01"));
     }
     if !head.version.starts_with(b"2.") {
-        return Err(Refusal::rejected("MSH^1^12", 203, "got no version 2 of HL7, expected 2.3 to 2.8"));
+        return Err(Refusal::rejected("MSH^1^12", 203, "got no version 2 of HL7, expected 2.x"));
     }
     let charset = HL7.component(&head.charset, 1);
     if !charset.is_empty()
