@@ -95,7 +95,11 @@ impl Reader {
                 info: HashMap::new(),
             }]
         };
-        // noodles wants the eight fixed columns; fewer would shift one into the next.
+        // noodles looks at the columns without the tabs between them: a letter that a tab cuts in two ends it.
+        if std::str::from_utf8(&self.line).is_err() {
+            return broken("got bytes that are no text, expected UTF-8".into());
+        }
+        // It wants the eight fixed columns; fewer would shift one into the next.
         let columns = self.line.split(|&b| b == b'\t').count();
         if columns < 8 {
             return broken(format!("got {columns} columns, expected at least 8 separated by tabs"));
@@ -218,6 +222,13 @@ mod tests {
         let deleted = "ACGT".repeat(50);
         let row = open(format!("{HEADER}chr1\tx\t.\t{deleted}\tA\t.\t.\t.\n").as_bytes()).unwrap().next();
         assert_eq!(row.unwrap().unwrap().ref_allele, deleted);
+    }
+
+    #[test]
+    fn a_letter_that_a_tab_cuts_in_two_is_a_bad_line() {
+        let line = b"chr1\t10\xf0\t\x9f\xa7\xac\tA\tC\t9\tPASS\t.\nchr1\t5\t.\tA\tC\t.\t.\t.\n";
+        let rows: Vec<Row> = open(&[HEADER.as_bytes(), line].concat()).unwrap().map(Result::unwrap).collect();
+        assert!(rows.len() == 2 && rows[0].variant.is_err() && rows[1].variant.is_ok(), "{rows:?}");
     }
 
     #[test]
