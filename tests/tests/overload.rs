@@ -36,12 +36,13 @@ async fn overload(lasting: Duration) -> Shown {
     let pace = |times: f64| Duration::from_secs_f64(all / (times * capacity));
     let (askers, calm) = drive(askers, pace(0.8), lasting / 5, "calm").await.unwrap();
     let calm: Vec<Duration> = calm.into_values().flat_map(|tally| tally.answered).collect();
+    // Ten times as much as there is. Answers are remembered for five minutes: after that, memory is to stay as it is.
+    let (askers, first) = drive(askers, pace(10.0), lasting.mul_f64(0.6), "flood").await.unwrap();
     let before = vitals(daemon.pid()).unwrap();
-    // Ten times as much as there is.
-    let (askers, tallies) = drive(askers, pace(10.0), lasting, "flood").await.unwrap();
+    let (askers, second) = drive(askers, pace(10.0), lasting.mul_f64(0.4), "flood-on").await.unwrap();
     let after = vitals(daemon.pid()).unwrap();
     let (mut answered, mut refused) = (Vec::new(), Vec::new());
-    for (transport, tally) in tallies {
+    for (transport, tally) in first.into_iter().chain(second) {
         assert!(!tally.answered.is_empty(), "{transport} is left out");
         assert!(
             tally.without_hint == 0 && tally.faults.is_empty() && tally.lost == 0,
@@ -98,5 +99,5 @@ async fn ten_minutes_of_too_much_are_survived() {
     assert!(shown.slower <= 2.0, "{:.2} times as slow", shown.slower);
     assert!(shown.refused_p99 <= Duration::from_millis(50), "{:?}", shown.refused_p99);
     assert!(shown.goodput >= 0.9, "{:.2}", shown.goodput);
-    assert!(shown.grown_kib < 16 << 10, "{} KiB more", shown.grown_kib);
+    assert!(shown.grown_kib < 4 << 10, "{} KiB more", shown.grown_kib);
 }
