@@ -28,6 +28,8 @@ struct Shown {
 async fn overload(lasting: Duration) -> Shown {
     let rig = Rig::new(&format!("[limits]\nqueue_units = {QUEUE_UNITS}\n")).unwrap();
     rig.fake(ANSWER_MS, 1).unwrap();
+    // What is remembered across restarts fills up within minutes, so that what grows beyond it shows.
+    rig.configure(|text| text.replace("[journal]\n", "[journal]\nremember = 5_000\n")).unwrap();
     rig.flash().unwrap();
     let daemon = rig.start().unwrap();
     let askers = askers(&rig, &daemon, 10, 10, true).await.unwrap();
@@ -36,7 +38,7 @@ async fn overload(lasting: Duration) -> Shown {
     let pace = |times: f64| Duration::from_secs_f64(all / (times * capacity));
     let (askers, calm) = drive(askers, pace(0.8), lasting / 5, "calm").await.unwrap();
     let calm: Vec<Duration> = calm.into_values().flat_map(|tally| tally.answered).collect();
-    // Ten times as much as there is. Answers are remembered for five minutes: after that, memory is to stay as it is.
+    // Ten times as much as there is. Outcomes are repeated from memory for five minutes: after that, it is to stay as it is.
     let (askers, first) = drive(askers, pace(10.0), lasting.mul_f64(0.6), "flood").await.unwrap();
     let before = vitals(daemon.pid()).unwrap();
     let (askers, second) = drive(askers, pace(10.0), lasting.mul_f64(0.4), "flood-on").await.unwrap();
