@@ -279,6 +279,19 @@ impl Rig {
         Ok(SerialTerminal::open(&self.path("serial-terminal"), 115_200)?)
     }
 
+    /// Writes `r.fa` and `r.gff3`: a region of 400 bases of chr1 from 1001 on, T at 1201, with the transcript `t1` of GENE.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn small_genome(&self) -> Result<()> {
+        let mut bases: Vec<char> = "ACGGTCATTGCA".repeat(40).chars().take(400).collect();
+        bases[200] = 'T';
+        fs::write(self.path("r.fa"), format!(">chr1:1001-1400\n{}\n", bases.iter().collect::<String>()))?;
+        let transcript = "##gff-version 3\nchr1\t.\tmRNA\t1100\t1300\t.\t+\t.\tID=t1;Parent=GENE\n\
+            chr1\t.\texon\t1100\t1300\t.\t+\t.\tParent=t1\nchr1\t.\tCDS\t1190\t1249\t.\t+\t0\tParent=t1\n";
+        Ok(fs::write(self.path("r.gff3"), transcript)?)
+    }
+
     /// What the hospital reads: one JSON value a record.
     ///
     /// # Errors

@@ -22,10 +22,7 @@ const LISTENERS: &str = "[engine]\norder = [\"tract\"]\n[reference]\nfasta = \"r
 /// A box with a genome of one region, in which T stands at position 1201.
 fn a_box(listeners: &str) -> (Rig, Daemon) {
     let rig = Rig::new(listeners).unwrap();
-    let mut bases: Vec<char> = "ACGGTCATTGCA".repeat(40).chars().take(400).collect();
-    bases[200] = 'T';
-    fs::write(rig.path("r.fa"), format!(">chr1:1001-1400\n{}\n", bases.iter().collect::<String>())).unwrap();
-    fs::write(rig.path("r.gff3"), "##gff-version 3\nchr1\t.\tmRNA\t1100\t1300\t.\t+\t.\tID=t1;Parent=GENE\nchr1\t.\texon\t1100\t1300\t.\t+\t.\tParent=t1\nchr1\t.\tCDS\t1190\t1249\t.\t+\t0\tParent=t1\n").unwrap();
+    rig.small_genome().unwrap();
     rig.flash().unwrap();
     let daemon = rig.start().unwrap();
     (rig, daemon)

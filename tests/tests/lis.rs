@@ -23,10 +23,7 @@ const NAK: u8 = 0x15;
 
 fn a_box() -> (Rig, Daemon, Terminal) {
     let rig = Rig::new(LINE).unwrap();
-    let mut bases: Vec<char> = "ACGGTCATTGCA".repeat(40).chars().take(400).collect();
-    bases[200] = 'T';
-    fs::write(rig.path("r.fa"), format!(">chr1:1001-1400\n{}\n", bases.iter().collect::<String>())).unwrap();
-    fs::write(rig.path("r.gff3"), "##gff-version 3\nchr1\t.\tmRNA\t1100\t1300\t.\t+\t.\tID=t1;Parent=GENE\nchr1\t.\texon\t1100\t1300\t.\t+\t.\tParent=t1\nchr1\t.\tCDS\t1190\t1249\t.\t+\t0\tParent=t1\n").unwrap();
+    rig.small_genome().unwrap();
     rig.flash().unwrap();
     let daemon = rig.start().unwrap();
     let port = serial::open(&rig.path("serial-terminal"), 115_200).unwrap();
