@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::{AccessError, Gate},
+    access::{self, AccessError, Gate},
     clock::SystemClock,
     config::{Config, MqttMode, Protocol},
     control,
@@ -101,14 +101,19 @@ fn recipients(config: &Config) -> Result<Vec<Recipient>, KeyError> {
     Ok(recipients)
 }
 
-/// Reads what a configuration names, as far as that changes nothing and takes no time: keys, recipients, the words
-/// for engines, the broker's password.
+/// Reads what a configuration names, as far as that changes nothing and takes no time: keys, recipients, certificates,
+/// the words for engines, the broker's password, whether the genome is there.
 ///
 /// # Errors
 /// What the daemon would end with.
 pub fn check(config: &Config) -> Result<(), DaemonError> {
     flashing::check(config)?;
     recipients(config)?;
+    access::check(&config.http)?;
+    for path in config.reference.iter().flat_map(|reference| [&reference.fasta, &reference.gff]) {
+        let unreadable = |source| ReadError::Io { path: path.clone(), source };
+        std::fs::File::open(path).map_err(unreadable)?;
+    }
     for path in config.serial.iter().filter_map(|line| line.key_file.as_deref()) {
         serial::read_key(path).map_err(DaemonError::Transport)?;
     }

@@ -92,6 +92,9 @@ fn a_configuration_is_good_once_all_that_it_names_can_be_used() {
         ("[http]", "[engine]\norder = [\"steam\"]\n[http]", "steam"),
         ("[http]", "[engine]\nprecision = \"int3\"\n[http]", "int3"),
         ("port = 0\n[http]", "port = 0\nusername = \"u\"\npassword_file = \"absent\"\n[http]", "absent"),
+        ("[http]", "[http]\ncertificate = \"absent.pem\"\nkey = \"none.pub\"", "absent.pem"),
+        ("[http]", "[http]\ncertificate = \"none.pub\"\nkey = \"none.pub\"", "none.pub"),
+        ("[http]", "[reference]\nfasta = \"absent.fa\"\ngff = \"absent.gff3\"\n[http]", "absent.fa"),
     ] {
         fs::write(&config, written.replace(from, to)).unwrap();
         let (code, _, error) = check();

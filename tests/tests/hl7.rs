@@ -186,7 +186,7 @@ fn every_way_to_be_wrong_is_answered_and_the_next_message_is_taken() {
         ("2.5.1", "3", ("AR", "203", "bad_request")),
         ("MSH|^~\\&", "MSH|^~\\@", ("AR", "102", "bad_request")),
         ("2.5.1", "2.5.1||||||UNICODE UTF-16", ("AR", "103", "bad_request")),
-        ("MSH|", "XXX|", ("AR", "100", "bad_request")),
+        ("MSH|", "MSX|", ("AR", "100", "bad_request")),
         ("48004-6", "48004-5", ("AE", "101", "bad_request")),
         ("c.12T>A", "c.12T>A~c.13C>A", ("AE", "102", "bad_request")),
         ("c.12T>A", "c.12\\Z\\", ("AE", "102", "bad_request")),
@@ -315,7 +315,8 @@ fn tls_takes_whom_the_authority_signed_and_nobody_else() {
         let client = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
         Peer(StreamOwned::new(client, Peer::connect(&daemon, 0).0))
     };
-    let answer = connect(Some(signed(&ours))).ask(&order("t", CODING));
+    let mut early = connect(Some(signed(&ours)));
+    let answer = early.ask(&order("t", CODING));
     assert_eq!(observed(&answer, "48004-6").unwrap(), "t1:c.12T>A");
     for stranger in [None, Some(signed(&theirs))] {
         let mut peer = connect(stranger);
@@ -329,5 +330,11 @@ fn tls_takes_whom_the_authority_signed_and_nobody_else() {
     let _ = plain.0.read_to_end(&mut rest);
     assert!(!rest.contains(&0x0b), "{rest:?}");
     assert_eq!(refusals(&daemon, "tls"), 3);
+    // Strangers who say nothing keep nobody out: the oldest of them makes room, and who was recognised stays.
+    let silent: Vec<_> = (0..40).map(|_| Peer::connect(&daemon, 0)).collect();
+    connect(Some(signed(&ours))).ask(&order("t-2", CODING));
+    early.ask(&order("t-3", CODING));
+    assert!(refusals(&daemon, "crowded") >= 24, "{}", refusals(&daemon, "crowded"));
+    drop(silent);
     assert!(daemon.terminate().unwrap().success());
 }

@@ -102,7 +102,7 @@ impl Plug {
         }
         if let Some(since) = self.since {
             let log = fs::read_to_string(&self.log).unwrap();
-            let opened = log.lines().filter(|line| line.contains("serial line open")).count();
+            let opened = log.lines().filter(|line| line.contains("line open")).count();
             if opened > self.opened {
                 (self.opened, self.since) = (opened, None);
                 self.took.push(since.elapsed());

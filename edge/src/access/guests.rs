@@ -60,7 +60,8 @@ impl Guests {
         Self::with_limits(transport, (STRANGERS, KNOWN, OF_ONE))
     }
 
-    fn with_limits(transport: &'static str, limits: (usize, usize, usize)) -> Arc<Self> {
+    /// `limits`: most strangers, most that were recognised, and most of these of one name.
+    pub(crate) fn with_limits(transport: &'static str, limits: (usize, usize, usize)) -> Arc<Self> {
         Arc::new(Self { transport, limits, inner: Mutex::default() })
     }
 

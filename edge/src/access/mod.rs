@@ -17,7 +17,9 @@ use std::{
     time::Duration,
 };
 
-use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
+use rustls::{
+    RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier, sign::CertifiedKey,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -80,6 +82,13 @@ pub struct Identity {
     pub role: Role,
     /// SHA-256 of what it showed; none where it showed nothing.
     credential: Option<[u8; 32]>,
+}
+
+impl Identity {
+    /// Whoever is on the other end of a line or listener that the configuration gives a terminal's name.
+    pub(crate) fn of_line(name: &str) -> Self {
+        Self { name: name.into(), role: Role::Terminal, credential: None }
+    }
 }
 
 /// What counts now.
@@ -408,6 +417,17 @@ pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Authori
     let text = Zeroizing::new(authority::text(path)?);
     PrivateKeyDer::from_pem_slice(text.as_bytes())
         .map_err(|error| AuthorityError::Pem { path: path.to_owned(), detail: error.to_string() })
+}
+
+/// Whether the site's own certificate, where the configuration names one, can be served with.
+///
+/// # Errors
+/// [`AccessError`].
+pub fn check(http: &Http) -> Result<(), AccessError> {
+    if let (Some(certificate), Some(key)) = (&http.certificate, &http.key) {
+        CertifiedKey::from_der(chain(certificate)?, private_key(key)?, &ring::default_provider())?;
+    }
+    Ok(())
 }
 
 fn serving(

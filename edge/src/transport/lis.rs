@@ -10,7 +10,7 @@ use locus_firmware_config::message::{Answer, Fault, FaultCode, Outcome, Request}
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tokio_serial::SerialStream;
 use tokio_util::sync::CancellationToken;
@@ -70,32 +70,7 @@ pub fn overhear(bytes: &[u8], answer: &Answer) -> (Vec<Result<Request, Fault>>, 
 
 /// Serves one line until `stop`, through every loss of the device.
 pub async fn run(pipeline: Pipeline, line: Serial, box_name: String, stop: CancellationToken) {
-    let mut told = false;
-    let reopen = Duration::from_millis(line.reopen_ms.into());
-    loop {
-        match serial::open(&line.path, line.baud) {
-            Ok(port) => {
-                tracing::info!(path = %line.path.display(), terminal = line.terminal, "LIS line open");
-                told = false;
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    reason = Served::new(&pipeline, &line, &box_name).run(port) => {
-                        metrics::counter!("locus_serial_lost_total").increment(1);
-                        tracing::warn!(path = %line.path.display(), %reason, "LIS line lost");
-                    }
-                }
-            }
-            Err(error) if !told => {
-                told = true;
-                tracing::warn!(path = %line.path.display(), %error, "LIS line cannot be opened; trying on");
-            }
-            Err(_) => {}
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = sleep(reopen) => {}
-        }
-    }
+    serial::keep_open(&line, "LIS", &stop, |port| Served::new(&pipeline, &line, &box_name).run(port)).await;
 }
 
 /// A line that is open.
@@ -159,6 +134,7 @@ impl<'a> Served<'a> {
                     self.took(event);
                 }
                 written = writer.write(&self.out), if !self.out.is_empty() => match written {
+                    Ok(0) => return "the device takes nothing any more".into(),
                     Ok(n) => {
                         self.out[..n].zeroize();
                         self.out.drain(..n);

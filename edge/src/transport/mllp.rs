@@ -7,7 +7,6 @@ mod reply;
 
 use std::{
     net::SocketAddr,
-    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -17,11 +16,9 @@ use std::{
 
 use locus_firmware_config::message::{Answer, Fault, Outcome, Request};
 use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     task::JoinSet,
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -35,13 +32,16 @@ use self::{
 };
 use super::fields;
 use crate::{
+    access::{AuthorityError, Guest, Guests, Identity, chain, private_key},
     clock::{Clock as _, SystemClock},
     config::Mllp,
     pipeline::Pipeline,
 };
 
-/// Connections of one listener at once.
-const MAX_CONNECTIONS: usize = 16;
+/// Connections of one listener at once that have not shown who they are: the oldest makes room.
+const STRANGERS: usize = 16;
+/// Connections of one listener at once that have.
+const PEERS: usize = 16;
 /// Messages that are turned away while an answer waits to be acknowledged.
 const MAX_OUT_OF_TURN: usize = 8;
 /// Time that connections have to end.
@@ -92,14 +92,8 @@ impl std::fmt::Debug for Served {
 /// A file cannot be read, or does not fit.
 pub fn tls(section: &Mllp) -> Result<Option<Arc<ServerConfig>>, String> {
     let (Some(certificate), Some(key)) = (&section.certificate, &section.key) else { return Ok(None) };
-    let named = |path: &Path, detail: &dyn std::fmt::Display| {
-        format!("mllp: {}: {detail}; expected PEM", path.display())
-    };
-    let chain = |path: &Path| {
-        let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        read.map_err(|error| named(path, &error))
-    };
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, &error))?;
+    let named = |error: AuthorityError| format!("mllp: {error}");
+    let secret = private_key(key).map_err(named)?;
     let provider = Arc::new(ring::default_provider());
     let unusable = |error: &dyn std::fmt::Display| format!("mllp: certificates cannot be used: {error}");
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -109,14 +103,14 @@ pub fn tls(section: &Mllp) -> Result<Option<Arc<ServerConfig>>, String> {
         None => builder.with_no_client_auth(),
         Some(path) => {
             let mut roots = RootCertStore::empty();
-            for authority in chain(path)? {
-                roots.add(authority).map_err(|error| named(path, &error))?;
+            for authority in chain(path).map_err(named)? {
+                roots.add(authority).map_err(|error| unusable(&error))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
             builder.with_client_cert_verifier(verifier.map_err(|error| named(path, &error))?)
         }
     };
-    let server = builder.with_single_cert(chain(certificate)?, secret).map_err(|error| unusable(&error))?;
+    let server = builder.with_single_cert(chain(certificate).map_err(named)?, secret).map_err(|error| unusable(&error))?;
     Ok(Some(Arc::new(server)))
 }
 
@@ -166,7 +160,7 @@ impl Listener {
 
     /// Serves until `stop`.
     pub async fn run(self, pipeline: Pipeline, stop: CancellationToken) {
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let guests = Guests::with_limits("mllp", (STRANGERS, PEERS, PEERS));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -179,18 +173,14 @@ impl Listener {
                 sleep(Duration::from_millis(100)).await;
                 continue;
             };
-            let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-                refused("connections");
-                continue;
-            };
+            let guest = guests.enter();
             let (served, pipeline, stop) = (Arc::clone(&self.served), pipeline.clone(), stop.clone());
             connections.spawn(async move {
-                let end = served.connection(stream, &pipeline, &stop).await;
+                let end = served.connection(stream, guest, &pipeline, &stop).await;
                 if let End::Refused(reason) = end {
                     refused(reason);
                 }
                 tracing::debug!(?end, "an MLLP connection ended");
-                drop(permit);
             });
         }
         let all = async { while connections.join_next().await.is_some() {} };
@@ -215,18 +205,32 @@ impl Served {
         last.clone()
     }
 
-    async fn connection(&self, stream: TcpStream, pipeline: &Pipeline, stop: &CancellationToken) -> End {
+    async fn connection(
+        &self,
+        stream: TcpStream,
+        guest: Arc<Guest>,
+        pipeline: &Pipeline,
+        stop: &CancellationToken,
+    ) -> End {
         // A message is written at once and then waited on.
         let _ = stream.set_nodelay(true);
+        let peer = Identity::of_line(&self.section.terminal);
         let Some(tls) = self.acceptor() else {
-            return Connection::new(self, stream, stop).run(pipeline).await;
+            return match guest.recognise(&peer) {
+                Ok(()) => Connection::new(self, stream, stop).run(pipeline).await,
+                Err(_) => End::Refused("connections"),
+            };
         };
         let agreed = tokio::select! {
             () = stop.cancelled() => return End::Stopped,
+            () = guest.ended() => return End::Closed,
             agreed = timeout(self.wait(), tls.accept(stream)) => agreed,
         };
         match agreed {
-            Ok(Ok(stream)) => Connection::new(self, stream, stop).run(pipeline).await,
+            Ok(Ok(stream)) if guest.recognise(&peer).is_ok() => {
+                Connection::new(self, stream, stop).run(pipeline).await
+            }
+            Ok(Ok(_)) => End::Refused("connections"),
             _ => End::Refused("tls"),
         }
     }

@@ -51,24 +51,36 @@ pub fn read_key(path: &Path) -> Result<Key, String> {
 
 /// Serves one line until `stop`, through every loss of the device; `key` is the line's, where it has one.
 pub async fn run(pipeline: Pipeline, line: Serial, key: Option<Key>, stop: CancellationToken) {
+    keep_open(&line, "serial", &stop, |port| Served::new(&pipeline, &line.terminal, key.clone()).run(port)).await;
+}
+
+/// Opens a line whenever its device is there and lets `serve` have it until that says why it is lost; returns at `stop`.
+pub(super) async fn keep_open<S>(
+    line: &Serial,
+    kind: &'static str,
+    stop: &CancellationToken,
+    serve: impl Fn(SerialStream) -> S,
+) where
+    S: Future<Output = String>,
+{
     let mut told = false;
     let reopen = Duration::from_millis(line.reopen_ms.into());
     loop {
         match open(&line.path, line.baud) {
             Ok(port) => {
-                tracing::info!(path = %line.path.display(), terminal = line.terminal, "serial line open");
+                tracing::info!(path = %line.path.display(), terminal = line.terminal, kind, "line open");
                 told = false;
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    reason = Served::new(&pipeline, &line.terminal, key.clone()).run(port) => {
+                    reason = serve(port) => {
                         metrics::counter!("locus_serial_lost_total").increment(1);
-                        tracing::warn!(path = %line.path.display(), %reason, "serial line lost");
+                        tracing::warn!(path = %line.path.display(), %reason, kind, "line lost");
                     }
                 }
             }
             Err(error) if !told => {
                 told = true;
-                tracing::warn!(path = %line.path.display(), %error, "serial line cannot be opened; trying on");
+                tracing::warn!(path = %line.path.display(), %error, kind, "line cannot be opened; trying on");
             }
             Err(_) => {}
         }
