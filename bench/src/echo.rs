@@ -50,6 +50,9 @@ pub(crate) struct EchoArguments {
     /// A serial line
     #[arg(long)]
     line: Option<PathBuf>,
+    /// Microseconds of computing before each answer
+    #[arg(long, default_value_t = 0)]
+    hold_us: u64,
 }
 
 /// As large as an answer.
@@ -64,7 +67,7 @@ impl EchoArguments {
             if let Some(path) = &self.line {
                 let line = serial::open(path, BAUD)?;
                 println!();
-                return answer_line(line).await;
+                return answer_line(line, self.hold()).await;
             }
             let (inner, outer, secret) = match &self.config {
                 None => (self.port.context("no port")?, self.port.context("no port")?, None),
@@ -88,10 +91,22 @@ impl EchoArguments {
                 .await
                 .context("the broker takes no subscription")??;
             println!("{outer}");
-            tokio::spawn(answer(client, events));
+            tokio::spawn(answer(client, events, self.hold()));
             tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await??;
             Ok(())
         })
+    }
+
+    const fn hold(&self) -> Duration {
+        Duration::from_micros(self.hold_us)
+    }
+}
+
+/// Computes for as long: meanwhile everybody else on the way falls asleep, as they do while a model runs.
+fn compute(hold: Duration) {
+    let started = Instant::now();
+    while started.elapsed() < hold {
+        std::hint::spin_loop();
     }
 }
 
@@ -106,8 +121,8 @@ fn responder(port: u16, secret: Option<&str>) -> (AsyncClient, EventLoop) {
     AsyncClient::builder(options).capacity(64).build()
 }
 
-/// Answers at once with a fault of an answer's size.
-async fn answer(client: AsyncClient, mut events: EventLoop) {
+/// Answers with a fault of an answer's size.
+async fn answer(client: AsyncClient, mut events: EventLoop, hold: Duration) {
     let reply = serde_json::json!({
         "id": null, "code": "busy", "message": "x".repeat(ANSWER), "retryable": true, "retry_after_ms": null
     })
@@ -119,14 +134,15 @@ async fn answer(client: AsyncClient, mut events: EventLoop) {
             PublishProperties { correlation_data: asked.correlation_data, ..PublishProperties::default() };
         let topic = asked.response_topic.unwrap_or_default();
         let options = PublishOptions::new(QoS::AtLeastOnce).properties(properties);
+        compute(hold);
         if client.publish(topic, reply.clone(), options).await.is_err() {
             break;
         }
     }
 }
 
-/// Answers what comes over a line at once.
-async fn answer_line(mut port: SerialStream) -> Result<()> {
+/// Answers what comes over a line.
+async fn answer_line(mut port: SerialStream, hold: Duration) -> Result<()> {
     let mut line = Line::new(None, env!("CARGO_PKG_VERSION"));
     let message = postcard::to_allocvec(&Fault::new(FaultCode::Busy, "x".repeat(ANSWER)))?;
     let mut bytes = [0; 4_096];
@@ -139,6 +155,7 @@ async fn answer_line(mut port: SerialStream) -> Result<()> {
             }
         });
         for ticket in asked {
+            compute(hold);
             let _ = line.outcome(ticket, FrameType::Fault, message.clone(), &mut out);
         }
         AsyncWriteExt::write_all(&mut port, &out).await?;
@@ -149,9 +166,10 @@ struct Responder(Child);
 
 impl Responder {
     /// Starts it; what it says first.
-    fn start(arguments: &[String]) -> Result<(Self, String)> {
+    fn start(arguments: &[String], hold: Duration) -> Result<(Self, String)> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("echo").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg("echo").args(arguments).arg("--hold-us").arg(hold.as_micros().to_string());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut responder = Self(command.spawn()?);
         let mut line = String::new();
         BufReader::new(responder.0.stdout.take().context("no output")?).read_line(&mut line)?;
@@ -166,42 +184,73 @@ impl Drop for Responder {
     }
 }
 
+/// What the way takes by itself.
+pub(crate) struct Trips {
+    /// Of an echo that answers at once, where there is one.
+    pub(crate) at_once: Option<Sample>,
+    /// Of one that computes for as long as the engine does before, which is taken off again.
+    pub(crate) own: Sample,
+}
+
 /// Round trips over a broker that listens on loopback.
-pub(crate) async fn of_broker(port: u16, requests: usize) -> Result<Sample> {
-    round_trips(&["--port".into(), port.to_string()], None, requests).await
+pub(crate) async fn of_broker(port: u16, requests: usize, hold: Duration) -> Result<Trips> {
+    round_trips(&["--port".into(), port.to_string()], None, requests, hold).await
 }
 
 /// Round trips over the embedded broker, with the settings of a box that does not run.
-pub(crate) async fn of_embedded(rig: &Rig, requests: usize) -> Result<Sample> {
+pub(crate) async fn of_embedded(rig: &Rig, requests: usize, hold: Duration) -> Result<Trips> {
     // The registry is read when the broker starts.
     let token = rig.token("bench", "terminal")?;
     let config = rig.config().display().to_string();
-    round_trips(&["--config".into(), config], Some(token.trim()), requests).await
+    round_trips(&["--config".into(), config], Some(token.trim()), requests, hold).await
 }
 
-async fn round_trips(arguments: &[String], token: Option<&str>, requests: usize) -> Result<Sample> {
-    let (_responder, said) = Responder::start(arguments)?;
-    let port = said.parse().context("the responder did not start")?;
+async fn round_trips(
+    arguments: &[String],
+    token: Option<&str>,
+    requests: usize,
+    hold: Duration,
+) -> Result<Trips> {
     let shown = token.map(|token| Credentials::default().with_token(token));
-    let connected =
-        MqttTerminal::connect_as("127.0.0.1", port, SITE, "bench", shown.as_ref(), PATIENCE).await;
-    trips(Terminal::Mqtt(Box::new(connected?)), requests).await
+    let mut samples = Vec::new();
+    for hold in [Duration::ZERO, hold] {
+        let (_responder, said) = Responder::start(arguments, hold)?;
+        let port = said.parse().context("the responder did not start")?;
+        let connected =
+            MqttTerminal::connect_as("127.0.0.1", port, SITE, "bench", shown.as_ref(), PATIENCE).await;
+        samples.push(trips(Terminal::Mqtt(Box::new(connected?)), requests, hold).await?);
+    }
+    both(samples)
 }
 
-/// Round trips of a terminal whose line ends at `path`.
-pub(crate) async fn of_line(path: &str, terminal: Terminal, requests: usize) -> Result<Sample> {
-    let (_responder, _) = Responder::start(&["--line".into(), path.to_owned()])?;
-    trips(terminal, requests).await
+/// Round trips of a terminal on a line that `pty` makes, with the name of its other end.
+pub(crate) async fn of_line(
+    pty: impl Fn() -> Result<(Terminal, String)>,
+    requests: usize,
+    hold: Duration,
+) -> Result<Trips> {
+    let mut samples = Vec::new();
+    for hold in [Duration::ZERO, hold] {
+        let (terminal, name) = pty()?;
+        let (_responder, _) = Responder::start(&["--line".into(), name], hold)?;
+        samples.push(trips(terminal, requests, hold).await?);
+    }
+    both(samples)
 }
 
-async fn trips(mut terminal: Terminal, requests: usize) -> Result<Sample> {
+fn both(samples: Vec<Sample>) -> Result<Trips> {
+    let [at_once, own] = <[Sample; 2]>::try_from(samples).map_err(|_| anyhow::anyhow!("two samples"))?;
+    Ok(Trips { at_once: Some(at_once), own })
+}
+
+async fn trips(mut terminal: Terminal, requests: usize, hold: Duration) -> Result<Sample> {
     let (facts, mut sample) = (facts().variants, Sample::default());
     for n in 0..WARM_UP + requests {
         let request = facts[n % facts.len()].request(&n.to_string());
         let started = Instant::now();
         terminal.ask(&request, PATIENCE).await?;
         if n >= WARM_UP {
-            sample.push(started.elapsed());
+            sample.push(started.elapsed().saturating_sub(hold));
         }
     }
     Ok(sample)

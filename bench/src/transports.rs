@@ -17,7 +17,7 @@ use locus_tests::{Daemon, Fact, Mosquitto, Rig, facts, onnxruntime, peer, root};
 use tokio_serial::{SerialPort as _, SerialStream};
 
 use crate::{
-    echo,
+    echo::{self, Trips},
     figures::{Results, Run},
     sample::Sample,
 };
@@ -76,25 +76,27 @@ pub(crate) fn run(requests: usize, out: &Path) -> Result<()> {
             figures.push(run.figure(name, value, "ms", sample.spread(share), beside(share, value)));
         }
     };
-    show("bare engine, batch 1", &engine(requests)?, &|_, _| None);
+    let bare = engine(requests)?;
+    show("bare engine, batch 1", &bare, &|_, _| None);
+    let hold = Duration::from_secs_f64(bare.percentile(0.5) / 1e3);
     let folder = tempfile::tempdir()?;
     let sync = synced(folder.path(), requests)?;
     show("a write of 4 KiB and fdatasync on this disk", &sync, &|_, _| None);
     let memory = Path::new(MEMORY);
     for (place, parent) in [("in memory", memory), ("on disk", folder.path())] {
-        let trips = runtime.block_on(measure(parent, requests))?;
+        let trips = runtime.block_on(measure(parent, requests, hold))?;
         for (name, trip, asked) in &trips {
             let name = format!("{name}, state {place}");
-            let trip = |share| trip.percentile(share);
             let disk = |share| if place == "on disk" { sync.percentile(share) } else { 0.0 };
             show(&name, &asked.whole, &|_, _| None);
             show(&format!("{name}: beyond the engine"), &asked.beyond, &|share, value| {
                 let bar = if share == 0.5 { 0.2 } else { 0.5 };
-                let (trip, disk) = (trip(share), disk(share));
-                let left = value - trip - disk;
-                let stages = asked.stages(share);
+                let (own, disk) = (trip.own.percentile(share), disk(share));
+                let at_once = trip.at_once.as_ref().map(|trip| trip.percentile(share));
+                let at_once = at_once.map(|ms| format!(" ({ms:.3} at once)")).unwrap_or_default();
+                let (left, stages) = (value - own - disk, asked.stages(share));
                 Some(format!(
-                    "{left:.3} without the way's own {trip:.3} and fdatasync's {disk:.3}; bar {bar}; {stages}"
+                    "{left:.3} without the way's own {own:.3}{at_once} and fdatasync's {disk:.3}; bar {bar}; {stages}"
                 ))
             });
         }
@@ -103,7 +105,9 @@ pub(crate) fn run(requests: usize, out: &Path) -> Result<()> {
                  both ends. The time of a request holds its journal record, written and synced. State in memory: the box's folder is in \
                  /dev/shm, where syncing costs nothing. Beyond the engine: each request's time less the inference time that its own \
                  answer states; queue, tokenise and journal are as answers state them. The way's own: the same percentile of an echo of the same \
-                 sizes over the same broker or line, in a process in place of the box; of `GET /ready` over the same connection.";
+                 sizes over the same broker or line, in a process in place of the box that computes for the engine's median time before it \
+                 answers, less that time (asked again at once, everybody on the way is still awake, which nobody is after a model ran); \
+                 of `GET /ready` over the same connection.";
     Results { title: "Transports", about: about.into(), figures }.write(out)
 }
 
@@ -147,22 +151,21 @@ fn engine(requests: usize) -> Result<Sample> {
 }
 
 /// Every transport of boxes that live below a folder: its name, the broker's own round trip, and its times.
-async fn measure(below: &Path, requests: usize) -> Result<Vec<(&'static str, Sample, Asked)>> {
+async fn measure(below: &Path, requests: usize, hold: Duration) -> Result<Vec<(&'static str, Trips, Asked)>> {
     let server = peer("the mosquitto figures", "mosquitto").context("mosquitto is not installed")?;
     let folder = tempfile::tempdir()?;
     let (_mosquitto, port) = Mosquitto::start_anywhere(&server, folder.path())?;
     let external = Rig::below(below, &format!("[mqtt]\nmode = \"external\"\nport = {port}\n"))?;
     external.flash()?;
-    let trip = echo::of_broker(port, requests).await?;
+    let trip = echo::of_broker(port, requests, hold).await?;
     let daemon = external.start()?;
     let mut all = vec![("MQTT over mosquitto", trip, mqtt(&daemon, requests).await?)];
     daemon.terminate()?;
 
     let embedded = Rig::below(below, "")?;
     embedded.flash()?;
-    let trip = echo::of_embedded(&embedded, requests).await?;
-    let (line, name) = pty()?;
-    let line_trip = echo::of_line(&name, line, requests).await?;
+    let trip = echo::of_embedded(&embedded, requests, hold).await?;
+    let line_trip = echo::of_line(pty, requests, hold).await?;
     let (line, name) = pty()?;
     embedded.configure(|text| text.replace("\"serial-box\"", &format!("\"{name}\"")))?;
     let daemon = embedded.start()?;
@@ -182,8 +185,9 @@ fn pty() -> Result<(Terminal, String)> {
 }
 
 /// Asked by this thread, as a terminal with one connection does; and what a page takes that is always the same.
-fn https(terminal: &HttpTerminal, requests: usize) -> Result<(Sample, Asked)> {
-    let (facts, mut trip, mut asked) = (facts().variants, Sample::default(), Asked::default());
+fn https(terminal: &HttpTerminal, requests: usize) -> Result<(Trips, Asked)> {
+    let (facts, mut asked) = (facts().variants, Asked::default());
+    let mut trip = Sample::default();
     for n in 0..WARM_UP + requests {
         let body = serde_json::to_vec(&facts[n % facts.len()].request(&n.to_string()))?;
         let started = Instant::now();
@@ -197,7 +201,7 @@ fn https(terminal: &HttpTerminal, requests: usize) -> Result<(Sample, Asked)> {
             asked.push(whole, Outcome::from_json(&answer)?)?;
         }
     }
-    Ok((trip, asked))
+    Ok((Trips { at_once: None, own: trip }, asked))
 }
 
 async fn mqtt(daemon: &Daemon, requests: usize) -> Result<Asked> {

@@ -110,7 +110,9 @@ pub fn tls(section: &Mllp) -> Result<Option<Arc<ServerConfig>>, String> {
             builder.with_client_cert_verifier(verifier.map_err(|error| named(path, &error))?)
         }
     };
-    let server = builder.with_single_cert(chain(certificate).map_err(named)?, secret).map_err(|error| unusable(&error))?;
+    let server = builder
+        .with_single_cert(chain(certificate).map_err(named)?, secret)
+        .map_err(|error| unusable(&error))?;
     Ok(Some(Arc::new(server)))
 }
 

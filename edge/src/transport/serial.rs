@@ -51,7 +51,8 @@ pub fn read_key(path: &Path) -> Result<Key, String> {
 
 /// Serves one line until `stop`, through every loss of the device; `key` is the line's, where it has one.
 pub async fn run(pipeline: Pipeline, line: Serial, key: Option<Key>, stop: CancellationToken) {
-    keep_open(&line, "serial", &stop, |port| Served::new(&pipeline, &line.terminal, key.clone()).run(port)).await;
+    keep_open(&line, "serial", &stop, |port| Served::new(&pipeline, &line.terminal, key.clone()).run(port))
+        .await;
 }
 
 /// Opens a line whenever its device is there and lets `serve` have it until that says why it is lost; returns at `stop`.
