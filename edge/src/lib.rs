@@ -1,6 +1,7 @@
 //! What runs on the box: slots, pipeline, transports and the encrypted journal.
 
 pub mod access;
+pub mod arguments;
 pub mod audit;
 pub mod backup;
 pub mod client;

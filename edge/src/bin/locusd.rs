@@ -1,9 +1,10 @@
 //! The daemon of a box.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Parser as _;
 use locus_edge::{
+    arguments::{ConfigOrder, Daemon, Instead, Run},
     complain,
     config::Config,
     ctl::out,
@@ -19,50 +20,8 @@ use tracing_subscriber::{
 static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
     zeroizing_alloc::ZeroAlloc(std::alloc::System);
 
-#[derive(Parser)]
-#[command(name = "locusd", version, about = "Answers what a DNA model makes of a variant, on this box alone")]
-struct Arguments {
-    /// Configuration
-    #[arg(long, default_value = "/etc/locus/locusd.toml", global = true)]
-    config: PathBuf,
-    #[command(subcommand)]
-    command: Option<Command>,
-    #[command(flatten)]
-    run: Run,
-}
-
-#[derive(Args)]
-struct Run {
-    /// Goes on behind damage in the journal, and writes it down; keep a copy of the folder first
-    #[arg(long)]
-    accept_journal_damage: bool,
-    /// What is logged to standard error, such as info or locus_edge=debug
-    #[arg(long, default_value = "info", env = "LOCUS_LOG")]
-    log: String,
-    /// Logs as JSON lines
-    #[arg(long)]
-    log_json: bool,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Prints or checks the configuration
-    #[command(subcommand)]
-    Config(ConfigCommand),
-}
-
-#[derive(Subcommand)]
-enum ConfigCommand {
-    /// Shows every value, defaults included
-    Print,
-    /// Shows the device profile, with what it inherits
-    Profile,
-    /// Says whether the daemon would take it
-    Check,
-}
-
 fn main() -> ExitCode {
-    match start(Arguments::parse()) {
+    match start(Daemon::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain!("locusd: {error:#}");
@@ -71,16 +30,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(arguments: Arguments) -> anyhow::Result<()> {
+fn start(arguments: Daemon) -> anyhow::Result<()> {
     let config = Config::open(&arguments.config)?;
     match arguments.command {
-        Some(Command::Config(ConfigCommand::Print)) => {
+        Some(Instead::Config(ConfigOrder::Print)) => {
             out::write(format_args!("{}", toml::to_string(&config)?))
         }
-        Some(Command::Config(ConfigCommand::Profile)) => {
+        Some(Instead::Config(ConfigOrder::Profile)) => {
             out::write(format_args!("{}", toml::to_string_pretty(&config.device_profile()?)?));
         }
-        Some(Command::Config(ConfigCommand::Check)) => {
+        Some(Instead::Config(ConfigOrder::Check)) => {
             daemon::check(&config)?;
             say!("{}: good", arguments.config.display());
         }

@@ -8,16 +8,20 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use locus_firmware_config::message::{
-    Answer, BaseAttribution, MAX_MESSAGE_BYTES, Outcome, Request, TranscriptSpec,
-};
+use locus_firmware_config::message::{Answer, MAX_MESSAGE_BYTES, Outcome, Request, TranscriptSpec};
 use tokio::time::Instant;
 
-use super::reach::{Asker, ReachArgs, Transport, possible};
-use crate::{config::Config, keys::random};
-
-/// Characters of the longest bar.
-const BAR: usize = 24;
+use super::{
+    answer,
+    reach::{Asker, ReachArgs, Transport, possible},
+};
+use crate::{
+    clock::{Clock as _, SystemClock},
+    config::Config,
+    journal::fhir_of,
+    keys::random,
+    transport::mllp,
+};
 
 /// What to ask.
 #[derive(Clone, Debug, clap::Args)]
@@ -70,9 +74,48 @@ pub struct AskArgs {
     /// How long to ask again until there is an outcome
     #[arg(long, default_value_t = 20_000)]
     pub timeout_ms: u64,
-    /// Prints JSON
-    #[arg(long)]
+    /// In which form the answer is printed
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Prints JSON, as --format json
+    #[arg(long, conflicts_with = "format")]
     pub json: bool,
+}
+
+/// Forms of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For a person.
+    Text,
+    /// The message as it came, faults too.
+    Json,
+    /// A FHIR R4 bundle after the Genomics Reporting guide.
+    Fhir,
+    /// An HL7 v2 message ORU^R01.
+    Hl7,
+}
+
+impl Format {
+    /// An answer in this form.
+    pub(super) fn of(self, request: &Request, answer: &Answer) -> Result<String> {
+        let clock = SystemClock::new();
+        Ok(match self {
+            Self::Text => answer::lines(answer).join("\n"),
+            Self::Json => {
+                String::from_utf8_lossy(&Outcome::Answer(Box::new(answer.clone())).to_json()).into_owned()
+            }
+            Self::Fhir => {
+                let bundle = fhir_of(request, answer, clock.unix_ms());
+                bundle
+                    .context("got an answer that is not in the journal, expected one with a receipt")?
+                    .to_string()
+            }
+            Self::Hl7 => {
+                let message = mllp::message(answer, request.gene.as_deref(), &clock);
+                String::from_utf8_lossy(&message).into_owned()
+            }
+        })
+    }
 }
 
 /// A file, or `-` for standard input.
@@ -140,112 +183,18 @@ pub fn run(config: &Config, args: &AskArgs) -> Result<ExitCode> {
         let ends = Instant::now() + Duration::from_millis(args.timeout_ms);
         Asker::new(config, &args.reach, args.transport, port).ask(&request, ends).await.outcome
     })?;
-    if args.json {
-        say!("{}", String::from_utf8_lossy(&outcome.to_json()));
-    }
+    let format = if args.json { Format::Json } else { args.format };
     match outcome {
         Outcome::Answer(answer) => {
-            if !args.json {
-                show(&answer);
-            }
+            say!("{}", format.of(&request, &answer)?);
             Ok(ExitCode::SUCCESS)
         }
         Outcome::Fault(fault) => {
             complain!("locusctl: {}: {}", fault.code.as_str(), fault.message);
+            if format == Format::Json {
+                say!("{}", String::from_utf8_lossy(&Outcome::Fault(fault).to_json()));
+            }
             Ok(ExitCode::FAILURE)
         }
-    }
-}
-
-fn show(answer: &Answer) {
-    let known = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
-    match &answer.mutation {
-        Some(mutation) => say!("{mutation}: {}", answer.predicted_description),
-        None => say!("{}", answer.predicted_description),
-    }
-    if let Some(p) = answer.pathogenic_probability {
-        say!(
-            "  probability {p:.3} at a prior of {:.2}, band {}",
-            answer.prior.unwrap_or(f64::NAN),
-            answer.band.as_str()
-        );
-    }
-    for part in answer.prediction.iter().flat_map(|prediction| &prediction.probabilities) {
-        say!("  {} {:.3}", part.label, part.probability);
-    }
-    if answer.input_mode != "sequence" {
-        say!("  consequence {}, transcript {}", known(&answer.consequence), known(&answer.transcript_id));
-    }
-    let names: Vec<&str> =
-        [&answer.hgvs_c, &answer.hgvs_p].into_iter().flatten().map(String::as_str).collect();
-    if !names.is_empty() {
-        say!("  {}", names.join(", "));
-    }
-    if let Some(evidence) = &answer.evidence {
-        say!(
-            "  evidence {} {}, likelihood ratio {:.2}",
-            evidence.criterion,
-            evidence.strength,
-            evidence.likelihood_ratio
-        );
-    }
-    if let Some(reason) = &answer.out_of_distribution_reason {
-        say!("  unlike the training data: {reason}");
-    }
-    if !answer.attribution.is_empty() {
-        say!("  what each base around the change speaks for, in logits: - benign, + pathogenic");
-        bars(&answer.attribution).iter().for_each(|line| say!("  {line}"));
-    }
-    if let (Some(assembly), Some(reference)) = (&answer.assembly, &answer.reference) {
-        say!("  read on {assembly}, {} {}", reference.name, reference.version);
-    }
-    say!(
-        "  model {} {} on {} in {}, {} us",
-        answer.model.name,
-        answer.model.version,
-        answer.engine.provider,
-        answer.engine.precision,
-        answer.timing_us.queue
-            + answer.timing_us.tokenize
-            + answer.timing_us.infer
-            + answer.timing_us.journal
-    );
-    if let Some(receipt) = &answer.receipt {
-        say!("  receipt {} of journal {}", receipt.index, receipt.journal);
-    }
-    for warning in &answer.warnings {
-        say!("  warning: {warning}");
-    }
-    say!("  {}", answer.intended_use);
-}
-
-/// One line a base in the order in which they were read, with a bar as long as what it contributes.
-fn bars(attribution: &[BaseAttribution]) -> Vec<String> {
-    let mut bases: Vec<&BaseAttribution> = attribution.iter().collect();
-    bases.sort_by_key(|base| base.offset);
-    let most = bases.iter().map(|base| base.effect.abs()).fold(0.0, f32::max);
-    let bar = |base: &BaseAttribution| {
-        let length = if most > 0.0 { (base.effect.abs() / most * BAR as f32).round() as usize } else { 0 };
-        let sign = if base.effect < 0.0 { "-" } else { "+" };
-        sign.repeat(length.min(BAR))
-    };
-    let line = |base: &BaseAttribution| {
-        format!("{:+4} {} {:+.3} {}", base.offset, base.base, base.effect, bar(base)).trim_end().to_owned()
-    };
-    bases.into_iter().map(line).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bars_are_in_order_and_as_long_as_what_a_base_contributes() {
-        let base = |offset, effect| BaseAttribution { offset, base: "A".into(), effect };
-        let lines = bars(&[base(2, 0.5), base(-1, -1.0), base(0, 0.0)]);
-        assert_eq!(lines[0], format!("  -1 A -1.000 {}", "-".repeat(BAR)));
-        assert_eq!(lines[1], "  +0 A +0.000");
-        assert_eq!(lines[2], format!("  +2 A +0.500 {}", "+".repeat(BAR / 2)));
-        assert!(bars(&[base(0, f32::NAN)])[0].contains("NaN"));
     }
 }

@@ -6,6 +6,7 @@
 pub mod out;
 
 pub mod access;
+mod answer;
 pub mod ask;
 pub mod audit;
 pub mod backup;
@@ -16,7 +17,9 @@ mod fetch;
 pub mod init;
 pub mod journal;
 pub mod line_key;
+pub mod manual;
 mod reach;
 pub mod simulate;
 pub mod slots;
+pub mod terminal;
 pub mod trust;

@@ -1,5 +1,6 @@
 //! A record in the forms that other programs read: CSV and FHIR.
 
+use locus_firmware_config::message::{Answer, Request};
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use zeroize::Zeroizing;
@@ -115,6 +116,23 @@ impl Exported {
         let bundle = fhir::bundle(self, &self.entry()?, &rfc3339(self.unix_ms))?;
         Some(Zeroizing::new(bundle.to_string()))
     }
+}
+
+/// A FHIR R4 bundle of an answer as its asker has it, `unix_ms` after 1970; resources have the names that an export of its
+/// record gives them. None of an answer without a receipt: what is not kept is not handed on.
+pub fn fhir_of(request: &Request, answer: &Answer, unix_ms: u64) -> Option<Zeroizing<String>> {
+    let entry = serde_json::json!({ "request": request, "answer": answer });
+    let record = Exported {
+        segment: 0,
+        receipt: answer.receipt.clone()?,
+        unix_ms,
+        // Of the box's clock a warning in the answer speaks.
+        clock_trusted: true,
+        bundle: answer.model.digest.clone(),
+        repeat_of: None,
+        content: Content::Open(Zeroizing::new(entry.to_string().into_bytes())),
+    };
+    record.to_fhir()
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub use error::JournalError;
 pub use export::{Content, Exported, export};
 pub(crate) use format::SealedKey;
 pub use format::{Checkpoint, MAX_ENTRY};
-pub use formats::COLUMNS;
+pub use formats::{COLUMNS, fhir_of};
 pub use known::{KnownRequests, Seen};
 pub use locus_firmware_config::message::ReceiptInfo as Receipt;
 pub use places::{Span, Why};

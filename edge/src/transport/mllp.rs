@@ -33,7 +33,7 @@ use self::{
 use super::fields;
 use crate::{
     access::{AuthorityError, Guest, Guests, Identity, chain, private_key},
-    clock::{Clock as _, SystemClock},
+    clock::{Clock, SystemClock},
     config::Mllp,
     pipeline::Pipeline,
 };
@@ -114,6 +114,23 @@ pub fn tls(section: &Mllp) -> Result<Option<Arc<ServerConfig>>, String> {
         .with_single_cert(chain(certificate).map_err(named)?, secret)
         .map_err(|error| unusable(&error))?;
     Ok(Some(Arc::new(server)))
+}
+
+/// An answer as an ORU^R01 that answers no order, segments ended by `\r`. Observations are preliminary.
+pub fn message(answer: &Answer, gene: Option<&str>, clock: &impl Clock) -> Vec<u8> {
+    let control = control_of(answer).unwrap_or_else(|| "A0".to_owned());
+    reply::answer(&Head::default(), answer, gene, &control, &now(clock))
+}
+
+/// Now, with its zone.
+fn now(clock: &impl Clock) -> String {
+    format!("{}+0000", fields::time(clock))
+}
+
+/// The control id of an answer that is kept: the same for one that is given again, so that who has it already sees that.
+fn control_of(answer: &Answer) -> Option<String> {
+    let receipt = answer.receipt.as_ref()?;
+    Some(format!("{}{:X}", receipt.journal.get(..8).unwrap_or_default(), receipt.index))
 }
 
 /// What bytes of a connection ask, and what a box says that answers each question with `answer`, one after the other up
@@ -237,9 +254,8 @@ impl Served {
         }
     }
 
-    /// Now, with its zone.
     fn time(&self) -> String {
-        format!("{}+0000", fields::time(&self.clock))
+        now(&self.clock)
     }
 }
 
@@ -364,11 +380,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             }
         };
         self.acknowledge(&head, None).await?;
-        // The same for an answer that is given again: who has it already sees that.
-        let control = match &answer.receipt {
-            Some(receipt) => format!("{}{:X}", receipt.journal.get(..8).unwrap_or_default(), receipt.index),
-            None => format!("A{:X}", self.served.control.fetch_add(1, Ordering::Relaxed)),
-        };
+        let control = control_of(answer)
+            .unwrap_or_else(|| format!("A{:X}", self.served.control.fetch_add(1, Ordering::Relaxed)));
         let time = self.served.time();
         self.send(reply::answer(&head, answer, gene.as_deref(), &control, &time)).await?;
         self.acknowledged(&control).await
