@@ -48,7 +48,11 @@ impl Screen {
         let end = || Stdio::from(other.try_clone().unwrap());
         let child = command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
         let keys = fs::File::from(master);
-        let seen = Arc::new(Mutex::new(vt100::Parser::new(SIZE.0, SIZE.1, 0)));
+        let seen = Arc::new(Mutex::new(vt100::Parser::new(
+            SIZE.0.try_into().unwrap(),
+            SIZE.1.try_into().unwrap(),
+            0,
+        )));
         let (mut output, shown) = (keys.try_clone().unwrap(), Arc::clone(&seen));
         std::thread::spawn(move || {
             let mut bytes = [0; 4_096];

@@ -107,7 +107,7 @@ pub fn tls(section: &Mllp) -> Result<Option<Arc<ServerConfig>>, String> {
                 roots.add(authority).map_err(|error| unusable(&error))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            builder.with_client_cert_verifier(verifier.map_err(|error| named(path, &error))?)
+            builder.with_client_cert_verifier(verifier.map_err(|error| unusable(&error))?)
         }
     };
     let server = builder
