@@ -15,7 +15,7 @@ async fn soak(rounds: usize, lasting: Duration) {
     rig.configure(|text| {
         text.replace(
             "recipients = [\"hospital.pub\"]",
-            "recipients = [\"hospital.pub\"]\nrotate_records = 200",
+            "recipients = [\"hospital.pub\"]\nrotate_records = 200\nremember = 5_000",
         )
     })
     .unwrap();
