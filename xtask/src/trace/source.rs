@@ -121,7 +121,7 @@ fn of_tokens(tokens: TokenStream, prefix: &str, found: &mut Tests) {
         match token {
             TokenTree::Group(group) if group.delimiter() == Delimiter::Bracket => {
                 let text = group.stream().to_string();
-                is_test |= text == "test";
+                is_test |= text == "test" || text.starts_with("tokio");
                 if let Some(reason) = text.strip_prefix("ignore") {
                     ignored = Some(reason.trim_matches([' ', '=', '"']).to_owned());
                 }
