@@ -76,9 +76,9 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Writes the table of docs/soup.md, software of others that is used directly.
+    /// Writes the tables of docs/soup.md, software of others that is used directly, and of docs/licences.md.
     Soup {
-        /// Only say whether the table is up to date.
+        /// Only say whether the tables are up to date.
         #[arg(long)]
         check: bool,
     },

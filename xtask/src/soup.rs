@@ -122,7 +122,28 @@ pub(crate) fn run(check: bool) -> Result<()> {
     if !wrong.is_empty() {
         bail!("{}; {ENTRIES} has an entry for every direct dependency and no other", wrong.join("; "));
     }
-    generated::write(&root.join("docs/soup.md"), "soup", &table(&direct, &written), check)
+    generated::write(&root.join("docs/soup.md"), "soup", &table(&direct, &written), check)?;
+    generated::write(&root.join("docs/licences.md"), "soup", &licences(&metadata), check)
+}
+
+/// Every library that is built into something here, by its licence.
+fn licences(metadata: &Metadata) -> String {
+    let members: BTreeSet<&str> = metadata.workspace_members.iter().map(String::as_str).collect();
+    let used: BTreeSet<&str> = metadata.resolve.nodes.iter().map(|node| node.id.as_str()).collect();
+    let mut by_licence: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in &metadata.packages {
+        if used.contains(package.id.as_str()) && !members.contains(package.id.as_str()) {
+            // An older way to write "or".
+            let licence = package.license.as_deref().unwrap_or("see its source").replace('/', " OR ");
+            let named = format!("{} {}", package.name, package.version);
+            by_licence.entry(licence).or_default().insert(named);
+        }
+    }
+    let mut text = String::from("| licence | crates |\n|---|---|\n");
+    for (licence, crates) in by_licence {
+        let _ = writeln!(text, "| {licence} | {} |", crates.into_iter().collect::<Vec<_>>().join(", "));
+    }
+    text
 }
 
 /// Every library that a member of the workspace depends on, with where it runs.
@@ -250,6 +271,22 @@ mod tests {
         let places: Vec<(&str, &str)> = found.iter().map(|(name, d)| (name.as_str(), d.place)).collect();
         assert_eq!(places, [("axum", "box"), ("toml", "workbench")]);
         assert_eq!(found["axum"].versions, BTreeSet::from(["0.8.1".to_owned()]));
+    }
+
+    #[test]
+    fn every_library_is_listed_by_its_licence_and_members_are_not() {
+        let page = licences(&metadata_with_nodes());
+        assert!(page.contains("| MIT | axum 0.8.1, toml 1.2.0 |"), "{page}");
+        assert!(page.contains("| see its source | deep 1.0.0 |") && !page.contains("locus-edge"), "{page}");
+    }
+
+    /// As cargo gives it: a node for each package.
+    fn metadata_with_nodes() -> Metadata {
+        let mut metadata = metadata();
+        for id in ["toml", "deep"] {
+            metadata.resolve.nodes.push(Node { id: id.into(), deps: Vec::new() });
+        }
+        metadata
     }
 
     #[test]
