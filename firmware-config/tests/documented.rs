@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, fmt, fs, path::Path};
 use locus_firmware_config::{
     message::{Answer, Fault, FaultCode, INTENDED_USE, Request},
     wire::{
-        CHALLENGE_BYTES, Decoder, Direction, Frame, FrameType, KEY_BYTES, Key, MAX_FRAME, MAX_MESSAGE, MAX_PAYLOAD,
-        MAX_RAW, encode,
+        CHALLENGE_BYTES, Decoder, Direction, Frame, FrameType, KEY_BYTES, Key, MAX_FRAME, MAX_MESSAGE,
+        MAX_PAYLOAD, MAX_RAW, encode,
     },
 };
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -167,8 +167,7 @@ fn fields_codes_and_limits_of_the_description_are_those_of_the_code() {
     let named: Vec<&str> = outside.split('`').skip(1).step_by(2).collect();
     assert_eq!(named, fields);
 
-    let Keys(fields) =
-        serde_json::from_str(&serde_json::to_string(&Request::default()).unwrap()).unwrap();
+    let Keys(fields) = serde_json::from_str(&serde_json::to_string(&Request::default()).unwrap()).unwrap();
     let table = page.split_once("**Request** (type 2):").unwrap().1.split("\n\n").nth(1).unwrap();
     let first = table.lines().skip(2).map(|row| row.split('|').nth(1).unwrap());
     let named: Vec<&str> = first.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
@@ -182,7 +181,11 @@ fn fields_codes_and_limits_of_the_description_are_those_of_the_code() {
         format!("| payload of a frame | {MAX_PAYLOAD} bytes |"),
         format!("| frame before COBS | {MAX_RAW} bytes |"),
         format!("| frame on the wire, with its zero | {MAX_FRAME} bytes |"),
-        format!("| message | {},000 bytes, {} fragments |", MAX_MESSAGE / 1_000, MAX_MESSAGE.div_ceil(MAX_PAYLOAD)),
+        format!(
+            "| message | {},000 bytes, {} fragments |",
+            MAX_MESSAGE / 1_000,
+            MAX_MESSAGE.div_ceil(MAX_PAYLOAD)
+        ),
     ] {
         assert!(page.contains(&line), "{line}");
     }

@@ -16,7 +16,15 @@ pub fn node(name: &str, packages: &[&str]) -> Option<(PathBuf, PathBuf)> {
     }
     let make = || {
         fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-        let arguments = ["install", "--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--save-exact", "--prefix"];
+        let arguments = [
+            "install",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            "--save-exact",
+            "--prefix",
+        ];
         let output = Command::new(&npm)
             .args(arguments)
             .arg(&folder)

@@ -42,7 +42,9 @@ mod tests {
 
     #[test]
     fn a_page_without_its_marks_is_refused() {
-        for page in ["", "<!-- made by `cargo xtask trace`; do not edit below -->\n", "<!-- made until here -->"] {
+        for page in
+            ["", "<!-- made by `cargo xtask trace`; do not edit below -->\n", "<!-- made until here -->"]
+        {
             assert!(replaced(page, "trace", "new").is_err(), "{page}");
         }
     }

@@ -205,19 +205,29 @@ fn table(direct: &BTreeMap<String, Direct>, written: &Written) -> String {
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} | {} | {} |",
-            o.name, o.version, o.supplier, o.purpose, o.needs, o.hazards.join(", "), o.anomalies, o.verified
+            o.name,
+            o.version,
+            o.supplier,
+            o.purpose,
+            o.needs,
+            o.hazards.join(", "),
+            o.anomalies,
+            o.verified
         );
     }
-    for (place, title) in
-        [("box", "In the box"), ("workbench", "In the workbench"), ("tests and tools", "In tests and tools alone")]
-    {
+    for (place, title) in [
+        ("box", "In the box"),
+        ("workbench", "In the workbench"),
+        ("tests and tools", "In tests and tools alone"),
+    ] {
         let _ = write!(
             text,
             "\n### {title}\n\n| crate | version | licence | what for | what is asked of it | hazards | known anomalies considered | verified by |\n|---|---|---|---|---|---|---|---|\n"
         );
         for (name, d) in direct.iter().filter(|(_, d)| d.place == place) {
             let Some(e) = entries.get(name.as_str()) else { continue };
-            let shown = if d.repository.is_empty() { name.clone() } else { format!("[{name}]({})", d.repository) };
+            let shown =
+                if d.repository.is_empty() { name.clone() } else { format!("[{name}]({})", d.repository) };
             let versions = d.versions.iter().cloned().collect::<Vec<_>>().join(", ");
             let _ = writeln!(
                 text,
@@ -304,6 +314,9 @@ mod tests {
             ]
         );
         let named = Entry { hazards: vec!["H-1".into(), "H-10".into()], ..entry("axum") };
-        assert_eq!(unmatched(&direct, &[named, entry("toml")], hazards), ["axum names H-10, which is no hazard"]);
+        assert_eq!(
+            unmatched(&direct, &[named, entry("toml")], hazards),
+            ["axum names H-10, which is no hazard"]
+        );
     }
 }

@@ -115,13 +115,20 @@ pub(crate) fn run(check: bool) -> Result<()> {
     let mut wrong = orphans::find(&requirements.requirement, &hazards.hazard, &tests, &suites, |path| {
         root.join(path).is_file()
     });
-    wrong.extend(orphans::named_in("docs/threat-model.md", &fs::read_to_string(root.join("docs/threat-model.md"))?, &tests));
+    wrong.extend(orphans::named_in(
+        "docs/threat-model.md",
+        &fs::read_to_string(root.join("docs/threat-model.md"))?,
+        &tests,
+    ));
     wrong.extend(links::broken(root)?);
     if !wrong.is_empty() {
         for orphan in &wrong {
             eprintln!("{orphan}");
         }
-        bail!("{} without a counterpart; {REQUIREMENTS} and {HAZARDS} bind requirements and hazards to tests", wrong.len());
+        bail!(
+            "{} without a counterpart; {REQUIREMENTS} and {HAZARDS} bind requirements and hazards to tests",
+            wrong.len()
+        );
     }
     let table = tables::requirements(&requirements.requirement, &hazards.hazard, &tests, &suites);
     generated::write(&root.join("docs/requirements.md"), "trace", &table, check)?;

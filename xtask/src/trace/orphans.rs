@@ -45,7 +45,9 @@ impl fmt::Display for Orphan {
             Self::ForeignTest { control, test } => {
                 write!(f, "{control} names the test {test}, which none of its requirements names")
             }
-            Self::NoCode { control, path } => write!(f, "{control} names the file {path}, which is not there"),
+            Self::NoCode { control, path } => {
+                write!(f, "{control} names the file {path}, which is not there")
+            }
             Self::Suite { suite } => write!(f, "no requirement names a test of tests/tests/{suite}.rs"),
             Self::Worse { hazard } => write!(f, "{hazard} is worse after its controls than before"),
             Self::Link { page, link } => write!(f, "{page} links to {link}, which is not there"),
@@ -90,7 +92,9 @@ pub(super) fn find(
         if hazard.control.is_empty() && hazard.after.probability < hazard.before.probability {
             found.insert(Orphan::NoControl { hazard: hazard.id.clone() });
         }
-        if hazard.after.severity > hazard.before.severity || hazard.after.probability > hazard.before.probability {
+        if hazard.after.severity > hazard.before.severity
+            || hazard.after.probability > hazard.before.probability
+        {
             found.insert(Orphan::Worse { hazard: hazard.id.clone() });
         }
         for (n, control) in hazard.control.iter().enumerate() {
@@ -129,9 +133,12 @@ pub(super) fn named_in(page: &str, text: &str, tests: &Tests) -> BTreeSet<Orphan
     let quoted = text.split('`').skip(1).step_by(2);
     let names = quoted.filter(|name| {
         let word = |part: &str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+            !part.is_empty()
+                && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
         };
-        name.contains("::") && name.split("::").all(word) && firsts.contains(name.split("::").next().unwrap_or(""))
+        name.contains("::")
+            && name.split("::").all(word)
+            && firsts.contains(name.split("::").next().unwrap_or(""))
     });
     names.filter_map(|name| unknown(page, name, tests)).collect()
 }
@@ -160,7 +167,11 @@ mod tests {
     const TEST: &str = "flow::a_request_is_answered";
 
     fn requirement(id: &str, tests: &[&str]) -> Requirement {
-        Requirement { id: id.into(), tests: tests.iter().map(|t| (*t).to_owned()).collect(), ..Requirement::default() }
+        Requirement {
+            id: id.into(),
+            tests: tests.iter().map(|t| (*t).to_owned()).collect(),
+            ..Requirement::default()
+        }
     }
 
     fn control(requirements: &[&str], tests: &[&str], code: &str) -> Control {
@@ -188,7 +199,9 @@ mod tests {
     }
 
     /// One requirement, one hazard, one suite and one test that belong together, after `spoil` had its way.
-    fn found(spoil: impl FnOnce(&mut Vec<Requirement>, &mut Vec<Hazard>, &mut Tests, &mut BTreeSet<String>)) -> Vec<Orphan> {
+    fn found(
+        spoil: impl FnOnce(&mut Vec<Requirement>, &mut Vec<Hazard>, &mut Tests, &mut BTreeSet<String>),
+    ) -> Vec<Orphan> {
         let mut requirements = vec![requirement("R-A-1", &[TEST])];
         let mut hazards = vec![hazard("H-1", vec![control(&["R-A-1"], &[TEST], "edge/src/lib.rs")])];
         let mut tests = Tests::from([(TEST.to_owned(), None)]);
@@ -212,7 +225,8 @@ mod tests {
     fn a_test_that_was_renamed_or_moved_is_found_with_what_it_may_be_now() {
         for now in ["flow::a_request_is_answered_once", "elsewhere::a_request_is_answered"] {
             let orphans = found(|_, _, tests, _| *tests = Tests::from([(now.to_owned(), None)]));
-            let expected = Orphan::UnknownTest { by: "R-A-1".into(), test: TEST.into(), now: vec![now.into()] };
+            let expected =
+                Orphan::UnknownTest { by: "R-A-1".into(), test: TEST.into(), now: vec![now.into()] };
             assert_eq!(orphans, [expected]);
         }
         let orphans = found(|_, _, tests, _| *tests = Tests::from([("flow::another".to_owned(), None)]));

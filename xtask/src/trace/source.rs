@@ -12,8 +12,19 @@ use syn::{Attribute, Expr, Item, Lit, Meta};
 
 /// Folders with a crate in them.
 pub(super) const CRATES: [&str; 13] = [
-    "genome", "firmware-config", "calibration", "export", "export/onnx", "engine", "host", "host/mapped", "edge",
-    "tests", "bench", "fuzz", "xtask",
+    "genome",
+    "firmware-config",
+    "calibration",
+    "export",
+    "export/onnx",
+    "engine",
+    "host",
+    "host/mapped",
+    "edge",
+    "tests",
+    "bench",
+    "fuzz",
+    "xtask",
 ];
 
 /// Each test by its name, with the reason for which it is ignored.
@@ -32,7 +43,8 @@ pub(super) fn tests(root: &Path) -> Result<Tests> {
             for file in files(&top)? {
                 let prefix = prefix(&name, file.strip_prefix(&top)?, is_suite);
                 let text = fs::read_to_string(&file)?;
-                let parsed = syn::parse_file(&text).with_context(|| format!("cannot parse {}", file.display()))?;
+                let parsed =
+                    syn::parse_file(&text).with_context(|| format!("cannot parse {}", file.display()))?;
                 of_items(&parsed.items, &prefix, &mut found);
             }
         }
@@ -197,8 +209,12 @@ mod tests {
     fn every_member_of_the_workspace_is_read() {
         let manifest = fs::read_to_string(crate::process::root().join("Cargo.toml")).unwrap();
         let manifest: toml::Table = toml::from_str(&manifest).unwrap();
-        let members: Vec<&str> =
-            manifest["workspace"]["members"].as_array().unwrap().iter().map(|m| m.as_str().unwrap()).collect();
+        let members: Vec<&str> = manifest["workspace"]["members"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| m.as_str().unwrap())
+            .collect();
         assert_eq!(members, CRATES);
     }
 }

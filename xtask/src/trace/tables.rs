@@ -30,10 +30,14 @@ pub(super) fn requirements(
             controls.entry(id).or_default().insert(&hazard.id);
         }
     }
-    let mut text = String::from("| id | requirement | promised in | hazards | tests | not shown |\n|---|---|---|---|---|---|\n");
-    let mut served: BTreeMap<&str, BTreeSet<&str>> = suites.iter().map(|s| (s.as_str(), BTreeSet::new())).collect();
+    let mut text = String::from(
+        "| id | requirement | promised in | hazards | tests | not shown |\n|---|---|---|---|---|---|\n",
+    );
+    let mut served: BTreeMap<&str, BTreeSet<&str>> =
+        suites.iter().map(|s| (s.as_str(), BTreeSet::new())).collect();
     for r in requirements {
-        let hazards = controls.get(r.id.as_str()).into_iter().flatten().copied().collect::<Vec<_>>().join(", ");
+        let hazards =
+            controls.get(r.id.as_str()).into_iter().flatten().copied().collect::<Vec<_>>().join(", ");
         let open = r.open.as_deref().unwrap_or("");
         let _ = writeln!(
             text,
@@ -80,12 +84,29 @@ fn kind(control: &Control) -> &'static str {
     }
 }
 
-/// An overview, and each hazard with its controls.
+/// The name of a hazard's heading in links.
+fn anchor(hazard: &Hazard) -> String {
+    let heading = format!("{}: {}", hazard.id, hazard.title).to_lowercase();
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// An overview, the worst that is left first, and each hazard with its controls.
 pub(super) fn hazards(hazards: &[Hazard], requirements: &[Requirement], tests: &Tests) -> String {
     let by_id: BTreeMap<&str, &Requirement> = requirements.iter().map(|r| (r.id.as_str(), r)).collect();
     let mut text = String::from("| id | hazard | before | after |\n|---|---|---|---|\n");
-    for h in hazards {
-        let _ = writeln!(text, "| {} | {} | {} | {} |", h.id, h.title, estimate(h.before), estimate(h.after));
+    let mut worst: Vec<&Hazard> = hazards.iter().collect();
+    worst.sort_by_key(|h| std::cmp::Reverse((h.after.severity, h.after.probability)));
+    for h in worst {
+        let _ = writeln!(
+            text,
+            "| [{}](#{}) | {} | {} | {} |",
+            h.id,
+            anchor(h),
+            h.title,
+            estimate(h.before),
+            estimate(h.after)
+        );
     }
     for h in hazards {
         let _ = write!(
@@ -127,7 +148,8 @@ mod tests {
 
     #[test]
     fn long_tests_are_marked_and_a_requirement_shows_the_hazards_that_it_controls() {
-        let tests = Tests::from([("flow::a".to_owned(), None), ("flow::b".to_owned(), Some("an hour".to_owned()))]);
+        let tests =
+            Tests::from([("flow::a".to_owned(), None), ("flow::b".to_owned(), Some("an hour".to_owned()))]);
         let requirement = Requirement {
             id: "R-A-1".into(),
             text: "It answers.".into(),
@@ -156,9 +178,17 @@ mod tests {
         let suites = BTreeSet::from(["flow".to_owned()]);
         let all = [requirement];
         let page = requirements(&all, std::slice::from_ref(&hazard), &tests, &suites);
-        assert!(page.contains("| R-A-1 | It answers. | README | H-1 | `flow::a`<br>`flow::b` (long) |  |"), "{page}");
+        assert!(
+            page.contains("| R-A-1 | It answers. | README | H-1 | `flow::a`<br>`flow::b` (long) |  |"),
+            "{page}"
+        );
         assert!(page.contains("| `flow` | R-A-1 |"), "{page}");
         let page = hazards(&[hazard], &all, &tests);
-        assert!(page.contains("| It does. | by design | R-A-1 | `edge/src/lib.rs` | `flow::a`<br>`flow::b` (long) |"), "{page}");
+        assert!(
+            page.contains(
+                "| It does. | by design | R-A-1 | `edge/src/lib.rs` | `flow::a`<br>`flow::b` (long) |"
+            ),
+            "{page}"
+        );
     }
 }
