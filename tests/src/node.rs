@@ -2,13 +2,19 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use crate::{peer, root};
+use crate::root;
 
 /// A folder of the project's with exactly these `packages` (`name@version`) installed, and `node`. `None`, with a line that
 /// says why, where it cannot be made.
 pub fn node(name: &str, packages: &[&str]) -> Option<(PathBuf, PathBuf)> {
     let test = format!("Node with {}", packages.join(", "));
-    let (program, npm) = (peer(&test, "node")?, peer(&test, "npm")?);
+    let is_there =
+        |program| Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success());
+    if let Some(missing) = ["node", "npm"].into_iter().find(|program| !is_there(*program)) {
+        println!("skipped: {test}: {missing} is not installed");
+        return None;
+    }
+    let program = PathBuf::from("node");
     let folder = root().join(format!(".locus/node-{name}"));
     let (mark, wanted) = (folder.join("installed"), packages.join("\n"));
     if fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
@@ -25,7 +31,7 @@ pub fn node(name: &str, packages: &[&str]) -> Option<(PathBuf, PathBuf)> {
             "--save-exact",
             "--prefix",
         ];
-        let output = Command::new(&npm)
+        let output = Command::new("npm")
             .args(arguments)
             .arg(&folder)
             .args(packages)
