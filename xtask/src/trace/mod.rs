@@ -145,8 +145,12 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 fn suites(root: &Path) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(root.join("tests/tests"))? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        found.extend(name.strip_suffix(".rs").map(str::to_owned));
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        // One file, or a folder of them.
+        if path.extension().is_some_and(|e| e == "rs") || path.join("main.rs").is_file() {
+            found.insert(name);
+        }
     }
     Ok(found)
 }
