@@ -4,10 +4,13 @@ mod benchmarks;
 mod cuda;
 mod demo;
 mod fuzz;
+mod generated;
 mod onnxruntime;
 mod peers;
 mod process;
+mod soup;
 mod test;
+mod trace;
 
 use clap::{Parser, Subcommand};
 
@@ -66,6 +69,19 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Writes the tables of docs/requirements.md and docs/risk.md; fails where a requirement, a hazard's control, a suite or a
+    /// link has no counterpart.
+    Trace {
+        /// Only say whether the tables are up to date.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Writes the tables of docs/soup.md, software of others that is used directly, and of docs/licences.md.
+    Soup {
+        /// Only say whether the tables are up to date.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -82,5 +98,7 @@ fn main() -> anyhow::Result<()> {
         Command::Fuzz { options } => fuzz::run(&options),
         Command::Peers => peers::install(),
         Command::Benchmarks { check } => benchmarks::write(check),
+        Command::Trace { check } => trace::run(check),
+        Command::Soup { check } => soup::run(check),
     }
 }

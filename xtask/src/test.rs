@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, process::Command};
 
 use anyhow::Result;
 
-use crate::{benchmarks, onnxruntime, process};
+use crate::{benchmarks, onnxruntime, process, soup, trace};
 
 /// Where nextest leaves what the tests printed.
 const REPORT: &str = "target/nextest/default/junit.xml";
@@ -20,6 +20,8 @@ pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
     if !no_lint {
         process::run(process::cargo().args(["fmt", "--all", "--check"]))?;
         benchmarks::write(true)?;
+        trace::run(true)?;
+        soup::run(true)?;
     }
     // What a microcontroller uses must do without std.
     for core in ["locus-genome", "locus-firmware-config"] {

@@ -96,6 +96,10 @@ fn document() -> Value {
     let lines = batch["responses"]["200"]["content"]["application/json"].take();
     batch["responses"]["200"]["content"] = json!({ "application/jsonl": lines });
     let object = json!({ "type": "object" });
+    let head = json!({ "type": "object", "properties": {
+        "records": { "type": "integer", "description": "Index of the next record" },
+        "checkpoint": { "oneOf": [named("Checkpoint"), { "type": "null" }] },
+    } });
     let ready = json!({ "type": "object", "properties": { "ready": { "type": "boolean" } } });
     json!({
         "openapi": "3.1.0",
@@ -108,7 +112,7 @@ fn document() -> Value {
         "paths": {
             "/predict": { "post": predict },
             "/v1/predict:batch": { "post": batch },
-            "/v1/checkpoint": { "get": operation("The signed head of the journal", "auditor, operator", "Records and checkpoint", object.clone()) },
+            "/v1/checkpoint": { "get": operation("The signed head of the journal", "auditor, operator", "Records and checkpoint", head) },
             "/health": { "get": operation("How the box is: whether it is ready; all of it for an operator or auditor", "", "Health", object) },
             "/ready": { "get": operation("Whether requests are answered: every model is loaded and every length is warm", "", "It is; 503 where not", ready) },
             "/metrics": { "get": operation("Measurements as Prometheus text", "metrics, operator", "Text", json!({ "type": "string" })) },
@@ -134,6 +138,7 @@ fn document() -> Value {
                         "retry_after_ms": field("integer", "When to ask again"),
                     },
                 },
+                "Checkpoint": checkpoint(),
                 "BatchLine": {
                     "type": "object",
                     "properties": {
@@ -143,6 +148,27 @@ fn document() -> Value {
                     },
                 },
             },
+        },
+    })
+}
+
+fn checkpoint() -> Value {
+    let text = |about: &str| json!({ "type": "string", "description": about });
+    let number = |about: &str| json!({ "type": "integer", "description": about });
+    json!({
+        "type": "object",
+        "description": "A head of the journal, signed by the device: kept elsewhere, it shows a journal that was cut back",
+        "properties": {
+            "journal": text("Journal id, hexadecimal"),
+            "segment": number("Number of the segment"),
+            "commit": number("Number of the commit in the segment, from 1"),
+            "first": number("Index of the segment's first record"),
+            "records": number("Index of the next record"),
+            "root": text("Head of the chain, hexadecimal"),
+            "tree": text("Head of the Merkle tree (RFC 6962) over the segment's records, hexadecimal"),
+            "unix_ms": number("When, milliseconds since 1970"),
+            "closed": { "type": "boolean", "description": "Whether the segment ends here" },
+            "signature": text("Ed25519 signature of the device, hexadecimal"),
         },
     })
 }
@@ -218,12 +244,12 @@ fn answer() -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, env, fs, path::Path};
 
     use locus_firmware_config::message::Request;
 
     use super::*;
-    use crate::pipeline::tests::an_answer;
+    use crate::{journal::Checkpoint, pipeline::tests::an_answer};
 
     fn keys(value: &Value) -> BTreeSet<String> {
         value.as_object().unwrap().keys().cloned().collect()
@@ -235,6 +261,34 @@ mod tests {
         assert_eq!(keys(&request()["properties"]), keys(&written));
         let written: Value = serde_json::from_slice(&an_answer().to_json()).unwrap();
         assert_eq!(keys(&answer()["properties"]), keys(&written));
+        let written = serde_json::to_value(Checkpoint {
+            journal: String::new(),
+            segment: 0,
+            commit: 0,
+            first: 0,
+            records: 0,
+            root: String::new(),
+            tree: String::new(),
+            unix_ms: 0,
+            closed: false,
+            signature: String::new(),
+        })
+        .unwrap();
+        assert_eq!(keys(&checkpoint()["properties"]), keys(&written));
+    }
+
+    #[test]
+    fn the_committed_description_is_the_one_that_is_served() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/openapi.json");
+        if env::var_os("INSTA_UPDATE").is_some_and(|update| update == "always") {
+            fs::write(&path, serde_json::to_string_pretty(&document()).unwrap() + "\n").unwrap();
+        }
+        let committed: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(
+            committed,
+            document(),
+            "docs/reference/openapi.json is not what a box serves; run this test with INSTA_UPDATE=always"
+        );
     }
 
     #[test]
