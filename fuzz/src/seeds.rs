@@ -261,6 +261,8 @@ pub(crate) fn answer() -> Value {
         "warnings": ["no transcript"], "intended_use": "Research use", "hgvs_c": "t:c.1A>G", "hgvs_p": "p.(Met1Val)",
         "assembly": "GRCh38", "evidence": {"criterion": "PP3", "strength": "supporting", "likelihood_ratio": 2.5},
         "out_of_distribution": false, "attribution": [{"offset": -1, "base": "A", "effect": 0.5}],
+        "around": {"gene": "GENE1", "strand": "-", "first": -1, "bases": "ACG", "track": [6, 7, 8], "removed": "C", "added": "T",
+            "codons": [{"offsets": [-1, 0, 1], "bases": "ACG", "residue": "T", "number": 4, "changed_bases": "ATG", "changed_residue": "M"}]},
         "prediction": {"label": "a", "probabilities": [{"label": "a", "probability": 1.0}], "value": null},
     })
 }

@@ -7,7 +7,9 @@ use clap::{Parser, Subcommand};
 use locus_edge::{
     complain,
     config::Config,
-    ctl::{access, ask, audit, backup, cable, encode, init, journal, line_key, out, simulate, slots, trust},
+    ctl::{
+        access, annotate, ask, audit, backup, cable, encode, init, journal, line_key, out, simulate, slots, trust,
+    },
 };
 
 #[derive(Parser)]
@@ -54,6 +56,8 @@ enum Command {
     Clock(slots::ClockArgs),
     /// Asks the box as a terminal does
     Ask(Box<ask::AskArgs>),
+    /// Writes a VCF with what the box makes of each allele
+    Annotate(Box<annotate::AnnotateArgs>),
     /// Asks the box as many terminals do, and counts what they are told
     Simulate(Box<simulate::SimulateArgs>),
     /// Shows what the model would read of requests: token ids, track, features
@@ -104,6 +108,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Status => slots::status(&config()?),
         Command::Clock(args) => slots::clock(&config()?, args),
         Command::Ask(args) => ask::run(&config()?, args),
+        Command::Annotate(args) => annotate::run(&config()?, args),
         Command::Simulate(args) => simulate::run(&config()?, args),
         Command::Encode(args) => encode::run(&config()?, args),
         Command::Backup(args) => backup::make(&config()?, &arguments.config, args),

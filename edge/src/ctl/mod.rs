@@ -6,6 +6,7 @@
 pub mod out;
 
 pub mod access;
+pub mod annotate;
 pub mod ask;
 pub mod audit;
 pub mod backup;

@@ -22,7 +22,7 @@ use zeroize::Zeroize as _;
 
 pub use exchange::Patience;
 pub use message::{
-    AnswerRef, BaseAttributionRef, EngineRef, EvidenceRef, FaultRef, MAX_TEXTS, ModelRef, ReceiptRef,
+    AnswerRef, AroundRef, BaseAttributionRef, CodonRef, EngineRef, EvidenceRef, FaultRef, MAX_TEXTS, ModelRef, ReceiptRef,
     RequestRef, Texts, TranscriptRef,
 };
 
