@@ -11,7 +11,7 @@ const short = (digest) => (digest ? `${digest.slice(0, 12)}…` : "");
 export function consequence(terms) {
   if (!terms) return null;
   const words = terms.split("&").map((one) => (has(`so.${one}`) ? t(`so.${one}`) : one));
-  return [words.join(t("and")), " ", h("code", null, terms)];
+  return [words.join(t("and")), terms.split("&").map((one) => h("code", { class: "so" }, one))];
 }
 
 /** The box's own words beside a translation of them. */

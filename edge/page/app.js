@@ -148,18 +148,18 @@ function ways() {
 }
 
 function form(known) {
-  const subject = field("subject", t("subject"), line, t("subject.hint"));
-  const variant = [
+  const subject = () => field("subject", t("subject"), line, t("subject.hint"));
+  const variant = () => [
     field("variant", t("variant"), area(2), t("variant.hint")),
     h("p", { class: "understood", id: "understood", role: "status" }),
-    h("div", { class: "fields" }, assemblies(known), field("transcriptId", t("transcript_id"), line), subject)];
-  const sequence = [
+    h("div", { class: "fields" }, assemblies(known), field("transcriptId", t("transcript_id"), line), subject())];
+  const sequence = () => [
     field("sequence", t("sequence"), area(4), t("sequence.hint")),
     field("mutation", t("mutation"), line, t("mutation.hint")),
     h("p", { class: "understood", id: "understood", role: "status" }),
     h("details", null, h("summary", null, t("transcript")), field("transcript", t("transcript.json"), area(4), t("transcript.hint"))),
-    h("div", { class: "fields" }, subject)];
-  return h("form", { onsubmit: submit, class: "ask", "aria-label": t("page.ask") }, state.way === "variant" ? variant : sequence,
+    h("div", { class: "fields" }, subject())];
+  return h("form", { onsubmit: submit, class: "ask", "aria-label": t("page.ask") }, state.way === "variant" ? variant() : sequence(),
     h("p", { class: "orders" }, h("button", { type: "submit", id: "ask" }, t("ask"))));
 }
 

@@ -36,3 +36,17 @@ export function term(name, ...value) {
   const shown = value.flat(Infinity).filter((part) => part !== undefined && part !== null && part !== "");
   return shown.length === 0 ? [] : h("div", null, h("dt", null, name), h("dd", null, shown));
 }
+
+/** A place for a picture that is drawn for the room that there is, and anew when that changes. */
+export function fitted(picture) {
+  const place = h("div", { class: "drawn" });
+  let before = 0;
+  new ResizeObserver(() => {
+    const room = Math.floor(place.clientWidth);
+    if (room > 0 && Math.abs(room - before) > 4) {
+      before = room;
+      place.replaceChildren(picture(room));
+    }
+  }).observe(place);
+  return place;
+}

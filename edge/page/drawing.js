@@ -1,12 +1,12 @@
 // The sequence around a change: what each base is, codons and residues before and after, and what each base adds.
-import { h, s } from "./dom.js";
+import { fitted, h, s } from "./dom.js";
 import { number, t } from "./words.js";
 
 /** Least width of a base, and most bases on each side of the change. */
 const CELL = 20;
 const REACH = 20;
 /** Where each lane begins. */
-const LANE = { track: 20, residue: 50, number: 64, codon: 72, base: 92, changed: 122, after: 150, bars: 226 };
+const LANE = { track: 20, residue: 55, number: 68, codon: 75, base: 96, changed: 126, after: 154, bars: 228 };
 const BAR = 46;
 const HEIGHT = LANE.bars + BAR + 22;
 
@@ -163,18 +163,9 @@ function table(answer) {
         h("tbody", null, rows))));
 }
 
-/** The figure of an explained answer; drawn anew when there is more or less room. */
+/** The figure of an explained answer. */
 export function drawing(answer) {
-  const place = h("div", { class: "drawn" });
-  let before = 0;
-  const draw = () => {
-    const room = Math.floor(place.clientWidth);
-    if (room > 0 && Math.abs(room - before) > 4) {
-      before = room;
-      place.replaceChildren(picture(answer, room));
-    }
-  };
-  new ResizeObserver(draw).observe(place);
+  const place = fitted((room) => picture(answer, room));
   const legend = answer.attribution.length > 0
     ? h("p", { class: "legend" }, h("span", { class: "key up", "aria-hidden": "true" }, "+"), t("drawing.up"), " ",
         h("span", { class: "key down", "aria-hidden": "true" }, "−"), t("drawing.down"))

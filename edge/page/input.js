@@ -1,6 +1,7 @@
 // Which kind of name was entered. The box reads it again, and alone decides.
 const BASES = "[ACGTN]+";
-const GENE = /^([A-Za-z][A-Za-z0-9-]{0,20})(?:\s*:\s*|\s+)(c\.\S+)$/;
+// A symbol is written in capitals; before a space it may be written as one types.
+const GENE = /^([A-Z][A-Za-z0-9-]{0,20}(?=\s*:)|[A-Za-z][A-Za-z0-9-]{0,20}(?=\s))\s*:?\s*(c\.\S+)$/;
 const TRANSCRIPT = /^(?:N[MRCG]_|LRG_|ENST|ENSG)/i;
 const PLACE = new RegExp(`^(?:g\\.)?((?:chr)?[\\w.]+)[-:\\s]+(\\d[\\d,]*)[-:\\s]*(${BASES})[-:>/\\s]+(${BASES})$`, "i");
 

@@ -12,7 +12,7 @@ use std::{
 
 use locus_edge::client::HttpTerminal;
 use locus_firmware_config::message::{Answer, Outcome, Request};
-use locus_tests::{Browser, Daemon, Rig, facts, onnxruntime, variation};
+use locus_tests::{Browser, Daemon, Rig, data, facts, onnxruntime, variation};
 use serde_json::{Value, json};
 
 const GENOME: &str = "[reference]\nfasta = \"r.fa\"\ngff = \"r.gff3\"\n";
@@ -182,5 +182,59 @@ fn of_the_operator() {
     assert!(trail.lines().any(|line| line.contains("confirm  done") && line.ends_with("by anna")), "{trail}");
     let left: Vec<_> = fs::read_dir(rig.path("state/run")).unwrap().flatten().map(|one| one.file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with("uploaded-")), "{left:?}");
+    daemon.terminate().unwrap();
+}
+
+/// Variants of BRCA1 of the real panel for each band, one base for another each.
+fn of_the_panel(panel: &Path, terminal: &HttpTerminal) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for row in locus_genome::vcf::Reader::open(&panel.join("clinvar.GRCh38.vcf.gz")).unwrap() {
+        let Ok(variant) = row.unwrap().variant else { continue };
+        let place = variant.position;
+        let brca1 = variant.contig.ends_with("17") && (43_044_295..43_125_483).contains(&place);
+        if !brca1 || variant.ref_allele.len() != 1 || variant.alt_allele.len() != 1 {
+            continue;
+        }
+        let text = format!("{}-{place}-{}-{}", variant.contig, variant.ref_allele, variant.alt_allele);
+        let answer = said(terminal, &text);
+        let missense = answer.consequence.as_deref().is_some_and(|terms| terms.starts_with("missense"));
+        if missense && (answer.evidence.is_some() || answer.band.as_str() == "uncertain") {
+            found.entry(answer.band.as_str().to_owned()).or_insert(text.clone());
+        }
+        if answer.band.as_str() == "benign" {
+            found.entry("benign".to_owned()).or_insert(text);
+        }
+        if found.len() == 3 {
+            break;
+        }
+    }
+    found
+}
+
+#[test]
+#[ignore = "takes the pictures of the documentation anew"]
+fn pictures() {
+    let Some(browser) = Browser::find("pictures of the page") else { return };
+    let Some(data) = data("pictures of the page") else { return };
+    let panel = data.join("panel").canonicalize().unwrap();
+    let (fasta, gff) = (panel.join("panel.GRCh38.fa.gz"), panel.join("panel.GRCh38.gff3.gz"));
+    let rig = Rig::new(&format!("[reference]\nfasta = {fasta:?}\ngff = {gff:?}\n")).unwrap();
+    rig.configure(|text| text.replace("box-1", "ward-3-left").replace("\"ward\"", "\"st-anna\"")).unwrap();
+    rig.flash().unwrap();
+    let daemon = rig.start().unwrap();
+    let mut variants = of_the_panel(&panel, &daemon.http("ward-scan").unwrap());
+    let some = variants["uncertain"].clone();
+    let parts: Vec<&str> = some.split('-').collect();
+    variants.insert("abstained".into(), format!("{}-{}-{}-{}TT", parts[0], parts[1], parts[2], parts[2]));
+    let wrong = "ACGT".chars().find(|base| !parts[2..].contains(&base.to_string().as_str())).unwrap();
+    variants.insert("wrong".into(), format!("{}-{}-{wrong}-{}", parts[0], parts[1], parts[3]));
+    let out = locus_tests::root().join("docs/pictures");
+    fs::create_dir_all(&out).unwrap();
+    let given = json!({
+        "token": rig.token("ward-3", "terminal").unwrap().trim(),
+        "operator": rig.token("anna", "operator").unwrap().trim(),
+        "variants": variants, "out": out,
+    });
+    drive(&browser, &rig, &daemon, "pictures", given);
     daemon.terminate().unwrap();
 }

@@ -270,7 +270,7 @@ impl Asking {
         } else {
             let five: &[u8] = &columns[..5].join(&b'\t');
             // What else is on the line is nobody's here.
-            for row in vcf::rows(&[five, b"\t.\t.\t."].concat(), number) {
+            for row in vcf::rows(&[five, &b"\t.\t.\t."[..]].concat(), number) {
                 said.push(self.allele(row).await);
             }
         }

@@ -38,7 +38,7 @@ use crate::{
     control::Order,
     flashing::OnStep,
     keys::read_device_public,
-    slots::{FileSlotStore, SlotRecord},
+    slots::{FileSlotStore, SlotRecord, Step},
     state::StateDir,
     vfs::OsVfs,
 };
@@ -182,7 +182,7 @@ async fn order(
     };
     let who = Arc::clone(who);
     let obeyed = tokio::task::spawn_blocking(move || {
-        shared.desk.obey(of(model), Some(&who), Arc::new(|_| {}))
+        shared.desk.obey(of(model), Some(&who), Arc::new(|_: &Step| {}))
     });
     match obeyed.await {
         Ok(Ok(value)) => response(StatusCode::OK, json!({ "ok": value }).to_string().into_bytes()),
@@ -228,7 +228,7 @@ pub(super) async fn flash(
     let (tell, told) = mpsc::unbounded_channel::<Value>();
     let steps = tell.clone();
     tokio::task::spawn_blocking(move || {
-        let on_step: OnStep = Arc::new(move |step| drop(steps.send(json!({ "step": step }))));
+        let on_step: OnStep = Arc::new(move |step: &Step| drop(steps.send(json!({ "step": step }))));
         let path = upload.0.clone();
         let obeyed = shared.desk.obey(Order::Flash(path), Some(&who.name), on_step);
         drop((upload, place));
@@ -248,20 +248,21 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Upload
     };
     let state = &shared.health.state;
     let reserve = shared.health.pipeline.journal().space().reserve_bytes();
-    let room = |more: u64| {
-        // Stored once more, beside the upload, before the upload goes.
-        let free = state.free_bytes().unwrap_or(0).saturating_sub(reserve);
-        (more.saturating_mul(2) <= free).then_some(()).ok_or_else(|| {
+    // It is stored once more, beside the upload, before the upload goes.
+    let room = |still: u64, whole: u64| {
+        let (more, free) = (still.saturating_add(whole), state.free_bytes().unwrap_or(0));
+        (more <= free.saturating_sub(reserve)).then_some(()).ok_or_else(|| {
             let message = format!(
-                "got {more} bytes, expected no more than {} that are free beside the reserve of the journal and a second copy; free room first",
-                free / 2
+                "got a file that takes {more} bytes more, twice its size, expected no more than the {} that are free beside the reserve of the journal; free room first",
+                free.saturating_sub(reserve)
             );
             (StatusCode::INSUFFICIENT_STORAGE, message)
         })
     };
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length: Option<u64> =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if let Some(length) = length {
-        room(length)?;
+        room(length, length)?;
     }
     let folder = state.run();
     tokio::fs::create_dir_all(&folder).await.map_err(failed)?;
@@ -294,7 +295,8 @@ async fn take(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Upload
         if got - looked > LOOK {
             looked = got;
             // What was written already is no longer free.
-            room(length.map_or(LOOK, |length: u64| length.saturating_sub(got)))?;
+            let whole = length.unwrap_or(got + LOOK).max(got);
+            room(whole - got, whole)?;
         }
         file.write_all(&chunk).await.map_err(failed)?;
     }
