@@ -63,9 +63,7 @@ pub(crate) fn run(clicks: usize, out: &Path) -> Result<()> {
     daemon.terminate()?;
     let run = Run::of(&format!("page --clicks {clicks}"));
     let mut figures = Vec::new();
-    for (name, times) in
-        [("in the document", &measured.document_ms), ("in a frame", &measured.frame_ms)]
-    {
+    for (name, times) in [("in the document", &measured.document_ms), ("in a frame", &measured.frame_ms)] {
         let mut sample = Sample::default();
         times.iter().for_each(|ms| sample.push(Duration::from_secs_f64(ms / 1e3)));
         for (share, word) in [(0.5, "p50"), (0.99, "p99")] {

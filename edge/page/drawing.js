@@ -157,7 +157,7 @@ function table(answer) {
       h("td", null, codon ? `${codon.bases} ${residue(codon.residue)}${codon.number}` : ""), h("td", null, effect(value)));
   });
   return h("details", { class: "as-table" }, h("summary", null, t("drawing.as_table")),
-    h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": t("drawing.as_table") },
+    h("div", { class: "wide", tabindex: 0, role: "group", "aria-label": t("drawing.as_table") },
       h("table", null,
         h("thead", null, h("tr", null, ["offset", "base", "site", "codon_name", "effect"].map((name) => h("th", { scope: "col" }, t(`drawing.${name}`))))),
         h("tbody", null, rows))));

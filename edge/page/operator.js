@@ -151,7 +151,7 @@ function engines({ health }) {
         h("tbody", null, rows))));
 }
 
-const wide = (name, table) => h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": name }, table);
+const wide = (name, table) => h("div", { class: "wide", tabindex: 0, role: "group", "aria-label": name }, table);
 
 function time(seconds) {
   const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];

@@ -156,12 +156,12 @@ async function look(view) {
 export async function start(view) {
   await speak(wanted());
   parts.skip = h("a", { class: "skip", href: "#main" });
-  parts.head = h("header");
+  parts.head = h("div");
   parts.strip = h("p", { class: "strip", hidden: true });
   parts.main = h("main", { id: "main", tabindex: -1 });
   parts.live = h("p", { class: "unseen", role: "status", "aria-live": "polite" });
   parts.foot = h("footer");
-  document.body.append(parts.skip, h("div", { class: "top" }, parts.head, parts.strip), parts.live, parts.main, parts.foot);
+  document.body.append(parts.skip, h("header", { class: "top" }, parts.head, parts.strip, parts.live), parts.main, parts.foot);
   if ("serviceWorker" in navigator) navigator.serviceWorker.register("/sw.js").catch(() => {});
   await look(view);
   draw(view);

@@ -139,8 +139,10 @@ mod tests {
     fn transcript(strand: Strand) -> Transcript {
         let exons = [Exon { start: 11, end: 24 }, Exon { start: 35, end: 60 }];
         let phases = if strand == Strand::Forward { (0, 1) } else { (1, 0) };
-        let cds =
-            [CdsPart { start: 14, end: 24, phase: phases.0 }, CdsPart { start: 35, end: 51, phase: phases.1 }];
+        let cds = [
+            CdsPart { start: 14, end: 24, phase: phases.0 },
+            CdsPart { start: 35, end: 51, phase: phases.1 },
+        ];
         Transcript::new("t", "G", strand, exons.to_vec(), cds.to_vec()).unwrap()
     }
 

@@ -40,7 +40,7 @@ with sync_playwright() as playwright:
             visit.page.get_by_role("button", name=visit.t("new")).click()
         visit.page.fill("#field-variant", variant)
         visit.page.click("#ask")
-        visit.page.wait_for_function("(n) => window.times.length === n", arg=n + 1)
+        visit.until(f"window.times.length === {n + 1}")
     times = visit.page.evaluate("window.times")[GIVEN["warm_up"]:]
     told = {
         "document_ms": [one[0] for one in times],

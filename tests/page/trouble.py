@@ -42,9 +42,9 @@ def a_session_that_is_over_takes_the_answer_with_it(browser):
 def a_box_that_is_gone_says_so_and_shows_its_shell(browser):
     visit = Visit(browser).open()
     page = visit.page
-    page.wait_for_function("navigator.serviceWorker.ready.then(() => true)")
+    visit.until("navigator.serviceWorker.ready.then(() => true)")
     page.reload()
-    page.wait_for_function("navigator.serviceWorker.controller !== null")
+    visit.until("navigator.serviceWorker.controller !== null")
     visit.sign_in(TOKEN)
     os.kill(GIVEN["pid"], signal.SIGTERM)
     expect(page.locator(".state")).to_have_text(visit.t("state.gone"))

@@ -51,7 +51,8 @@ fn axe(test: &str) -> Option<PathBuf> {
     }
     let npm = peer(test, "npm")?;
     let made = std::fs::create_dir_all(&folder).and_then(|()| {
-        let quiet = ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--prefix"];
+        let quiet =
+            ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--prefix"];
         Command::new(npm).args(quiet).arg(&folder).arg(format!("axe-core@{AXE}")).output()
     });
     let why = match made {

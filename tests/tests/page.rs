@@ -82,7 +82,11 @@ fn files(rig: &Rig, uncertain: &str) -> [std::path::PathBuf; 3] {
         fs::write(rig.path(name), text).unwrap();
         rig.path(name)
     };
-    [write("batch.vcf", &short), write("long.vcf", &long), write("none.vcf", "#no header of a VCF\nchr1\t5\n")]
+    [
+        write("batch.vcf", &short),
+        write("long.vcf", &long),
+        write("none.vcf", "#no header of a VCF\nchr1\t5\n"),
+    ]
 }
 
 fn paths(files: &[std::path::PathBuf]) -> Vec<&Path> {
@@ -125,7 +129,7 @@ fn at_the_bedside() {
 fn in_trouble() {
     let Some(browser) = Browser::find("the page in trouble") else { return };
     let rig = Rig::new(&format!(
-        "{GENOME}[limits]\nqueue_units = 4\n[access]\nsession_idle_ms = 6000\nsession_ms = 600000\n"
+        "{GENOME}[limits]\nqueue_units = 4\n[access]\nsession_idle_ms = 20000\nsession_ms = 600000\n"
     ))
     .unwrap();
     rig.small_genome().unwrap();
@@ -169,7 +173,8 @@ fn of_the_operator() {
     rig.configure(|text| text.replace("[models]\n", "[models]\nconfirm_by_hand = true\n")).unwrap();
     let daemon = rig.start().unwrap();
     let (unsigned, two) = (rig.path("unsigned.locus"), rig.path("two.locus"));
-    fs::write(&unsigned, variation(|manifest| manifest.version = "8.0.0-two".parse().unwrap()).unwrap()).unwrap();
+    fs::write(&unsigned, variation(|manifest| manifest.version = "8.0.0-two".parse().unwrap()).unwrap())
+        .unwrap();
     rig.sign(&unsigned, &two).unwrap();
     let given = json!({
         "token": rig.token("ward-page", "terminal").unwrap().trim(),
@@ -180,7 +185,8 @@ fn of_the_operator() {
     drive(&browser, &rig, &daemon, "box", given);
     let trail = rig.ctl(&["audit"]).unwrap();
     assert!(trail.lines().any(|line| line.contains("confirm  done") && line.ends_with("by anna")), "{trail}");
-    let left: Vec<_> = fs::read_dir(rig.path("state/run")).unwrap().flatten().map(|one| one.file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(rig.path("state/run")).unwrap().flatten().map(|one| one.file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with("uploaded-")), "{left:?}");
     daemon.terminate().unwrap();
 }

@@ -143,7 +143,8 @@ fn check(
 const OPERATORS: [&str; 6] =
     ["/v1/operator", "/v1/audit", "/v1/flash", "/v1/confirm", "/v1/revert", "/v1/rollback"];
 /// Somebody who guesses a token on the page.
-const SIGN_IN: &str = "{\"token\": \"locus-token-0000000000000000000000000000000000000000000000000000000000000000\"}";
+const SIGN_IN: &str =
+    "{\"token\": \"locus-token-0000000000000000000000000000000000000000000000000000000000000000\"}";
 
 /// A request over HTTPS: let in, or refused by status or handshake.
 fn http(
@@ -201,7 +202,15 @@ fn over_https() {
     near.push(last);
     let plain = [("nothing", shown.nothing.clone(), "no_credentials")];
     let mut cases: Vec<Case<'_>> = Vec::new();
-    let paths = ["/predict", "/v1/predict:batch", "/v1/annotate", "/v1/checkpoint", "/metrics", "/openapi.json", "/docs"];
+    let paths = [
+        "/predict",
+        "/v1/predict:batch",
+        "/v1/annotate",
+        "/v1/checkpoint",
+        "/metrics",
+        "/openapi.json",
+        "/docs",
+    ];
     for path in paths.into_iter().chain(OPERATORS) {
         for (what, credentials, reason) in &plain {
             cases.push((format!("{what} at {path}"), credentials.clone(), path, vec![], *reason));
@@ -252,12 +261,42 @@ fn over_https() {
     // What another site has a browser send, with whatever the browser shows.
     let cookie = format!("__Host-locus={}", "0".repeat(64));
     for (what, credentials, path, headers, reason) in [
-        ("another site, with a certificate", &shown.good, "/predict", vec![("sec-fetch-site", "cross-site")], "cross_site"),
-        ("another site that names itself", &shown.good, "/predict", vec![("origin", "https://evil.example")], "cross_site"),
+        (
+            "another site, with a certificate",
+            &shown.good,
+            "/predict",
+            vec![("sec-fetch-site", "cross-site")],
+            "cross_site",
+        ),
+        (
+            "another site that names itself",
+            &shown.good,
+            "/predict",
+            vec![("origin", "https://evil.example")],
+            "cross_site",
+        ),
         ("a page without an origin", &shown.good, "/v1/annotate", vec![("origin", "null")], "cross_site"),
-        ("another site signs somebody in", &shown.nothing, "/v1/session", vec![("sec-fetch-site", "same-site")], "cross_site"),
-        ("a cookie from no browser", &shown.nothing, "/predict", vec![("cookie", cookie.as_str())], "cross_site"),
-        ("a guessed session", &shown.nothing, "/predict", vec![("cookie", cookie.as_str()), ("sec-fetch-site", "same-origin")], "session"),
+        (
+            "another site signs somebody in",
+            &shown.nothing,
+            "/v1/session",
+            vec![("sec-fetch-site", "same-site")],
+            "cross_site",
+        ),
+        (
+            "a cookie from no browser",
+            &shown.nothing,
+            "/predict",
+            vec![("cookie", cookie.as_str())],
+            "cross_site",
+        ),
+        (
+            "a guessed session",
+            &shown.nothing,
+            "/predict",
+            vec![("cookie", cookie.as_str()), ("sec-fetch-site", "same-origin")],
+            "session",
+        ),
     ] {
         cases.push((what.into(), credentials.clone(), path, headers, reason));
     }
@@ -304,7 +343,10 @@ fn over_https() {
         assert!(shell.starts_with("200") && !shell.contains("box-1"), "{path}");
     }
     let stale = [("cookie", cookie.as_str()), ("sec-fetch-site", "same-origin")];
-    assert!(http(&daemon, &shown.good, "/predict", &stale).unwrap().starts_with("200"), "a certificate is enough");
+    assert!(
+        http(&daemon, &shown.good, "/predict", &stale).unwrap().starts_with("200"),
+        "a certificate is enough"
+    );
     // What is left open says nothing, and who may is let in.
     for path in ["/health", "/ready"] {
         assert_eq!(http(&daemon, &shown.nothing, path, &[]).unwrap(), "200 {\"ready\":true}");

@@ -174,14 +174,8 @@ mod tests {
 
     #[test]
     fn only_terminals_and_operators_ask_and_nobody_but_the_operator_may_do_all() {
-        let all = [
-            Action::Ask,
-            Action::Health,
-            Action::Metrics,
-            Action::Checkpoint,
-            Action::Look,
-            Action::Operate,
-        ];
+        let all =
+            [Action::Ask, Action::Health, Action::Metrics, Action::Checkpoint, Action::Look, Action::Operate];
         for role in Role::ALL {
             assert_eq!(all.iter().all(|action| role.may(*action)), role == Role::Operator, "{role}");
             assert_eq!(role.may(Action::Ask), matches!(role, Role::Terminal | Role::Operator), "{role}");

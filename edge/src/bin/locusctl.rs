@@ -8,7 +8,8 @@ use locus_edge::{
     complain,
     config::Config,
     ctl::{
-        access, annotate, ask, audit, backup, cable, encode, init, journal, line_key, out, simulate, slots, trust,
+        access, annotate, ask, audit, backup, cable, encode, init, journal, line_key, out, simulate, slots,
+        trust,
     },
 };
 

@@ -3,7 +3,9 @@
 use std::{path::Path, sync::Arc};
 
 use locus_engine::{BundleError, bundle::Pack};
-use locus_firmware_config::message::{Around, BaseAttribution, Fault, FaultCode, ModelInfo, Request, TranscriptSpec};
+use locus_firmware_config::message::{
+    Around, BaseAttribution, Fault, FaultCode, ModelInfo, Request, TranscriptSpec,
+};
 use locus_genome::{
     CONTEXT_BASES, EncodeError, EncodedVariant, Mutation, ReadError, ReferencePack, Strand, Transcript,
     Variant, VariantEncoder,

@@ -3,8 +3,8 @@
 use locus_firmware_config::{
     line::{Heard, Line},
     message::{
-        Answer, Around, Band, BaseAttribution, CodonInfo, EngineInfo, Evidence, Fault, FaultCode, LabelProbability, Lane,
-        ModelInfo, Prediction, ReceiptInfo, Request, Timing,
+        Answer, Around, Band, BaseAttribution, CodonInfo, EngineInfo, Evidence, Fault, FaultCode,
+        LabelProbability, Lane, ModelInfo, Prediction, ReceiptInfo, Request, Timing,
     },
     terminal::{ANSWER_BYTES, Event, Patience, REQUEST_BYTES, RequestRef, Terminal},
     wire::{CHALLENGE_BYTES, FrameType, Key, MAX_FRAME},

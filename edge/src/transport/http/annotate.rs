@@ -35,7 +35,12 @@ const PREFIX: &str = "LOCUS_";
 
 /// Key, number, type, description.
 const KEYS: [(&str, &str, &str, &str); 11] = [
-    ("BAND", "A", "String", "Computational prediction: benign, uncertain, pathogenic, or none where the box declined or failed"),
+    (
+        "BAND",
+        "A",
+        "String",
+        "Computational prediction: benign, uncertain, pathogenic, or none where the box declined or failed",
+    ),
     ("P", "A", "Float", "Calibrated probability of pathogenic, by computational prediction"),
     ("CSQ", "A", "String", "Sequence Ontology terms of the consequence on the transcript"),
     ("HGVSC", "A", "String", "HGVS name on the transcript"),
@@ -142,7 +147,8 @@ impl Lines {
             header.extend_from_slice(&line);
             header.push(b'\n');
             if header.len() > MAX_HEADER_BYTES {
-                let message = format!("got a header of over {MAX_HEADER_BYTES} bytes, expected a shorter one");
+                let message =
+                    format!("got a header of over {MAX_HEADER_BYTES} bytes, expected a shorter one");
                 return Err(Fault::new(FaultCode::TooLarge, message));
             }
         }

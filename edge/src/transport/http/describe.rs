@@ -101,7 +101,8 @@ fn document() -> Value {
         "The same lines in their order, with LOCUS_ keys in INFO; cut off where the file is, or who asks is revoked",
         json!({ "type": "string" }),
     );
-    annotate["requestBody"] = json!({ "required": true, "content": { "text/plain": { "schema": { "type": "string" } } } });
+    annotate["requestBody"] =
+        json!({ "required": true, "content": { "text/plain": { "schema": { "type": "string" } } } });
     let lines = annotate["responses"]["200"]["content"]["application/json"].take();
     annotate["responses"]["200"]["content"] = json!({ "text/plain": lines });
     let object = json!({ "type": "object" });
@@ -114,9 +115,15 @@ fn document() -> Value {
         order["responses"]["409"] = json!({ "description": "Refused; what served before serves on" });
         order
     };
-    let mut flash = order("Takes a signed bundle or pack, and flashes it as `locusctl flash` does; steps are streamed");
+    let mut flash =
+        order("Takes a signed bundle or pack, and flashes it as `locusctl flash` does; steps are streamed");
     flash["requestBody"] = json!({ "required": true, "content": { "application/octet-stream": {} } });
-    let mut sign_in = operation("Begins a session of the page", "", "Never; 204 with a cookie", json!({ "type": "object" }));
+    let mut sign_in = operation(
+        "Begins a session of the page",
+        "",
+        "Never; 204 with a cookie",
+        json!({ "type": "object" }),
+    );
     sign_in["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": {
         "type": "object",
         "properties": { "token": { "type": "string" } },

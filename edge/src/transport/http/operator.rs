@@ -146,11 +146,7 @@ pub(super) async fn trail(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-pub(super) async fn confirm(
-    State(shared): State<Arc<Shared>>,
-    Caller(who): Caller,
-    body: Body,
-) -> Response {
+pub(super) async fn confirm(State(shared): State<Arc<Shared>>, Caller(who): Caller, body: Body) -> Response {
     order(shared, &who.name, body, Order::Confirm).await
 }
 
@@ -166,12 +162,7 @@ pub(super) async fn roll_back(
     order(shared, &who.name, body, Order::Rollback).await
 }
 
-async fn order(
-    shared: Arc<Shared>,
-    who: &Arc<str>,
-    body: Body,
-    of: fn(Option<String>) -> Order,
-) -> Response {
+async fn order(shared: Arc<Shared>, who: &Arc<str>, body: Body, of: fn(Option<String>) -> Order) -> Response {
     let bytes = match timeout(BODY, to_bytes(body, MAX_ORDER_BYTES)).await {
         Ok(Ok(bytes)) => bytes,
         _ => return refused(StatusCode::BAD_REQUEST, "got no whole order, expected one; send it again"),
@@ -181,9 +172,8 @@ async fn order(
         return refused(StatusCode::BAD_REQUEST, message);
     };
     let who = Arc::clone(who);
-    let obeyed = tokio::task::spawn_blocking(move || {
-        shared.desk.obey(of(model), Some(&who), Arc::new(|_: &Step| {}))
-    });
+    let obeyed =
+        tokio::task::spawn_blocking(move || shared.desk.obey(of(model), Some(&who), Arc::new(|_: &Step| {})));
     match obeyed.await {
         Ok(Ok(value)) => response(StatusCode::OK, json!({ "ok": value }).to_string().into_bytes()),
         Ok(Err(reason)) => refused(StatusCode::CONFLICT, reason),
@@ -232,7 +222,8 @@ pub(super) async fn flash(
         let path = upload.0.clone();
         let obeyed = shared.desk.obey(Order::Flash(path), Some(&who.name), on_step);
         drop((upload, place));
-        let _ = tell.send(obeyed.map_or_else(|why| json!({ "error": why }), |report| json!({ "ok": report })));
+        let _ =
+            tell.send(obeyed.map_or_else(|why| json!({ "error": why }), |report| json!({ "ok": report })));
     });
     let lines = stream::unfold(told, |mut told| async move {
         let value = told.recv().await?;

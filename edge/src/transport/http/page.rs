@@ -57,7 +57,9 @@ static TAGS: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| {
     let tag = |content: &[u8]| format!("\"{}\"", hex::encode(&Sha256::digest(content)[..12]));
     FILES
         .iter()
-        .map(|(_, _, content)| HeaderValue::from_str(&tag(content)).expect("hex and quotes are visible ASCII"))
+        .map(|(_, _, content)| {
+            HeaderValue::from_str(&tag(content)).expect("hex and quotes are visible ASCII")
+        })
         .collect()
 });
 
@@ -66,10 +68,7 @@ pub(super) const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-    (
-        HeaderName::from_static("cross-origin-resource-policy"),
-        HeaderValue::from_static("same-origin"),
-    ),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
 ];
 

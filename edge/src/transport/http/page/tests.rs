@@ -107,15 +107,28 @@ fn pages_weigh_little_load_nothing_from_elsewhere_keep_nothing_and_write_no_html
         assert!(!content.contains("http://") && !content.contains("https://"), "{path}");
         if *kind == SCRIPT {
             for banned in [
-                "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function",
-                "localStorage", "sessionStorage", "indexedDB", "document.cookie", ".style.", "setInterval(",
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+                "new Function",
+                "localStorage",
+                "sessionStorage",
+                "indexedDB",
+                "document.cookie",
+                ".style.",
+                "setInterval(",
             ] {
                 assert!(!content.contains(banned), "{path}: {banned}");
             }
         }
         if *kind == HTML {
             assert!(!content.contains("<style") && !content.contains("style=") && !content.contains(" on"));
-            assert_eq!(content.matches("<script").count(), content.matches("<script type=\"module\" src=").count());
+            assert_eq!(
+                content.matches("<script").count(),
+                content.matches("<script type=\"module\" src=").count()
+            );
         }
     }
     assert!(!POLICY.contains("unsafe") && POLICY.starts_with("default-src 'none'"));
@@ -137,7 +150,10 @@ fn the_kept_shell_is_every_file_but_those_that_only_an_installation_needs() {
 fn a_file_that_a_browser_has_already_is_not_sent_again() {
     let (tag, mut headers) = (&TAGS[0], HeaderMap::new());
     let whole = file(&headers, tag, HTML, b"x");
-    assert_eq!((whole.status(), whole.headers()[header::CONTENT_TYPE].to_str().unwrap()), (StatusCode::OK, HTML));
+    assert_eq!(
+        (whole.status(), whole.headers()[header::CONTENT_TYPE].to_str().unwrap()),
+        (StatusCode::OK, HTML)
+    );
     assert_eq!(whole.headers()[header::CONTENT_SECURITY_POLICY], POLICY);
     headers.insert(header::IF_NONE_MATCH, tag.clone());
     assert_eq!(file(&headers, tag, HTML, b"x").status(), StatusCode::NOT_MODIFIED);
