@@ -35,6 +35,8 @@ export function cautions(answer, session) {
   for (const warning of answer.warnings) {
     const known = said(warning);
     const name = warning.startsWith("engine ") ? "engine" : "warning";
+    // The drawing says so where it matters.
+    if (warning.startsWith("explain was asked for; ")) continue;
     if (/^no transcript was given: /.test(warning) && answer.input_mode === "sequence_only") continue;
     list.push(caution(name, known || warning, known ? warning : null));
   }

@@ -157,7 +157,7 @@ function form(known) {
     field("sequence", t("sequence"), area(4), t("sequence.hint")),
     field("mutation", t("mutation"), line, t("mutation.hint")),
     h("p", { class: "understood", id: "understood", role: "status" }),
-    h("details", null, h("summary", null, t("transcript")), field("transcript", t("transcript.json"), area(4), t("transcript.hint"))),
+    h("details", { open: state.form.transcript !== "" }, h("summary", null, t("transcript")), field("transcript", t("transcript.json"), area(4), t("transcript.hint"))),
     h("div", { class: "fields" }, subject())];
   return h("form", { onsubmit: submit, class: "ask", "aria-label": t("page.ask") }, state.way === "variant" ? variant() : sequence(),
     h("p", { class: "orders" }, h("button", { type: "submit", id: "ask" }, t("ask"))));

@@ -9,6 +9,8 @@ const REACH = 20;
 const LANE = { track: 20, residue: 55, number: 68, codon: 75, base: 96, changed: 126, after: 154, bars: 228 };
 const BAR = 46;
 const HEIGHT = LANE.bars + BAR + 22;
+/** The same without bars. */
+const LOW = LANE.after + 12;
 
 const KINDS = ["unknown", "intergenic", "intron", "splice", "utr5", "utr3", "cds", "cds", "cds"];
 export const kind = (code) => KINDS[code] || "unknown";
@@ -124,7 +126,7 @@ function picture(answer, room) {
   const hatch = s("defs", null,
     s("pattern", { id: "bar-down", width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" },
       s("line", { x1: 0, y1: 0, x2: 0, y2: 5, class: "hatch strong" })));
-  return s("svg", { viewBox: `0 0 ${total} ${HEIGHT}`, role: "img", "aria-label": summary(answer), class: "drawing" },
+  return s("svg", { viewBox: `0 0 ${total} ${answer.attribution.length > 0 ? HEIGHT : LOW}`, role: "img", "aria-label": summary(answer), class: "drawing" },
     hatch, track(cells, x, width), codons(around, x, width, shown), bases(around, cells, x, width),
     answer.attribution.length > 0 ? bars(cells, x, width, most) : []);
 }
@@ -171,5 +173,5 @@ export function drawing(answer) {
         h("span", { class: "key down", "aria-hidden": "true" }, "−"), t("drawing.down"))
     : h("p", { class: "legend" }, t("drawing.no_effects"));
   const sense = t(answer.around.strand === "-" ? "drawing.reverse" : "drawing.forward");
-  return h("figure", { class: "why" }, place, legend, h("figcaption", null, sense, " ", t("drawing.about")), table(answer));
+  return h("figure", { class: "why" }, place, legend, h("figcaption", null, sense, answer.attribution.length > 0 ? ` ${t("drawing.about")}` : ""), table(answer));
 }

@@ -61,9 +61,10 @@ impl Surroundings {
         let edit = Edit::of(allele.position, allele.ref_allele, allele.alt_allele);
         let strand = transcript.map_or(Strand::Forward, |transcript| transcript.strand);
         let anchor = edit.begins(strand).0;
-        let (sense, oriented): (i64, fn(&[u8]) -> Vec<u8>) = match strand {
-            Strand::Forward => (1, <[u8]>::to_vec),
-            Strand::Reverse => (-1, dna::reverse_complement),
+        let sense = if strand == Strand::Forward { 1 } else { -1 };
+        let oriented = |bases: &[u8]| match strand {
+            Strand::Forward => bases.to_vec(),
+            Strand::Reverse => dna::reverse_complement(bases),
         };
         let at = |offset: i64| anchor + sense * offset;
         let last = edit.removed.len().saturating_sub(1) as i64 + reach;

@@ -137,7 +137,7 @@ def the_sequence_is_drawn_and_told(browser):
     assert len(told) == 20 and all("(" in text for text in told), told
     here = outcome.locator(".as-table tr.here td").all_inner_texts()
     assert here[0] == "T" and here[1] == visit.t("site.cds"), here
-    bases = "".join(drawing.locator("text.base:not(.added)").all_inner_texts())
+    bases = "".join(drawing.locator("text.base:not(.added)").all_text_contents())
     column = "".join(outcome.locator(".as-table tbody td:nth-child(2)").all_inner_texts())
     assert bases in column, (bases, column)
     page.set_viewport_size({"width": 360, "height": 800})

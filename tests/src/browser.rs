@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::{peer, python, root};
 
 const PLAYWRIGHT: &str = "playwright==1.65.2";
+/// For the pictures of the documentation.
+const PILLOW: &str = "pillow==13.0.0";
 const AXE: &str = "4.14.1";
 
 /// What it takes to drive a browser.
@@ -22,7 +24,7 @@ impl Browser {
     /// `None`, with a line that says why, where something is missing and cannot be installed.
     pub fn find(test: &str) -> Option<Self> {
         let chromium = peer(test, "chromium")?;
-        let python = python("page", &[PLAYWRIGHT], "import playwright.sync_api\n")?;
+        let python = python("page", &[PLAYWRIGHT, PILLOW], "import playwright.sync_api\n")?;
         Some(Self { python, axe: axe(test), chromium })
     }
 

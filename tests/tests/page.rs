@@ -191,14 +191,14 @@ fn of_the_operator() {
     daemon.terminate().unwrap();
 }
 
-/// Variants of BRCA1 of the real panel for each band, one base for another each.
+/// Variants of TP53 in the real panel for each band, one base for another each.
 fn of_the_panel(panel: &Path, terminal: &HttpTerminal) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for row in locus_genome::vcf::Reader::open(&panel.join("clinvar.GRCh38.vcf.gz")).unwrap() {
         let Ok(variant) = row.unwrap().variant else { continue };
         let place = variant.position;
-        let brca1 = variant.contig.ends_with("17") && (43_044_295..43_125_483).contains(&place);
-        if !brca1 || variant.ref_allele.len() != 1 || variant.alt_allele.len() != 1 {
+        let tp53 = variant.contig.ends_with("17") && (7_668_421..7_687_490).contains(&place);
+        if !tp53 || variant.ref_allele.len() != 1 || variant.alt_allele.len() != 1 {
             continue;
         }
         let text = format!("{}-{place}-{}-{}", variant.contig, variant.ref_allele, variant.alt_allele);
