@@ -6,6 +6,7 @@ mod echo;
 mod figures;
 mod flash;
 mod journal;
+mod page;
 mod pretraining;
 mod pruning;
 mod quantisation;
@@ -84,6 +85,15 @@ enum Command {
         folder: PathBuf,
         /// File to write
         #[arg(long, default_value = "bench/results/journal.json")]
+        out: PathBuf,
+    },
+    /// The page in Chromium on this machine: from a click to the answer, and what it weighs
+    Page {
+        /// Clicks that count
+        #[arg(long, default_value_t = 200)]
+        clicks: usize,
+        /// File to write
+        #[arg(long, default_value = "bench/results/page.json")]
         out: PathBuf,
     },
     /// Training steps beside PyTorch, and their memory with and without activation checkpointing
@@ -171,6 +181,7 @@ fn main() -> anyhow::Result<()> {
         Command::Crowd { seconds, out } => crowd::run(seconds, &out),
         Command::Flash { rounds, out } => flash::run(rounds, &out),
         Command::Journal { rounds, groups, folder, out } => journal::run(rounds, groups, &folder, &out),
+        Command::Page { clicks, out } => page::run(clicks, &out),
         Command::Training { rounds, out } => training::run(rounds, &out),
         Command::TrainingGpu { rounds, out } => training::gpu::run(rounds, &out),
         Command::Pretraining { bases, out } => pretraining::run(bases, &out),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::ctl::{
-    access, ask, audit, backup, cable, encode, init, journal, line_key, manual, simulate, slots, terminal,
-    trust,
+    access, annotate, ask, audit, backup, cable, encode, init, journal, line_key, manual, simulate, slots,
+    terminal, trust,
 };
 
 /// Arguments of `locusd`.
@@ -104,6 +104,8 @@ pub enum Order {
     Clock(slots::ClockArgs),
     /// Asks the box as a terminal does
     Ask(Box<ask::AskArgs>),
+    /// Writes a VCF with what the box makes of each allele
+    Annotate(Box<annotate::AnnotateArgs>),
     /// Asks the box from a screen, one question after the other
     Terminal(Box<terminal::TerminalArgs>),
     /// Asks the box as many terminals do, and counts what they are told

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, TryLockError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     time::Duration,
 };
 
@@ -101,11 +101,9 @@ enum Reply {
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn listen(
+pub(crate) fn listen(
     state: &StateDir,
-    flasher: Flasher,
-    health: Arc<Health>,
-    gate: Arc<Gate>,
+    desk: Desk,
     watched: Option<PathBuf>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
@@ -114,10 +112,10 @@ pub fn listen(
     let listener = UnixListener::bind(&path)?;
     // Whoever may write to it may change the model.
     std::fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-    let flasher = Arc::new(Mutex::new(flasher));
+    let (flasher, health) = (Arc::clone(&desk.flasher), Arc::clone(&desk.health));
     tokio::spawn(settle(Arc::clone(&flasher), Arc::clone(&health), stop.clone()));
     if let Some(folder) = watched {
-        tokio::spawn(watch::run(folder, Arc::clone(&flasher), Arc::clone(&health), stop.clone()));
+        tokio::spawn(watch::run(folder, flasher, health, stop.clone()));
     }
     tokio::spawn(async move {
         loop {
@@ -126,10 +124,7 @@ pub fn listen(
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    let (flasher, health) = (Arc::clone(&flasher), Arc::clone(&health));
-                    tokio::spawn(serve(stream, flasher, health, Arc::clone(&gate)));
-                }
+                Ok((stream, _)) => drop(tokio::spawn(serve(stream, desk.clone()))),
                 Err(error) => {
                     tracing::warn!(%error, "an order could not be taken");
                     tokio::time::sleep(PAUSE).await;
@@ -166,12 +161,7 @@ async fn settle(flasher: Arc<Mutex<Flasher>>, health: Arc<Health>, stop: Cancell
     }
 }
 
-async fn serve(
-    stream: tokio::net::UnixStream,
-    flasher: Arc<Mutex<Flasher>>,
-    health: Arc<Health>,
-    gate: Arc<Gate>,
-) {
+async fn serve(stream: tokio::net::UnixStream, desk: Desk) {
     let (reader, mut writer) = stream.into_split();
     let mut line = String::new();
     let mut reader = tokio::io::BufReader::new(reader.take(MAX_ORDER_BYTES));
@@ -186,7 +176,8 @@ async fn serve(
             tokio::task::spawn_blocking(move || reply)
         }
         Ok(order) => tokio::task::spawn_blocking(move || {
-            obey(order, &flasher, &health, &gate, Arc::new(move |step: &Step| drop(tell.send(step.clone()))))
+            let tell: OnStep = Arc::new(move |step: &Step| drop(tell.send(step.clone())));
+            desk.obey(order, None, tell).map_or_else(Reply::Error, Reply::Ok)
         }),
     };
     // Ends with the order, which holds the other end.
@@ -203,91 +194,108 @@ fn line_of(reply: &Reply) -> Vec<u8> {
     bytes
 }
 
-fn obey(order: Order, flasher: &Mutex<Flasher>, health: &Arc<Health>, gate: &Gate, tell: OnStep) -> Reply {
-    let changed = |result: Result<FlashReport, crate::slots::SlotError>| match result {
-        Ok(report) => {
+/// Where orders come in, whoever gives them.
+#[derive(Clone, Debug)]
+pub(crate) struct Desk {
+    flasher: Arc<Mutex<Flasher>>,
+    health: Arc<Health>,
+    gate: Arc<Gate>,
+}
+
+/// The slots while an order is obeyed, on behalf of whoever gave it.
+struct Behalf<'a>(MutexGuard<'a, Flasher>);
+
+impl Drop for Behalf<'_> {
+    fn drop(&mut self) {
+        self.0.on_behalf(None);
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(flasher: Flasher, health: Arc<Health>, gate: Arc<Gate>) -> Self {
+        Self { flasher: Arc::new(Mutex::new(flasher)), health, gate }
+    }
+
+    fn flasher(&self, by: Option<&str>) -> Behalf<'_> {
+        let mut flasher = self.flasher.lock().unwrap_or_else(PoisonError::into_inner);
+        flasher.on_behalf(by);
+        Behalf(flasher)
+    }
+
+    /// Obeys; blocks for as long as it takes. `by` is the name of whoever ordered it over the network, and is in the
+    /// audit trail.
+    ///
+    /// # Errors
+    /// Why it was refused, in words.
+    pub(crate) fn obey(&self, order: Order, by: Option<&str>, tell: OnStep) -> Result<Value, String> {
+        let health = &self.health;
+        let said = |error: crate::slots::SlotError| error.to_string();
+        let changed = |report: FlashReport| {
             if !report.flashed.unchanged {
                 // The slots of packs have a name of their own.
                 health.settled(if report.kind == PACK_SLOTS { PACK_SLOTS } else { &report.flashed.name });
             }
             value(&report)
-        }
-        Err(error) => Reply::Error(error.to_string()),
-    };
-    match order {
-        Order::Health => value(&health.report()),
-        // It counts before it is written down: whoever was revoked does not wait for a flash to end.
-        Order::Access { subject, reason } => match gate.reload() {
-            Err(error) => Reply::Error(error.to_string()),
-            Ok(cut) => {
-                let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
-                match flasher.note(What::Access, subject, reason) {
-                    Ok(()) => value(&cut),
-                    Err(error) => Reply::Error(error.to_string()),
-                }
+        };
+        match order {
+            Order::Health => value(&health.report()),
+            // It counts before it is written down: whoever was revoked does not wait for a flash to end.
+            Order::Access { subject, reason } => {
+                let cut = self.gate.reload().map_err(|error| error.to_string())?;
+                self.flasher(by).0.note(What::Access, subject, reason).map_err(said)?;
+                value(&cut)
             }
-        },
-        Order::Backup { subject, reason } => {
-            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
-            match flasher.note(What::Backup, subject, reason) {
-                Ok(()) => value(&true),
-                Err(error) => Reply::Error(error.to_string()),
+            Order::Backup { subject, reason } => {
+                self.flasher(by).0.note(What::Backup, subject, reason).map_err(said)?;
+                value(&true)
             }
-        }
-        Order::Flash(path) => {
-            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
-            changed(flasher.flash_telling(&path, Some(&health.pipeline), tell))
-        }
-        Order::Erase(subject) => audited(flasher, What::Erase, None, || erase(health, &subject)),
-        Order::Offload { to, keep } => {
-            let place = Some(to.display().to_string());
-            audited(flasher, What::Offload, place, || offload(health, &to, keep))
-        }
-        Order::Clock { accept: false } => value(&health.report().clock),
-        Order::Clock { accept: true } => audited(flasher, What::Clock, None, || {
-            health.pipeline.journal().clock().accept();
-            let clock = health.report().clock;
-            let said = clock.state.to_owned();
-            Ok((clock, said))
-        }),
-        Order::Confirm(model) => {
-            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
-            changed(flasher.confirm(model.as_deref(), Some(&health.pipeline)))
-        }
-        Order::Revert(model) => {
-            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
-            let reverted = flasher.revert(model.as_deref(), Some(&health.pipeline), "by order");
-            reverted.map_or_else(|error| Reply::Error(error.to_string()), |digest| value(&digest))
-        }
-        Order::Trust(path) => {
-            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
-            flasher
-                .update_trust(&path)
-                .map_or_else(|error| Reply::Error(error.to_string()), |report| value(&report))
-        }
-        Order::Remove(model) => {
-            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
-            let removed = flasher.remove(&model, Some(&health.pipeline));
-            if removed.is_ok() {
+            Order::Flash(path) => {
+                let report = self.flasher(by).0.flash_telling(&path, Some(&health.pipeline), tell);
+                changed(report.map_err(said)?)
+            }
+            Order::Erase(subject) => self.audited(by, What::Erase, None, || erase(health, &subject)),
+            Order::Offload { to, keep } => {
+                let place = Some(to.display().to_string());
+                self.audited(by, What::Offload, place, || offload(health, &to, keep))
+            }
+            Order::Clock { accept: false } => value(&health.report().clock),
+            Order::Clock { accept: true } => self.audited(by, What::Clock, None, || {
+                health.pipeline.journal().clock().accept();
+                let clock = health.report().clock;
+                let said = clock.state.to_owned();
+                Ok((clock, said))
+            }),
+            Order::Confirm(model) => {
+                let report = self.flasher(by).0.confirm(model.as_deref(), Some(&health.pipeline));
+                changed(report.map_err(said)?)
+            }
+            Order::Revert(model) => {
+                let reverted =
+                    self.flasher(by).0.revert(model.as_deref(), Some(&health.pipeline), "by order");
+                value(&reverted.map_err(said)?)
+            }
+            Order::Trust(path) => value(&self.flasher(by).0.update_trust(&path).map_err(said)?),
+            Order::Remove(model) => {
+                let removed = self.flasher(by).0.remove(&model, Some(&health.pipeline)).map_err(said)?;
                 health.settled(&model);
+                value(&removed)
             }
-            removed.map_or_else(|error| Reply::Error(error.to_string()), |digest| value(&digest))
-        }
-        Order::Rollback(model) => {
-            let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
-            changed(flasher.roll_back(model.as_deref(), Some(&health.pipeline)))
+            Order::Rollback(model) => {
+                let report = self.flasher(by).0.roll_back(model.as_deref(), Some(&health.pipeline));
+                changed(report.map_err(said)?)
+            }
         }
     }
-}
 
-fn audited<T: Serialize>(
-    flasher: &Mutex<Flasher>,
-    what: What,
-    subject: Option<String>,
-    work: impl FnOnce() -> Result<(T, String), String>,
-) -> Reply {
-    let mut flasher = flasher.lock().unwrap_or_else(PoisonError::into_inner);
-    flasher.attempt(what, subject, work).map_or_else(Reply::Error, |report| value(&report))
+    fn audited<T: Serialize>(
+        &self,
+        by: Option<&str>,
+        what: What,
+        subject: Option<String>,
+        work: impl FnOnce() -> Result<(T, String), String>,
+    ) -> Result<Value, String> {
+        value(&self.flasher(by).0.attempt(what, subject, work)?)
+    }
 }
 
 fn erase(health: &Health, subject: &str) -> Result<(Erased, String), String> {
@@ -308,8 +316,8 @@ fn offload(health: &Health, to: &Path, keep: bool) -> Result<(Offloaded, String)
     Ok((offloaded, said))
 }
 
-fn value(report: &impl Serialize) -> Reply {
-    serde_json::to_value(report).map_or_else(|error| Reply::Error(error.to_string()), Reply::Ok)
+fn value(report: &impl Serialize) -> Result<Value, String> {
+    serde_json::to_value(report).map_err(|error| error.to_string())
 }
 
 /// Gives an order to the daemon of a state folder; `None` where none runs. `tell` hears of the steps of a flash.

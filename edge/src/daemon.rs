@@ -361,6 +361,7 @@ impl Running {
             recovery,
             link: self.link.clone(),
             upkeep: Arc::clone(&self.upkeep),
+            recipients: recipients(config)?.iter().map(Recipient::id).collect(),
             warn_days: config.journal.warn_days,
             keep: config.journal.keep(),
             notices: Mutex::new(booted),
@@ -371,21 +372,16 @@ impl Running {
         if keep.days.is_some() || keep.bytes.is_some() {
             self.tasks.spawn(health::retain(Arc::clone(&health), keep, self.stop.clone()));
         }
+        let desk = control::Desk::new(flasher, Arc::clone(&health), Arc::clone(&self.gate));
         if config.http.enabled {
-            let listener = http::start(&config.http, Arc::clone(&self.gate), Arc::clone(&health)).await;
+            let listener =
+                http::start(config, Arc::clone(&self.gate), Arc::clone(&health), desk.clone()).await;
             self.http = Some(listener.map_err(DaemonError::Transport)?);
         }
         let endpoints = self.endpoints(config);
         endpoints.write(state).map_err(io("writing run/endpoints.json"))?;
-        control::listen(
-            state,
-            flasher,
-            health,
-            Arc::clone(&self.gate),
-            config.models.watch.clone(),
-            self.stop.clone(),
-        )
-        .map_err(io("control socket"))?;
+        control::listen(state, desk, config.models.watch.clone(), self.stop.clone())
+            .map_err(io("control socket"))?;
         Ok(endpoints)
     }
 

@@ -51,6 +51,8 @@ pub struct Health {
     pub(crate) recovery: Recovery,
     pub(crate) link: Option<Link>,
     pub(crate) upkeep: Arc<Upkeep>,
+    /// Fingerprints of whoever may open results.
+    pub(crate) recipients: Vec<String>,
     /// The operator is told when the room lasts for fewer days.
     pub(crate) warn_days: u32,
     /// How much of what is finished stays on the box.

@@ -132,6 +132,11 @@ impl StateDir {
         self.root.join("engines")
     }
 
+    /// What a running daemon leaves and takes away.
+    pub fn run(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
     /// Marks of models that have not proved themselves since the daemon started.
     pub fn unproven(&self) -> PathBuf {
         self.root.join("run/unproven")

@@ -177,6 +177,9 @@ pub struct Answer {
     /// What each base around the change does to the score, where the request asked to `explain`.
     #[serde(default)]
     pub attribution: Vec<BaseAttribution>,
+    /// What lies around the change, where the request asked to `explain`.
+    #[serde(default)]
+    pub around: Option<Around>,
 }
 
 /// A step of evidence in the sense of PP3 and BP4, by local likelihood ratios on validation.
@@ -200,6 +203,45 @@ pub struct BaseAttribution {
     /// Logit of the answer less the mean logit with this base replaced by each other one: above 0 it speaks for
     /// pathogenic.
     pub effect: f32,
+}
+
+/// What lies around a change, in the sense that the model read. Offsets count from the first base that is removed, or that
+/// follows what is inserted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Around {
+    /// Gene of the transcript.
+    pub gene: Option<String>,
+    /// `+` where sense is that of the bases as they are given, `-` where it is the other one.
+    pub strand: String,
+    /// Offset of the first base.
+    pub first: i32,
+    /// The bases.
+    pub bases: String,
+    /// What each of them is: the track codes of the graph contract.
+    pub track: Vec<u8>,
+    /// Bases that are removed.
+    pub removed: String,
+    /// Bases that come in their place.
+    pub added: String,
+    /// Codons that are read there.
+    pub codons: Vec<CodonInfo>,
+}
+
+/// A codon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodonInfo {
+    /// Where its bases are; an intron may lie between them.
+    pub offsets: (i32, i32, i32),
+    /// Its bases.
+    pub bases: String,
+    /// Its residue; `*` for stop.
+    pub residue: String,
+    /// Which residue it is, counted from 1.
+    pub number: u32,
+    /// Its bases after a change of one base.
+    pub changed_bases: Option<String>,
+    /// Its residue after it.
+    pub changed_residue: Option<String>,
 }
 
 /// What a sequence model says of a sequence.

@@ -250,7 +250,11 @@ fn fault() -> Fault {
 }
 
 pub(crate) fn answer() -> Value {
-    json!({
+    let around = json!({
+        "gene": "GENE1", "strand": "-", "first": -1, "bases": "ACG", "track": [6, 7, 8], "removed": "C", "added": "T",
+        "codons": [{"offsets": [-1, 0, 1], "bases": "ACG", "residue": "T", "number": 4, "changed_bases": "ATG", "changed_residue": "M"}],
+    });
+    let mut answer = json!({
         "id": "7", "box": "box-1", "mutation": "A9T", "predicted_label": 1, "predicted_description": "Pathogenic",
         "pathogenic_probability": 0.75, "benign_probability": 0.25, "prior": 0.5, "band": "uncertain", "abstained": false,
         "input_mode": "transcript", "consequence": "missense_variant", "transcript_id": "t",
@@ -262,7 +266,9 @@ pub(crate) fn answer() -> Value {
         "assembly": "GRCh38", "evidence": {"criterion": "PP3", "strength": "supporting", "likelihood_ratio": 2.5},
         "out_of_distribution": false, "attribution": [{"offset": -1, "base": "A", "effect": 0.5}],
         "prediction": {"label": "a", "probabilities": [{"label": "a", "probability": 1.0}], "value": null},
-    })
+    });
+    answer["around"] = around;
+    answer
 }
 
 /// What comes over lines: described frames, and the same as bytes.

@@ -51,7 +51,6 @@ impl Reader {
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let mut inner = text::open(path)?;
         let mut header = Vec::new();
-        let mut defined = HashSet::new();
         let mut number = 0;
         let mut line = Vec::new();
         loop {
@@ -61,13 +60,10 @@ impl Reader {
             }
             number += 1;
             text::read_line(&mut *inner, &mut line).map_err(|e| text::io_error(path, e))?;
-            // Merged files define a key twice, which noodles refuses; the first one holds.
-            if definition(&line).is_none_or(|d| defined.insert(d.to_vec())) {
-                header.extend_from_slice(&line);
-                header.push(b'\n');
-            }
+            header.extend_from_slice(&line);
+            header.push(b'\n');
         }
-        vcf::io::Reader::new(header.as_slice()).read_header().map_err(|e| ReadError::Line {
+        check_header(&header).map_err(|e| ReadError::Line {
             path: path.to_owned(),
             line: number.max(1),
             reason: format!(
@@ -76,73 +72,77 @@ impl Reader {
         })?;
         Ok(Self { path: path.to_owned(), inner, line, number, pending: Vec::new() })
     }
+}
 
-    fn parse(&self) -> Vec<Row> {
-        let broken = |reason: String| {
-            let shown: Vec<String> = self
-                .line
-                .split(|&b| b == b'\t')
-                .take(5)
-                .map(|f| String::from_utf8_lossy(f).into_owned())
-                .collect();
-            let field = |i: usize| shown.get(i).cloned().unwrap_or_else(|| ".".into());
-            vec![Row {
-                contig: field(0),
-                position: field(1).parse().unwrap_or(0),
-                ref_allele: field(3),
-                alt_allele: field(4),
-                variant: Err(format!("line {}: {reason}", self.number)),
-                info: HashMap::new(),
-            }]
-        };
-        // noodles looks at the columns without the tabs between them: a letter that a tab cuts in two ends it.
-        if std::str::from_utf8(&self.line).is_err() {
-            return broken("got bytes that are no text, expected UTF-8".into());
-        }
-        // It wants the eight fixed columns; fewer would shift one into the next.
-        let columns = self.line.split(|&b| b == b'\t').count();
-        if columns < 8 {
-            return broken(format!("got {columns} columns, expected at least 8 separated by tabs"));
-        }
-        let record = match vcf::Record::try_from(self.line.as_slice()) {
-            Ok(record) => record,
-            Err(e) => return broken(e.to_string()),
-        };
-        let position = match record.variant_start() {
-            Some(Ok(p)) => usize::from(p) as u64,
-            None => 0,
-            Some(Err(_)) => {
-                return broken("got a position that is no whole number, expected 1 or more".into());
-            }
-        };
-        let info: HashMap<String, String> = record
-            .info()
-            .as_ref()
-            .split(';')
-            .filter_map(|pair| pair.split_once('=').or(Some((pair, ""))))
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .collect();
-        let alternates = record.alternate_bases();
-        alternates
-            .as_ref()
-            .split(',')
-            .map(|alt| Row {
-                contig: record.reference_sequence_name().to_owned(),
-                position,
-                ref_allele: record.reference_bases().to_owned(),
-                alt_allele: alt.to_owned(),
-                variant: Variant::new(
-                    record.reference_sequence_name(),
-                    position,
-                    record.reference_bases(),
-                    alt,
-                )
-                .map_err(|e| format!("line {}: {e}", self.number)),
-                info: info.clone(),
-            })
-            .rev()
-            .collect()
+/// The alleles of one line that is no header, its end taken away; `number` is for reasons.
+pub fn rows(line: &[u8], number: u64) -> Vec<Row> {
+    let broken = |reason: String| {
+        let shown: Vec<String> =
+            line.split(|&b| b == b'\t').take(5).map(|f| String::from_utf8_lossy(f).into_owned()).collect();
+        let field = |i: usize| shown.get(i).cloned().unwrap_or_else(|| ".".into());
+        vec![Row {
+            contig: field(0),
+            position: field(1).parse().unwrap_or(0),
+            ref_allele: field(3),
+            alt_allele: field(4),
+            variant: Err(format!("line {number}: {reason}")),
+            info: HashMap::new(),
+        }]
+    };
+    // noodles looks at the columns without the tabs between them: a letter that a tab cuts in two ends it.
+    if std::str::from_utf8(line).is_err() {
+        return broken("got bytes that are no text, expected UTF-8".into());
     }
+    // It wants the eight fixed columns; fewer would shift one into the next.
+    let columns = line.split(|&b| b == b'\t').count();
+    if columns < 8 {
+        return broken(format!("got {columns} columns, expected at least 8 separated by tabs"));
+    }
+    let record = match vcf::Record::try_from(line) {
+        Ok(record) => record,
+        Err(e) => return broken(e.to_string()),
+    };
+    let position = match record.variant_start() {
+        Some(Ok(p)) => usize::from(p) as u64,
+        None => 0,
+        Some(Err(_)) => {
+            return broken("got a position that is no whole number, expected 1 or more".into());
+        }
+    };
+    let info: HashMap<String, String> = record
+        .info()
+        .as_ref()
+        .split(';')
+        .filter_map(|pair| pair.split_once('=').or(Some((pair, ""))))
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect();
+    let alternates = record.alternate_bases();
+    alternates
+        .as_ref()
+        .split(',')
+        .map(|alt| Row {
+            contig: record.reference_sequence_name().to_owned(),
+            position,
+            ref_allele: record.reference_bases().to_owned(),
+            alt_allele: alt.to_owned(),
+            variant: Variant::new(record.reference_sequence_name(), position, record.reference_bases(), alt)
+                .map_err(|e| format!("line {number}: {e}")),
+            info: info.clone(),
+        })
+        .collect()
+}
+
+/// Whether the lines of a header, each with its end, are one.
+///
+/// # Errors
+/// Why not.
+pub fn check_header(header: &[u8]) -> Result<(), String> {
+    let mut defined = HashSet::new();
+    // Merged files define a key twice, which noodles refuses; the first one holds.
+    let lines = header.split_inclusive(|&b| b == b'\n');
+    let kept: Vec<&[u8]> =
+        lines.filter(|line| definition(line).is_none_or(|d| defined.insert(d.to_vec()))).collect();
+    vcf::io::Reader::new(kept.concat().as_slice()).read_header().map(drop).map_err(|e| e.to_string())
 }
 
 /// `##INFO=<ID=X` of a header line that defines X.
@@ -167,7 +167,10 @@ impl Iterator for Reader {
             match read {
                 Ok(false) => return None,
                 Ok(true) if self.line.is_empty() => {}
-                Ok(true) => self.pending = self.parse(),
+                Ok(true) => {
+                    self.pending = rows(&self.line, self.number);
+                    self.pending.reverse();
+                }
                 Err(e) => {
                     // One error, then the end: what follows a broken stream is unknown.
                     self.inner = Box::new(std::io::empty().take(0));

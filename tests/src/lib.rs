@@ -1,5 +1,6 @@
 //! What the end-to-end suites share: where the data and the binaries are, and a whole box to try them on.
 
+mod browser;
 mod demo;
 pub mod load;
 pub mod malicious;
@@ -12,6 +13,7 @@ mod vitals;
 
 use std::path::{Path, PathBuf};
 
+pub use browser::Browser;
 pub use demo::{Fact, Facts, facts};
 pub use models::{reweighted, variation};
 pub use mosquitto::{Mosquitto, free_port};

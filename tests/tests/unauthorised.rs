@@ -139,6 +139,13 @@ fn check(
     }
 }
 
+/// What the operator's page asks and orders.
+const OPERATORS: [&str; 6] =
+    ["/v1/operator", "/v1/audit", "/v1/flash", "/v1/confirm", "/v1/revert", "/v1/rollback"];
+/// Somebody who guesses a token on the page.
+const SIGN_IN: &str =
+    "{\"token\": \"locus-token-0000000000000000000000000000000000000000000000000000000000000000\"}";
+
 /// A request over HTTPS: let in, or refused by status or handshake.
 fn http(
     daemon: &Daemon,
@@ -149,7 +156,9 @@ fn http(
     let terminal = daemon.http_with(shown).unwrap();
     let request = serde_json::to_vec(&facts().variants[0].request("u")).unwrap();
     let got = match path {
-        "/predict" | "/v1/predict:batch" => terminal.post_to(path, headers, &request, PATIENCE),
+        "/predict" | "/v1/predict:batch" | "/v1/annotate" | "/v1/flash" | "/v1/confirm" | "/v1/revert"
+        | "/v1/rollback" => terminal.post_to(path, headers, &request, PATIENCE),
+        "/v1/session" => terminal.post_to(path, headers, SIGN_IN.as_bytes(), PATIENCE),
         _ => terminal.get(path),
     };
     let (status, body) = got.map_err(|error| error.to_string())?;
@@ -187,12 +196,22 @@ fn over_https() {
         ..shown.clone()
     };
     let guess = format!("locus-token-{}", "00".repeat(32));
+    let local = fs::read_to_string(rig.path("state/access/local.token")).unwrap();
     let mut near = shown.token.trim().to_owned();
     let last = if near.pop() == Some('0') { '1' } else { '0' };
     near.push(last);
     let plain = [("nothing", shown.nothing.clone(), "no_credentials")];
     let mut cases: Vec<Case<'_>> = Vec::new();
-    for path in ["/predict", "/v1/predict:batch", "/v1/checkpoint", "/metrics", "/openapi.json", "/docs"] {
+    let paths = [
+        "/predict",
+        "/v1/predict:batch",
+        "/v1/annotate",
+        "/v1/checkpoint",
+        "/metrics",
+        "/openapi.json",
+        "/docs",
+    ];
+    for path in paths.into_iter().chain(OPERATORS) {
         for (what, credentials, reason) in &plain {
             cases.push((format!("{what} at {path}"), credentials.clone(), path, vec![], *reason));
         }
@@ -224,11 +243,62 @@ fn over_https() {
         ("the role metrics", &shown.metrics, "/v1/checkpoint", "role"),
         ("the role metrics", &shown.metrics, "/v1/predict:batch", "role"),
         ("the role auditor", &shown.auditor, "/metrics", "role"),
+        ("the role auditor", &shown.auditor, "/v1/audit", "role"),
+        ("the role metrics", &shown.metrics, "/v1/annotate", "role"),
+        ("the token of this machine", &with(&local), "/v1/operator", "role"),
+        ("the token of this machine", &with(&local), "/v1/flash", "role"),
+        ("nothing but a guess", &shown.nothing, "/v1/session", "unknown_token"),
+        ("a good certificate and a guess", &shown.good, "/v1/session", "unknown_token"),
         ("a guessed token", &with(&guess), "/health", "unknown_token"),
         ("a guessed token", &with(&guess), "/ready", "unknown_token"),
         ("a revoked certificate", &shown.revoked, "/ready", "revoked"),
     ] {
         cases.push((format!("{what} at {path}"), credentials.clone(), path, vec![], reason));
+    }
+    for path in OPERATORS {
+        cases.push((format!("a terminal at {path}"), shown.good.clone(), path, vec![], "role"));
+    }
+    // What another site has a browser send, with whatever the browser shows.
+    let cookie = format!("__Host-locus={}", "0".repeat(64));
+    for (what, credentials, path, headers, reason) in [
+        (
+            "another site, with a certificate",
+            &shown.good,
+            "/predict",
+            vec![("sec-fetch-site", "cross-site")],
+            "cross_site",
+        ),
+        (
+            "another site that names itself",
+            &shown.good,
+            "/predict",
+            vec![("origin", "https://evil.example")],
+            "cross_site",
+        ),
+        ("a page without an origin", &shown.good, "/v1/annotate", vec![("origin", "null")], "cross_site"),
+        (
+            "another site signs somebody in",
+            &shown.nothing,
+            "/v1/session",
+            vec![("sec-fetch-site", "same-site")],
+            "cross_site",
+        ),
+        (
+            "a cookie from no browser",
+            &shown.nothing,
+            "/predict",
+            vec![("cookie", cookie.as_str())],
+            "cross_site",
+        ),
+        (
+            "a guessed session",
+            &shown.nothing,
+            "/predict",
+            vec![("cookie", cookie.as_str()), ("sec-fetch-site", "same-origin")],
+            "session",
+        ),
+    ] {
+        cases.push((what.into(), credentials.clone(), path, headers, reason));
     }
     let header = |name| vec![("locus-terminal", name)];
     cases.push((
@@ -267,6 +337,16 @@ fn over_https() {
     check(&operator, "http", "no TLS", "handshake", || without_tls(&address, request));
     println!("unauthorised: {} cases over HTTPS refused and counted", cases.len() + 1);
 
+    // The files of the pages hold nothing, and are anybody's.
+    for path in ["/", "/operator", "/page/app.js", "/page/zh.json", "/manifest.webmanifest"] {
+        let shell = http(&daemon, &shown.nothing, path, &[]).unwrap();
+        assert!(shell.starts_with("200") && !shell.contains("box-1"), "{path}");
+    }
+    let stale = [("cookie", cookie.as_str()), ("sec-fetch-site", "same-origin")];
+    assert!(
+        http(&daemon, &shown.good, "/predict", &stale).unwrap().starts_with("200"),
+        "a certificate is enough"
+    );
     // What is left open says nothing, and who may is let in.
     for path in ["/health", "/ready"] {
         assert_eq!(http(&daemon, &shown.nothing, path, &[]).unwrap(), "200 {\"ready\":true}");

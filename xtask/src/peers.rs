@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::process;
 
-const PACKAGES: [&str; 3] = ["mosquitto", "mosquitto-clients", "chromium"];
+const PACKAGES: [&str; 4] = ["mosquitto", "mosquitto-clients", "chromium", "fonts-noto-cjk"];
 
 /// Installs what is missing. Tests whose peer is not there report themselves skipped.
 pub(crate) fn install() -> Result<()> {

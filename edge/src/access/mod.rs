@@ -8,13 +8,14 @@ mod door;
 mod guests;
 mod registry;
 mod role;
+mod sessions;
 
 use std::{
     collections::HashMap,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier, sign::CertifiedKey};
@@ -28,6 +29,7 @@ pub(crate) use door::{Door, Peer};
 pub(crate) use guests::{Cut, Guest, Guests, MOST};
 pub use registry::{Credential, Enrolled, Kind, Registry, RegistryError};
 pub use role::{Action, Refusal, Role};
+pub(crate) use sessions::Sessions;
 
 use crate::{
     clock::{Clock, SystemClock},
@@ -87,6 +89,13 @@ impl Identity {
     pub(crate) fn of_line(name: &str) -> Self {
         Self { name: name.into(), role: Role::Terminal, credential: None }
     }
+
+    /// Whether it may do something. To change what the box runs takes credentials of somebody who was enrolled for that:
+    /// neither whoever needs none, nor the token of `locusctl`, which a group may read.
+    pub fn may(&self, action: Action) -> bool {
+        let enrolled = !matches!(&*self.name, LOCAL | ANONYMOUS);
+        self.role.may(action) && (enrolled || action != Action::Operate)
+    }
 }
 
 /// What counts now.
@@ -124,6 +133,8 @@ pub struct Gate {
     fingerprint: String,
     now: RwLock<Arc<Snapshot>>,
     serving: RwLock<Serving>,
+    /// Whoever signed in on the page.
+    pub(crate) sessions: Sessions,
     /// Connections of HTTPS.
     pub(crate) web: Arc<Guests>,
     /// Connections of the embedded broker.
@@ -241,6 +252,10 @@ impl Gate {
             clock,
             fingerprint: authority.fingerprint(),
             serving: RwLock::new(serving),
+            sessions: Sessions::new(
+                Duration::from_millis(config.access.session_idle_ms),
+                Duration::from_millis(config.access.session_ms),
+            ),
             web: Guests::new("http"),
             mqtt: Guests::new("mqtt"),
         };
@@ -324,6 +339,13 @@ impl Gate {
             return Ok(Identity { name: LOCAL.into(), role: Role::Operator, credential: Some(digest) });
         }
         self.find(digest, Kind::Token, Refusal::UnknownToken)
+    }
+
+    /// Who signed in with a token before: for as long as the session lasts, and as the token still counts.
+    pub(crate) fn by_session(&self, secret: &str, orders: bool) -> Result<Identity, Refusal> {
+        let identity = self.sessions.find(secret, Instant::now(), orders).ok_or(Refusal::Session)?;
+        self.still(&identity).inspect_err(|_| self.sessions.end(secret))?;
+        Ok(identity)
     }
 
     /// Whoever shows nothing.

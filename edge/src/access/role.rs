@@ -24,7 +24,7 @@ pub enum Role {
 /// What can be done over a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// To ask: `POST /predict`, `POST /v1/predict:batch`, a request over MQTT, and to read the own answers.
+    /// To ask: `POST /predict`, `POST /v1/predict:batch`, `POST /v1/annotate`, a request over MQTT, and to read the own answers.
     Ask,
     /// The whole of `GET /health`.
     Health,
@@ -36,6 +36,8 @@ pub enum Action {
     Look,
     /// To take requests from the broker and to answer them.
     Serve,
+    /// To see and change what the box runs, on the page.
+    Operate,
 }
 
 impl Role {
@@ -47,6 +49,7 @@ impl Role {
         match action {
             Action::Look => true,
             Action::Serve => matches!(self, Self::Box),
+            Action::Operate => matches!(self, Self::Operator),
             Action::Ask => matches!(self, Self::Terminal | Self::Operator),
             Action::Health => matches!(self, Self::Operator | Self::Auditor),
             Action::Metrics => matches!(self, Self::Metrics | Self::Operator),
@@ -99,6 +102,10 @@ pub enum Refusal {
     ClientId,
     /// Too many connections.
     Crowded,
+    /// A session of the page that is over, or never was.
+    Session,
+    /// An order that another site had a browser send.
+    CrossSite,
 }
 
 impl Refusal {
@@ -117,6 +124,8 @@ impl Refusal {
             Self::Topic => "topic",
             Self::ClientId => "client_id",
             Self::Crowded => "crowded",
+            Self::Session => "session",
+            Self::CrossSite => "cross_site",
         }
     }
 
@@ -145,6 +154,10 @@ impl Refusal {
                 "got another client identifier, expected none, the name of the credentials, or that and a colon and more"
             }
             Self::Crowded => "too many connections; close some, or ask again later",
+            Self::Session => "the session is over; sign in again",
+            Self::CrossSite => {
+                "got an order from a page of another site, expected one from this box's own; open the box's address itself"
+            }
         }
     }
 
@@ -161,11 +174,14 @@ mod tests {
 
     #[test]
     fn only_terminals_and_operators_ask_and_nobody_but_the_operator_may_do_all() {
-        let all = [Action::Ask, Action::Health, Action::Metrics, Action::Checkpoint, Action::Look];
+        let all =
+            [Action::Ask, Action::Health, Action::Metrics, Action::Checkpoint, Action::Look, Action::Operate];
         for role in Role::ALL {
             assert_eq!(all.iter().all(|action| role.may(*action)), role == Role::Operator, "{role}");
             assert_eq!(role.may(Action::Ask), matches!(role, Role::Terminal | Role::Operator), "{role}");
         }
         assert!(!Role::Terminal.may(Action::Metrics) && !Role::Metrics.may(Action::Health));
+        let operators = Role::ALL.into_iter().filter(|role| role.may(Action::Operate));
+        assert_eq!(operators.collect::<Vec<_>>(), [Role::Operator]);
     }
 }

@@ -71,3 +71,22 @@ fn a_registry_that_cannot_be_read_changes_nothing() {
     assert!(matches!(gate.reload(), Err(AccessError::Registry(_))));
     assert_eq!(&*gate.by_token(&token, HERE).unwrap().name, "ward-3");
 }
+
+#[test]
+fn a_session_is_over_with_its_token_and_no_order_of_an_operator_is_taken_from_whoever_was_not_enrolled() {
+    let (_dir, gate, _) = gate(true);
+    let token = new_token().unwrap();
+    enrol(&gate, "ward-3", Kind::Token, token_digest(&token));
+    let somebody = gate.by_token(&token, ELSEWHERE).unwrap();
+    let secret = gate.sessions.begin(somebody.clone(), Instant::now()).unwrap();
+    assert_eq!(gate.by_session(&secret, true), Ok(somebody));
+    assert_eq!(gate.by_session(&token, true), Err(Refusal::Session), "a token is no session");
+    Registry::change(&gate.state, NOW, |r| r.revoke("ward-3", None, NOW)).unwrap();
+    gate.reload().unwrap();
+    assert_eq!(gate.by_session(&secret, true), Err(Refusal::Revoked));
+    assert_eq!(gate.by_session(&secret, true), Err(Refusal::Session), "it ended with the token");
+    let local = gate.by_token(&local_token(&gate.state).unwrap(), HERE).unwrap();
+    for identity in [local, gate.by_nothing(HERE).unwrap()] {
+        assert!(identity.may(Action::Ask) && identity.may(Action::Metrics) && !identity.may(Action::Operate));
+    }
+}

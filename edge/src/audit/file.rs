@@ -74,6 +74,8 @@ pub struct Audit {
     previous: String,
     /// Time of the last entry.
     known_ms: u64,
+    /// For whom what follows is done.
+    by: Option<String>,
 }
 
 fn io_at(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AuditError {
@@ -117,6 +119,7 @@ impl Audit {
             next: 0,
             previous: "0".repeat(64),
             known_ms: 0,
+            by: None,
         };
         let path = dir.join(NOW);
         let now = read(&*audit.vfs, &path)?;
@@ -158,10 +161,12 @@ impl Audit {
             let reason = format!("{torn} bytes of a line that was half written are cut off");
             audit.note(What::Recovery, Stage::Noted, About { reason: Some(reason), ..About::default() })?;
         }
-        if let Some(Entry { what, subject, digest, .. }) = open {
+        if let Some(Entry { what, subject, digest, by, .. }) = open {
             let reason =
                 Some("the process ended before the attempt did; the slots say what counts".to_owned());
+            audit.on_behalf(by);
             audit.note(what, Stage::Cut, About { subject, digest, reason })?;
+            audit.on_behalf(None);
         }
         Ok(audit)
     }
@@ -169,6 +174,11 @@ impl Audit {
     /// Whether a line is one of this box.
     fn wrote(&self, line: &[u8]) -> bool {
         serde_json::from_slice(line).is_ok_and(|line| signed(&line, &self.key.verifying_key()))
+    }
+
+    /// Says for whom what follows is done; nobody with a name where it is ordered on the box itself.
+    pub fn on_behalf(&mut self, by: Option<String>) {
+        self.by = by;
     }
 
     /// Adds an entry, durable on return.
@@ -186,6 +196,7 @@ impl Audit {
             subject: short(about.subject),
             digest: short(about.digest),
             reason: short(about.reason),
+            by: self.by.clone(),
             previous: self.previous.clone(),
         };
         let signature = hex::encode(self.key.sign(&message(&entry)).to_bytes());
@@ -330,6 +341,7 @@ mod tests {
         let mut audit = open(&vfs);
         audit.note(What::Flash, Stage::Begun, about("a")).unwrap();
         audit.note(What::Flash, Stage::Done, about("a")).unwrap();
+        audit.on_behalf(Some("anna".to_owned()));
         audit.note(What::Trust, Stage::Begun, about("b")).unwrap();
         drop(audit);
         drop(open(&vfs));
@@ -339,6 +351,8 @@ mod tests {
         let stages: Vec<_> = entries.iter().map(|entry| (entry.what, entry.stage)).collect();
         assert_eq!(stages[2..], [(What::Trust, Stage::Begun), (What::Trust, Stage::Cut)]);
         assert_eq!(entries[3].subject.as_deref(), Some("b"));
+        let by: Vec<_> = entries.iter().map(|entry| entry.by.as_deref()).collect();
+        assert_eq!(by, [None, None, Some("anna"), Some("anna")]);
     }
 
     #[test]

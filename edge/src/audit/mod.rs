@@ -80,6 +80,9 @@ pub struct Entry {
     /// Why, or what is worth knowing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who ordered it over the network; whoever orders on the box itself has no name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// SHA-256 of the line before, in hex; zeros before the first.
     pub previous: String,
 }

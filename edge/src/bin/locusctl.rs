@@ -9,8 +9,8 @@ use locus_edge::{
     complain,
     config::Config,
     ctl::{
-        access, ask, audit, backup, cable, encode, init, journal, line_key, manual, out, simulate, slots,
-        terminal, trust,
+        access, annotate, ask, audit, backup, cable, encode, init, journal, line_key, manual, out, simulate,
+        slots, terminal, trust,
     },
 };
 
@@ -47,6 +47,7 @@ fn run(arguments: Ctl) -> anyhow::Result<ExitCode> {
         Order::Status => slots::status(&config()?),
         Order::Clock(args) => slots::clock(&config()?, args),
         Order::Ask(args) => ask::run(&config()?, args),
+        Order::Annotate(args) => annotate::run(&config()?, args),
         Order::Terminal(args) => terminal::run(&config()?, args),
         Order::Simulate(args) => simulate::run(&config()?, args),
         Order::Encode(args) => encode::run(&config()?, args),

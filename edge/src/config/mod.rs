@@ -226,6 +226,7 @@ impl Config {
             .or_else(|| self.limits.problem())
             .or_else(|| self.http.problem())
             .or_else(|| self.traces.problem())
+            .or_else(|| self.access.problem())
             .or_else(|| self.access_problem())
     }
 
@@ -267,6 +268,9 @@ mod tests {
         for (extra, named) in [
             ("[access]\nanonymous = true\n[http]\naddress = \"0.0.0.0\"\n", "access.anonymous"),
             ("[access]\nanonymous = true\n[mqtt]\ntls_address = \"0.0.0.0\"\n", "access.anonymous"),
+            ("[access]\nsession_idle_ms = 1\n", "access.session_idle_ms"),
+            ("[access]\nsession_idle_ms = 5000\nsession_ms = 4000\n", "access.session_idle_ms"),
+            ("[access]\nsession_ms = 604800001\n", "access.session_ms"),
             ("[http]\nnames = [\"a b\"]\n", "http.names"),
             ("[mqtt]\nca = \"ca.pem\"\n", "mqtt.ca"),
             ("[mqtt]\nmode = \"external\"\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n", "mqtt.certificate"),

@@ -47,7 +47,8 @@ fn line(entry: &Entry) -> String {
     let word = |value: Value| value.as_str().unwrap_or("-").to_owned();
     let what = word(serde_json::to_value(entry.what).unwrap_or_default());
     let stage = word(serde_json::to_value(entry.stage).unwrap_or_default());
-    let rest = [&entry.subject, &entry.digest, &entry.reason].into_iter().flatten();
+    let by = entry.by.as_ref().map(|by| format!("by {by}"));
+    let rest = [&entry.subject, &entry.digest, &entry.reason, &by].into_iter().flatten();
     let rest: Vec<&str> = rest.map(String::as_str).collect();
     format!("{:>6} {time} {what:<8} {stage:<8} {}", entry.index, rest.join(" | "))
 }

@@ -6,6 +6,7 @@
 pub mod out;
 
 pub mod access;
+pub mod annotate;
 mod answer;
 pub mod ask;
 pub mod audit;

@@ -230,6 +230,11 @@ impl Flasher {
         })
     }
 
+    /// Says for whom what follows is done; it is in the audit trail.
+    pub(crate) fn on_behalf(&mut self, by: Option<&str>) {
+        self.audit.on_behalf(by.map(str::to_owned));
+    }
+
     /// Verifies, proves and activates a bundle; where a pipeline runs, it changes over without losing a request.
     ///
     /// # Errors

@@ -86,6 +86,7 @@ pub(super) fn answer(
         out_of_distribution: unlike.is_some(),
         out_of_distribution_reason: unlike,
         attribution: about.attribution.clone(),
+        around: about.around.clone(),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use locus_firmware_config::message::{BaseAttribution, Request};
+use locus_firmware_config::message::{Around, BaseAttribution, CodonInfo, Request};
 use locus_genome::{
-    CONTEXT_BASES, EncodedVariant, Strand, Transcript, VariantEncoder,
+    CONTEXT_BASES, EncodedVariant, Strand, Surroundings, Transcript, VariantEncoder,
     dna::{complement, is_base},
     encode::{Allele, Stretch},
 };
@@ -16,6 +16,8 @@ use super::{
 
 /// Bases on each side that are altered.
 const REACH: i64 = 10;
+/// Bases on each side that are shown.
+const SHOWN: i64 = 20;
 /// Rows that are scored between two looks at the deadline.
 const ROWS: usize = 16;
 /// What an explanation counts in the admission, as bytes of a message: eight units of work.
@@ -33,6 +35,35 @@ pub(super) struct Altered {
 
 pub(super) fn bytes(request: &Request) -> usize {
     if request.explain == Some(true) { BYTES } else { 0 }
+}
+
+/// What lies around a change, as it is told.
+pub(super) fn around(stretch: &Stretch<'_>, allele: &Allele<'_>, transcript: Option<&Transcript>) -> Around {
+    let around = Surroundings::of(stretch, allele, transcript, SHOWN);
+    let text = |bases: &[u8]| String::from_utf8_lossy(bases).into_owned();
+    let residue = |residue: u8| char::from(residue).to_string();
+    let offset = |offset: i64| i32::try_from(offset).unwrap_or(i32::MAX);
+    Around {
+        gene: transcript.map(|transcript| transcript.gene.clone()).filter(|gene| !gene.is_empty()),
+        strand: if around.strand == Strand::Forward { "+" } else { "-" }.to_owned(),
+        first: offset(around.first),
+        bases: text(&around.bases),
+        track: around.track,
+        removed: text(&around.removed),
+        added: text(&around.added),
+        codons: around
+            .codons
+            .iter()
+            .map(|codon| CodonInfo {
+                offsets: codon.offsets.map(offset).into(),
+                bases: text(&codon.bases),
+                residue: residue(codon.residue),
+                number: u32::try_from(codon.number).unwrap_or(0),
+                changed_bases: codon.changed.map(|(bases, _)| text(&bases)),
+                changed_residue: codon.changed.map(|(_, after)| residue(after)),
+            })
+            .collect(),
+    }
 }
 
 /// Rows with each base near a change replaced by each other one, in both windows. What the annotation says stays: the rows

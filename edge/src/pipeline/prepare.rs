@@ -3,7 +3,9 @@
 use std::{path::Path, sync::Arc};
 
 use locus_engine::{BundleError, bundle::Pack};
-use locus_firmware_config::message::{BaseAttribution, Fault, FaultCode, ModelInfo, Request, TranscriptSpec};
+use locus_firmware_config::message::{
+    Around, BaseAttribution, Fault, FaultCode, ModelInfo, Request, TranscriptSpec,
+};
 use locus_genome::{
     CONTEXT_BASES, EncodeError, EncodedVariant, Mutation, ReadError, ReferencePack, Strand, Transcript,
     Variant, VariantEncoder,
@@ -41,6 +43,7 @@ pub(super) struct About {
     /// What is scored to explain the answer.
     pub(super) altered: Vec<Altered>,
     pub(super) attribution: Vec<BaseAttribution>,
+    pub(super) around: Option<Around>,
 }
 
 /// A request, read.
@@ -233,6 +236,7 @@ fn described(
         if explained {
             let allele = Allele { position, ref_allele: &reference, alt_allele: &alt };
             about.altered = explain::alter(encoder, stretch, &allele, transcript.as_ref(), &encoded);
+            about.around = Some(explain::around(&stretch, &allele, transcript.as_ref()));
         }
     }
     Ok((encoded, about))
@@ -279,6 +283,7 @@ fn encode_variant(
                 alt_allele: variant.alt_allele.as_bytes(),
             };
             about.altered = explain::alter(encoder, around.stretch(), &allele, transcript, &encoded);
+            about.around = Some(explain::around(&around.stretch(), &allele, transcript));
         }
         Ok((encoded, about))
     };

@@ -11,9 +11,10 @@ use std::{
 
 use locus_engine::Skipped;
 use locus_firmware_config::{
-    manifest::{EvidenceStep, Task},
+    manifest::{EvidenceStep, ModeCalibration, Task},
     message::{Fault, FaultCode, ModelInfo, Outcome, Request},
 };
+use serde::Serialize;
 
 use super::{
     About, Genome,
@@ -59,6 +60,8 @@ pub struct ActiveModel {
     pub skipped: Vec<Skipped>,
     /// Names of its outputs.
     pub(super) labels: Vec<String>,
+    /// Borders of the bands, by input mode.
+    pub(crate) borders: BTreeMap<String, ModeBorders>,
     /// Steps of evidence, by input mode.
     pub(super) evidence: BTreeMap<String, Vec<EvidenceStep>>,
     /// What it has done since it serves.
@@ -88,6 +91,12 @@ impl ActiveModel {
             note: spec.note.clone(),
             skipped: scorer.skipped().to_vec(),
             labels: manifest.labels.clone(),
+            borders: manifest
+                .probability
+                .modes
+                .iter()
+                .map(|(mode, calibration)| (mode.clone(), ModeBorders::of(calibration)))
+                .collect(),
             evidence: manifest
                 .probability
                 .modes
@@ -96,6 +105,20 @@ impl ActiveModel {
                 .collect(),
             tried: Tried::default(),
         }
+    }
+}
+
+/// Where the bands of an input mode begin and end: below the first benign, above the second pathogenic.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct ModeBorders {
+    any: (f64, f64),
+    /// Of what may be missense.
+    missense: (f64, f64),
+}
+
+impl ModeBorders {
+    fn of(calibration: &ModeCalibration) -> Self {
+        Self { any: calibration.borders(false), missense: calibration.borders(true) }
     }
 }
 

@@ -51,6 +51,7 @@ pub(crate) fn an_answer() -> Outcome {
         out_of_distribution: false,
         out_of_distribution_reason: None,
         attribution: Vec::new(),
+        around: None,
     }))
 }
 
@@ -582,6 +583,8 @@ async fn names_genes_and_assemblies_are_read_and_an_explanation_is_given() {
         let chosen = answer.warnings.iter().any(|w| w.contains("first one in the reference pack"));
         assert_eq!(chosen, [2, 3].contains(&n), "{n}: {:?}", answer.warnings);
         assert_eq!(answer.attribution.len(), if explained { 20 } else { 0 }, "{n}");
+        let around = answer.around.as_ref().map(|around| (around.gene.as_deref(), around.codons.len() > 9));
+        assert_eq!(around, explained.then_some((Some("GENE"), true)), "{n}");
         assert!(!answer.predicted_description.starts_with("pathogenic"));
     }
     let insertion = said(made.ask(by("g", "t1:c.12dup")).await);

@@ -134,6 +134,8 @@ pub struct AnswerRef<'a> {
     pub out_of_distribution_reason: Option<&'a str>,
     /// What each base around the change does to the score; the first of them.
     pub attribution: List<BaseAttributionRef<'a>>,
+    /// What lies around the change.
+    pub around: Option<AroundRef<'a>>,
 }
 
 /// A step of evidence in the sense of PP3 and BP4.
@@ -156,6 +158,44 @@ pub struct BaseAttributionRef<'a> {
     pub base: &'a str,
     /// Above 0 it speaks for pathogenic.
     pub effect: f32,
+}
+
+/// What lies around a change, in the sense that the model read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AroundRef<'a> {
+    /// Gene of the transcript.
+    pub gene: Option<&'a str>,
+    /// `+` where sense is that of the bases as they are given.
+    pub strand: &'a str,
+    /// Offset of the first base.
+    pub first: i32,
+    /// The bases.
+    pub bases: &'a str,
+    /// What each of them is: the track codes of the graph contract.
+    pub track: &'a [u8],
+    /// Bases that are removed.
+    pub removed: &'a str,
+    /// Bases that come in their place.
+    pub added: &'a str,
+    /// Codons that are read there; the first of them.
+    pub codons: List<CodonRef<'a>>,
+}
+
+/// A codon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodonRef<'a> {
+    /// Where its bases are.
+    pub offsets: (i32, i32, i32),
+    /// Its bases.
+    pub bases: &'a str,
+    /// Its residue; `*` for stop.
+    pub residue: &'a str,
+    /// Which residue it is, counted from 1.
+    pub number: u32,
+    /// Its bases after a change of one base.
+    pub changed_bases: Option<&'a str>,
+    /// Its residue after it.
+    pub changed_residue: Option<&'a str>,
 }
 
 /// What a sequence model says of a sequence.

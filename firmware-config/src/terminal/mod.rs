@@ -22,8 +22,8 @@ use zeroize::Zeroize as _;
 
 pub use exchange::Patience;
 pub use message::{
-    AnswerRef, BaseAttributionRef, EngineRef, EvidenceRef, FaultRef, MAX_TEXTS, ModelRef, ReceiptRef,
-    RequestRef, Texts, TranscriptRef,
+    AnswerRef, AroundRef, BaseAttributionRef, CodonRef, EngineRef, EvidenceRef, FaultRef, MAX_TEXTS,
+    ModelRef, ReceiptRef, RequestRef, Texts, TranscriptRef,
 };
 
 use crate::wire::{Decoder, Key, MAX_FRAME, MAX_MESSAGE, Reassembler};

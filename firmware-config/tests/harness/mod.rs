@@ -3,8 +3,8 @@
 use locus_firmware_config::{
     line::{Heard, Line},
     message::{
-        Answer, Band, BaseAttribution, EngineInfo, Evidence, Fault, FaultCode, LabelProbability, Lane,
-        ModelInfo, Prediction, ReceiptInfo, Request, Timing,
+        Answer, Around, Band, BaseAttribution, CodonInfo, EngineInfo, Evidence, Fault, FaultCode,
+        LabelProbability, Lane, ModelInfo, Prediction, ReceiptInfo, Request, Timing,
     },
     terminal::{ANSWER_BYTES, Event, Patience, REQUEST_BYTES, RequestRef, Terminal},
     wire::{CHALLENGE_BYTES, FrameType, Key, MAX_FRAME},
@@ -71,6 +71,23 @@ pub(crate) fn answer(id: &str, index: u64) -> Answer {
         out_of_distribution: true,
         out_of_distribution_reason: Some("the window is short".into()),
         attribution: vec![BaseAttribution { offset: -1, base: "A".into(), effect: 0.5 }],
+        around: Some(Around {
+            gene: Some("BRCA1".into()),
+            strand: "-".into(),
+            first: -1,
+            bases: "ACGT".into(),
+            track: vec![6, 7, 8, 2],
+            removed: "C".into(),
+            added: "T".into(),
+            codons: vec![CodonInfo {
+                offsets: (-1, 0, 1),
+                bases: "ACG".into(),
+                residue: "T".into(),
+                number: 1_699,
+                changed_bases: Some("ATG".into()),
+                changed_residue: Some("M".into()),
+            }],
+        }),
     }
 }
 

@@ -225,7 +225,7 @@ impl Batch {
 }
 
 /// Asks again while the box is busy, for as long as a batch waits.
-async fn answer(
+pub(super) async fn answer(
     shared: &Shared,
     terminal: &str,
     request: Result<Request, Fault>,

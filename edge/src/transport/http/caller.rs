@@ -1,15 +1,15 @@
-//! Who asks over HTTPS: by certificate, by token, or by nothing.
+//! Who asks over HTTPS: by certificate, by token, by a session that began with one, or by nothing.
 
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Extension, FromRequestParts, State},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
-use super::{Shared, TERMINAL_HEADER, json};
+use super::{Shared, TERMINAL_HEADER, json, session};
 use crate::access::{Action, Guest, Identity, Peer, Refusal};
 
 /// What a connection says of whoever asks on it.
@@ -24,7 +24,9 @@ impl Refusal {
     /// What HTTP calls it.
     const fn status(self) -> StatusCode {
         match self {
-            Self::Role | Self::OtherName | Self::Topic | Self::ClientId => StatusCode::FORBIDDEN,
+            Self::Role | Self::OtherName | Self::Topic | Self::ClientId | Self::CrossSite => {
+                StatusCode::FORBIDDEN
+            }
             Self::Crowded | Self::Slow => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNAUTHORIZED,
         }
@@ -43,22 +45,45 @@ impl Refusal {
         });
         let mut response = json(status, body.to_string().into_bytes());
         if status == StatusCode::UNAUTHORIZED {
-            let scheme = header::HeaderValue::from_static("Bearer realm=\"locus\"");
+            let scheme = HeaderValue::from_static("Bearer realm=\"locus\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        if self == Self::Session {
+            response.headers_mut().insert(header::SET_COOKIE, session::over());
         }
         response
     }
 }
 
-/// Who asks, by all that the connection and the request say.
+/// Whether an order may be what another site had a browser send: a browser shows certificates and cookies whoever's page
+/// it is on, and says so.
+pub(super) fn cross_site(headers: &HeaderMap) -> bool {
+    if let Some(site) = headers.get("sec-fetch-site") {
+        return !matches!(site.as_bytes(), b"same-origin" | b"none");
+    }
+    let Some(origin) = headers.get(header::ORIGIN) else {
+        // No browser, then; but a cookie comes from one.
+        return session::secret(headers).is_some();
+    };
+    let own = headers.get(header::HOST).map(|host| [b"https://", host.as_bytes()].concat());
+    !own.is_some_and(|own| own.eq_ignore_ascii_case(origin.as_bytes()))
+}
+
+/// Who asks, by all that the connection and the request say. `orders`: more than to look, which keeps a session open.
 pub(super) fn identify(
     shared: &Shared,
     connection: &Connection,
     headers: &HeaderMap,
+    orders: bool,
 ) -> Result<Identity, Refusal> {
     let gate = &shared.gate;
+    let by_certificate = matches!(connection.peer, Peer::Known(_));
     let shown = match headers.get(header::AUTHORIZATION) {
-        None => None,
+        None => match session::secret(headers).map(|secret| gate.by_session(secret, orders)) {
+            // A certificate is enough, whatever was before.
+            Some(Err(Refusal::Session)) if by_certificate => None,
+            session => session.transpose()?,
+        },
         Some(value) => {
             let token = value.to_str().ok().and_then(|text| {
                 let (scheme, token) = text.split_once(' ')?;
@@ -97,9 +122,13 @@ pub(super) async fn may(
     mut request: axum::extract::Request,
     next: Next,
 ) -> Response {
-    match identify(&shared, &connection, request.headers()) {
+    let orders = !matches!(*request.method(), Method::GET | Method::HEAD);
+    if orders && cross_site(request.headers()) {
+        return Refusal::CrossSite.response();
+    }
+    match identify(&shared, &connection, request.headers(), orders) {
         Err(refusal) => refusal.response(),
-        Ok(identity) if !identity.role.may(action) => Refusal::Role.response(),
+        Ok(identity) if !identity.may(action) => Refusal::Role.response(),
         Ok(identity) => {
             request.extensions_mut().insert(Caller(identity));
             next.run(request).await
@@ -117,5 +146,40 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
         let caller = parts.extensions.get::<Self>().cloned();
         caller.ok_or_else(|| StatusCode::UNAUTHORIZED.into_response())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
+        list.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn an_order_counts_from_the_boxs_own_page_or_from_no_browser_and_from_nowhere_else() {
+        let cookie = ("cookie", "a=b; __Host-locus=00");
+        for good in [
+            vec![],
+            vec![("host", "box:8443")],
+            vec![("sec-fetch-site", "same-origin"), cookie],
+            vec![("sec-fetch-site", "none")],
+            vec![("host", "box:8443"), ("origin", "https://BOX:8443"), cookie],
+        ] {
+            assert!(!cross_site(&headers(&good)), "{good:?}");
+        }
+        for bad in [
+            vec![cookie],
+            vec![("sec-fetch-site", "cross-site")],
+            vec![("sec-fetch-site", "same-site"), ("host", "box"), ("origin", "https://box")],
+            vec![("sec-fetch-site", "")],
+            vec![("host", "box:8443"), ("origin", "https://box")],
+            vec![("host", "box:8443"), ("origin", "http://box:8443")],
+            vec![("host", "box"), ("origin", "null")],
+            vec![("origin", "https://box")],
+        ] {
+            assert!(cross_site(&headers(&bad)), "{bad:?}");
+        }
     }
 }

@@ -95,11 +95,48 @@ fn document() -> Value {
     } });
     let lines = batch["responses"]["200"]["content"]["application/json"].take();
     batch["responses"]["200"]["content"] = json!({ "application/jsonl": lines });
+    let mut annotate = operation(
+        "Annotates a VCF; the query may name assembly and model. 256 MiB, lines of 1 MiB, 100 alleles a line at most",
+        "terminal, operator",
+        "The same lines in their order, with LOCUS_ keys in INFO; cut off where the file is, or who asks is revoked",
+        json!({ "type": "string" }),
+    );
+    annotate["requestBody"] =
+        json!({ "required": true, "content": { "text/plain": { "schema": { "type": "string" } } } });
+    let lines = annotate["responses"]["200"]["content"]["application/json"].take();
+    annotate["responses"]["200"]["content"] = json!({ "text/plain": lines });
     let object = json!({ "type": "object" });
     let head = json!({ "type": "object", "properties": {
         "records": { "type": "integer", "description": "Index of the next record" },
         "checkpoint": { "oneOf": [named("Checkpoint"), { "type": "null" }] },
     } });
+    let order = |summary: &str| {
+        let mut order = operation(summary, "operator", "What came of it", json!({ "type": "object" }));
+        order["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": {
+            "type": "object",
+            "properties": { "model": field("string", "The model; may be left out where one is meant") },
+        } } } });
+        order["responses"]["409"] = json!({ "description": "Refused; what served before serves on" });
+        order
+    };
+    let mut flash =
+        order("Takes a signed bundle or pack, and flashes it as `locusctl flash` does; steps are streamed");
+    flash["requestBody"] = json!({ "required": true, "content": { "application/octet-stream": {} } });
+    let mut sign_in = operation(
+        "Begins a session of the page",
+        "",
+        "Never; 204 with a cookie",
+        json!({ "type": "object" }),
+    );
+    sign_in["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": {
+        "type": "object",
+        "properties": { "token": { "type": "string" } },
+    } } } });
+    let session = json!({
+        "get": operation("Who is signed in, and what the page shows of the box; whether it is ready to anybody", "", "Session", json!({ "type": "object" })),
+        "post": sign_in,
+        "delete": operation("Ends the session of the page", "", "Never; 204 without the cookie", json!({ "type": "object" })),
+    });
     let ready = json!({ "type": "object", "properties": { "ready": { "type": "boolean" } } });
     json!({
         "openapi": "3.1.0",
@@ -113,11 +150,20 @@ fn document() -> Value {
             "/predict": { "post": predict },
             "/v1/predict:batch": { "post": batch },
             "/v1/checkpoint": { "get": operation("The signed head of the journal", "auditor, operator", "Records and checkpoint", head) },
+            "/v1/annotate": { "post": annotate },
+            "/v1/session": session,
+            "/v1/operator": { "get": operation("Health, slots, journal and recipients", "operator", "The box", json!({ "type": "object" })) },
+            "/v1/audit": { "get": operation("The latest entries of the audit trail, verified", "operator", "Entries and findings", json!({ "type": "object" })) },
+            "/v1/flash": { "post": flash },
+            "/v1/confirm": { "post": order("Ends a trial well") },
+            "/v1/revert": { "post": order("Ends a trial badly") },
+            "/v1/rollback": { "post": order("Goes back to the bundle before") },
             "/health": { "get": operation("How the box is: whether it is ready; all of it for an operator or auditor", "", "Health", object) },
             "/ready": { "get": operation("Whether requests are answered: every model is loaded and every length is warm", "", "It is; 503 where not", ready) },
             "/metrics": { "get": operation("Measurements as Prometheus text", "metrics, operator", "Text", json!({ "type": "string" })) },
             "/openapi.json": { "get": operation("This document", "any", "OpenAPI 3.1", json!({ "type": "object" })) },
             "/docs": { "get": operation("This document as a page", "any", "HTML", json!({ "type": "string" })) },
+            "/": { "get": operation("The page at the bedside; `/operator` is the operator's", "", "HTML", json!({ "type": "string" })) },
         },
         "components": {
             "securitySchemes": {
@@ -238,6 +284,7 @@ fn answer() -> Value {
             "out_of_distribution": { "type": "boolean", "description": "Whether the input is unlike what the model was trained on" },
             "out_of_distribution_reason": field("string", "Why"),
             "attribution": { "type": "array", "items": { "type": "object" }, "description": "What each base near the change contributes, where explain asks for it" },
+            "around": field("object", "Bases around the change, what each of them is, and their codons, where explain asks for it"),
         },
     })
 }

@@ -1,8 +1,12 @@
 //! HTTPS: requests, health, measurements, and what describes them.
 
+mod annotate;
 mod batch;
 mod caller;
 mod describe;
+mod operator;
+mod page;
+mod session;
 
 use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -11,7 +15,7 @@ use axum::{
     body::Body,
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    middleware::from_fn_with_state,
+    middleware::{from_fn_with_state, map_response},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
 };
@@ -24,7 +28,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     access::{Action, Cut, Door, Gate, Refusal},
-    config::Http,
+    config::Config,
+    control::Desk,
     health::Health,
     traces::{self, Parent},
 };
@@ -44,6 +49,9 @@ const HEAD: Duration = Duration::from_secs(10);
 struct Shared {
     gate: Arc<Gate>,
     health: Arc<Health>,
+    desk: Desk,
+    confirm_after: u32,
+    confirm_by_hand: bool,
 }
 
 /// A running listener.
@@ -59,8 +67,14 @@ pub struct Listener {
 ///
 /// # Errors
 /// The address is taken.
-pub async fn start(config: &Http, gate: Arc<Gate>, health: Arc<Health>) -> Result<Listener, String> {
-    let address = SocketAddr::new(config.address, config.port);
+pub(crate) async fn start(
+    config: &Config,
+    gate: Arc<Gate>,
+    health: Arc<Health>,
+    desk: Desk,
+) -> Result<Listener, String> {
+    let address = SocketAddr::new(config.http.address, config.http.port);
+    operator::clean(&health.state);
     let failed = |error: io::Error| format!("HTTPS on {address}: {error}");
     let handle = Handle::new();
     let listener = std::net::TcpListener::bind(address).map_err(failed)?;
@@ -78,7 +92,9 @@ pub async fn start(config: &Http, gate: Arc<Gate>, health: Arc<Health>) -> Resul
         .timer(hyper_util::rt::TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(64 << 10);
-    let service = router(Shared { gate, health }).into_make_service();
+    let (confirm_after, confirm_by_hand) = (config.models.confirm_after, config.models.confirm_by_hand);
+    let shared = Shared { gate, health, desk, confirm_after, confirm_by_hand };
+    let service = router(shared).into_make_service();
     let task = tokio::spawn(async move { server.serve(service).await });
     let address =
         handle.listening().await.ok_or_else(|| format!("HTTPS on {address}: it does not listen"))?;
@@ -110,13 +126,23 @@ impl Listener {
     }
 }
 
-/// Every route: path, method, who may, and what it does. `/ready` and `/health` answer anybody.
+/// Every route: path, method, who may, and what it does. `/ready`, `/health` and `/v1/session` answer anybody, and so do the
+/// files of the pages.
 fn router(shared: Shared) -> Router {
     let shared = Arc::new(shared);
-    let mut router = Router::new().route("/ready", get(ready)).route("/health", get(show_health));
-    let routes: [(&str, Action, MethodRouter<Arc<Shared>>); 6] = [
+    let session = get(session::show).post(session::begin).delete(session::end);
+    let open = Router::new().route("/ready", get(ready)).route("/health", get(show_health));
+    let mut router = page::routes(open.route("/v1/session", session));
+    let routes: [(&str, Action, MethodRouter<Arc<Shared>>); 13] = [
         ("/predict", Action::Ask, post(predict)),
         ("/v1/predict:batch", Action::Ask, post(batch::predict)),
+        ("/v1/annotate", Action::Ask, post(annotate::annotate)),
+        ("/v1/operator", Action::Operate, get(operator::overview)),
+        ("/v1/audit", Action::Operate, get(operator::trail)),
+        ("/v1/flash", Action::Operate, post(operator::flash)),
+        ("/v1/confirm", Action::Operate, post(operator::confirm)),
+        ("/v1/revert", Action::Operate, post(operator::revert)),
+        ("/v1/rollback", Action::Operate, post(operator::roll_back)),
         ("/v1/checkpoint", Action::Checkpoint, get(checkpoint)),
         ("/metrics", Action::Metrics, get(show_metrics)),
         ("/openapi.json", Action::Look, get(describe::openapi)),
@@ -128,11 +154,20 @@ fn router(shared: Shared) -> Router {
         });
         router = router.route(path, route.route_layer(gate));
     }
-    router.fallback(unknown).method_not_allowed_fallback(unknown).with_state(shared)
+    let router = router.fallback(unknown).method_not_allowed_fallback(unknown).with_state(shared);
+    router.layer(map_response(with_headers))
+}
+
+/// What every response says, where its route says nothing else.
+async fn with_headers(mut response: Response) -> Response {
+    for (name, value) in page::HEADERS {
+        response.headers_mut().entry(name).or_insert(value);
+    }
+    response
 }
 
 async fn unknown() -> Response {
-    let message = "got a path or method that is not there, expected POST /predict, POST /v1/predict:batch, GET /v1/checkpoint, GET /health, GET /ready, GET /metrics, GET /openapi.json or GET /docs";
+    let message = "got a path or method that is not there, expected the pages / and /operator, POST /predict, POST /v1/predict:batch, POST /v1/annotate, GET /v1/checkpoint, GET /health, GET /ready, GET /metrics, GET /openapi.json, GET /docs, /v1/session, or an operator's GET /v1/operator, GET /v1/audit, POST /v1/flash, POST /v1/confirm, POST /v1/revert or POST /v1/rollback";
     let mut response = outcome_response(&Outcome::Fault(Fault::new(FaultCode::BadRequest, message)));
     *response.status_mut() = StatusCode::NOT_FOUND;
     response
@@ -217,8 +252,8 @@ async fn show_health(
         Some(_) => StatusCode::SERVICE_UNAVAILABLE,
         None => StatusCode::OK,
     };
-    let whole = match caller::identify(&shared, &connection, &headers) {
-        Ok(identity) => identity.role.may(Action::Health),
+    let whole = match caller::identify(&shared, &connection, &headers, false) {
+        Ok(identity) => identity.may(Action::Health),
         Err(Refusal::NoCredentials) => false,
         Err(refusal) => return refusal.response(),
     };
@@ -237,7 +272,7 @@ async fn ready(
     let ready = shared.health.ready();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut body = serde_json::json!({ "ready": ready });
-    match caller::identify(&shared, &connection, &headers) {
+    match caller::identify(&shared, &connection, &headers, false) {
         Ok(_) => body["models"] = shared.health.pipeline.models().into_keys().collect(),
         Err(Refusal::NoCredentials) => {}
         Err(refusal) => return refusal.response(),
