@@ -1,10 +1,12 @@
 //! The repository's own commands. `cargo xtask --help` lists them.
 
 mod benchmarks;
+mod cross;
 mod cuda;
 mod demo;
 mod fuzz;
 mod onnxruntime;
+mod package;
 mod peers;
 mod process;
 mod test;
@@ -51,6 +53,10 @@ enum Command {
         #[arg(long, conflicts_with = "test")]
         bench: bool,
     },
+    /// Makes the Debian packages of the box in target/package, with what went into them.
+    Package(package::Options),
+    /// Builds the box for 64-bit Arm, runs its flow suite under qemu and compares its logits with those of x86.
+    Cross,
     /// Feeds every parser of bytes from outside changes of its corpus, by a seed. `cargo xtask fuzz -- --help` names the
     /// options, such as `--cases 1000000 --target journal`.
     Fuzz {
@@ -79,6 +85,8 @@ fn main() -> anyhow::Result<()> {
             (_, true) => cuda::Goal::Bench,
             _ => cuda::Goal::Build,
         }),
+        Command::Package(options) => package::run(options),
+        Command::Cross => cross::run(true),
         Command::Fuzz { options } => fuzz::run(&options),
         Command::Peers => peers::install(),
         Command::Benchmarks { check } => benchmarks::write(check),
