@@ -1,6 +1,9 @@
 //! What the packages and manifests are made of, read by the programs that will read it.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod installed;
+mod machine;
+
 use std::{
     fs,
     path::{Path, PathBuf},
