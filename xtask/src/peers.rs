@@ -6,11 +6,13 @@ use anyhow::Result;
 
 use crate::process;
 
-const PACKAGES: [&str; 3] = ["mosquitto", "mosquitto-clients", "chromium"];
+const PACKAGES: [&str; 5] = ["mosquitto", "mosquitto-clients", "chromium", "debootstrap", "systemd"];
+/// A program of each.
+const PROGRAMS: [&str; 5] = ["mosquitto", "mosquitto_rr", "chromium", "debootstrap", "systemd-analyze"];
 
 /// Installs what is missing. Tests whose peer is not there report themselves skipped.
 pub(crate) fn install() -> Result<()> {
-    let there = ["mosquitto", "mosquitto_rr", "chromium"].iter().all(|p| {
+    let there = PROGRAMS.iter().all(|p| {
         ["/usr/bin", "/usr/sbin", "/usr/local/bin"].iter().any(|d| std::path::Path::new(d).join(p).exists())
     });
     if there {

@@ -76,7 +76,7 @@ impl Architecture {
 }
 
 /// What to make.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct Options {
     /// For which machines [default: this one, and arm64 where `cargo xtask cross` was run]
     #[arg(long)]
