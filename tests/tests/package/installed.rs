@@ -122,6 +122,10 @@ fn a_package_installs_serves_upgrades_and_goes_and_the_journal_stays() {
     assert!(!b.is_active());
     assert_eq!(b.machine.done(&["stat", "-c", "%a %U %G", "/var/lib/locus", "/etc/locus"]), "700 locus locus\n750 root locus\n");
 
+    // udev reads its rules without a complaint, on whatever line there is.
+    let rules = b.machine.run(&["udevadm", "test", "/sys/class/tty/tty0"]).1;
+    assert!(rules.contains("tty0") && !rules.contains("70-locus.rules:"), "{rules}");
+
     // The first start: keys, their fingerprint, and no secret.
     b.machine.put(&rig.path("publisher.pub"), "/etc/locus/publisher.pub");
     let configuration = b.machine.path("/etc/locus/locusd.toml");

@@ -23,7 +23,7 @@ set -eu
 mount --make-rprivate /
 mount --bind "$1" "$1"
 mount -t proc proc "$1/proc"
-mount -t sysfs sysfs "$1/sys"
+mount -t sysfs -o ro sysfs "$1/sys"
 mount -t cgroup2 cgroup2 "$1/sys/fs/cgroup"
 for folder in run tmp dev; do mount -t tmpfs tmpfs "$1/$folder"; done
 for node in "null 1 3" "zero 1 5" "full 1 7" "random 1 8" "urandom 1 9" "tty 5 0"; do
