@@ -19,12 +19,15 @@ use crate::{
 pub(crate) const TRIPLE: &str = "aarch64-unknown-linux-gnu";
 /// Takes symbols out of its programs.
 pub(crate) const STRIP: &str = "aarch64-linux-gnu-strip";
+/// Where its programs are built.
+const FOLDER: &str = "target/cross";
 const COMPILER: &str = "aarch64-linux-gnu-gcc";
 const EMULATOR: &str = "qemu-aarch64-static";
 /// Where Debian has the target's C library.
 const SYSROOT: &str = "/usr/aarch64-linux-gnu";
 /// What apt has of it.
-const PACKAGES: [&str; 3] = ["gcc-aarch64-linux-gnu", "libstdc++6-arm64-cross", "qemu-user-static"];
+const PACKAGES: [&str; 4] =
+    ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "libstdc++6-arm64-cross", "qemu-user-static"];
 /// Bar for FP32: kernels differ in the order of their sums only.
 const BAR: f64 = 1e-4;
 const COMMAND: &str = "cargo xtask cross";
@@ -78,20 +81,21 @@ pub(crate) fn prepare() -> Result<()> {
 
 /// Tells cargo to build for it.
 pub(crate) fn targeting(cargo: &mut Command) -> &mut Command {
+    // A folder of its own: a build that takes long holds up no other one.
     cargo
-        .args(["--target", TRIPLE])
+        .args(["--target", TRIPLE, "--target-dir", FOLDER])
         .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", COMPILER)
         .env("CC_aarch64_unknown_linux_gnu", COMPILER)
 }
 
 /// Where cargo leaves its programs.
-fn built() -> PathBuf {
-    process::root().join("target").join(TRIPLE).join("debug")
+pub(crate) fn built() -> PathBuf {
+    process::root().join(FOLDER).join(TRIPLE).join("debug")
 }
 
 /// A folder of programs as the tests call them: the box's run under the emulator, the workbench's here.
 fn emulated() -> Result<PathBuf> {
-    let folder = process::root().join("target").join(TRIPLE).join("emulated");
+    let folder = process::root().join(FOLDER).join("emulated");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }

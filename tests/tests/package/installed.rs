@@ -143,7 +143,7 @@ fn a_package_installs_serves_upgrades_and_goes_and_the_journal_stays() {
     b.machine.put(&rig.path("signed.locus"), "/srv/model.locus");
     all_said.push_str(&b.as_locus(&["locusctl", "flash", "/srv/model.locus"]));
     let answer = b.ask();
-    assert_eq!(answer["provider"], "CPUExecutionProvider", "{answer}");
+    assert_eq!(answer["engine"]["provider"], "CPUExecutionProvider", "{answer}");
     let status = b.machine.done(&["cat", &format!("/proc/{}/status", b.process())]);
     for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000"] {
         assert!(status.contains(line), "{line:?} is not in {status}");

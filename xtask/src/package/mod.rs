@@ -70,8 +70,7 @@ impl Architecture {
 
     /// Where cargo leaves programs for it.
     fn programs(self) -> PathBuf {
-        let target = process::root().join("target");
-        if self.is_native() { target.join("debug") } else { target.join(self.triple()).join("debug") }
+        if self.is_native() { process::root().join("target/debug") } else { cross::built() }
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) struct Tool {
 }
 
 /// Writes into a program what it was built of.
-pub(super) const AUDITABLE: Tool = Tool { name: "cargo-auditable", version: "0.7.4" };
+pub(super) const AUDITABLE: Tool = Tool { name: "cargo-auditable", version: "0.7.7" };
 /// Writes a bill of materials.
 pub(super) const CYCLONEDX: Tool = Tool { name: "cargo-cyclonedx", version: "0.5.9" };
 
