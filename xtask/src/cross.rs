@@ -68,15 +68,15 @@ pub(crate) fn prepare() -> Result<()> {
             process::output(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(arguments))
         };
         apt(&["update", "-qq"])
-            .and_then(|_| apt(&[&["install", "-y", "-qq", "--no-install-recommends"], PACKAGES.as_slice()].concat()))
+            .and_then(|_| {
+                apt(&[&["install", "-y", "-qq", "--no-install-recommends"], PACKAGES.as_slice()].concat())
+            })
             .with_context(|| format!("{} are needed, from Debian's packages", PACKAGES.join(", ")))?;
         ensure!(there(), "got no {COMPILER} or {EMULATOR} after installing them");
     }
-    process::output(
-        Command::new("rustup").current_dir(process::root()).args(["target", "add", TRIPLE]),
-    )
-    .with_context(|| format!("the standard library for {TRIPLE}"))
-    .map(|_| ())
+    process::output(Command::new("rustup").current_dir(process::root()).args(["target", "add", TRIPLE]))
+        .with_context(|| format!("the standard library for {TRIPLE}"))
+        .map(|_| ())
 }
 
 /// Tells cargo to build for it.
@@ -103,7 +103,10 @@ fn emulated() -> Result<PathBuf> {
     for (name, place) in [("locusd", "locusd"), ("locusctl", "locusctl"), ("logits", "examples/logits")] {
         let script = folder.join(name);
         let program = built().join(place);
-        fs::write(&script, format!("#!/bin/sh\nexec {EMULATOR} -L {SYSROOT} {:?} \"$@\"\n", program.display()))?;
+        fs::write(
+            &script,
+            format!("#!/bin/sh\nexec {EMULATOR} -L {SYSROOT} {:?} \"$@\"\n", program.display()),
+        )?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     }
     symlink(process::root().join("target/debug/locus"), folder.join("locus"))?;
@@ -116,7 +119,9 @@ fn compare(programs: &Path, library: &Path) -> Result<()> {
     let asked = around_the_draw(&requests)?;
     let here = process::root().join("target/debug/examples/logits");
     let mut figures = Vec::new();
-    for (engine, precision, bar) in [("ort-cpu", "fp32", true), ("tract", "fp32", true), ("ort-cpu", "int8", false)] {
+    for (engine, precision, bar) in
+        [("ort-cpu", "fp32", true), ("tract", "fp32", true), ("ort-cpu", "int8", false)]
+    {
         let of = |program: &Path, library: Option<&Path>| -> Result<Vec<f64>> {
             let mut command = Command::new(program);
             command.current_dir(process::root()).arg(BUNDLE).arg(&requests).args([engine, precision]);
@@ -135,8 +140,12 @@ fn compare(programs: &Path, library: &Path) -> Result<()> {
         );
         let most = x86.iter().zip(&arm64).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         println!("{engine} {precision}: {} logits, largest difference from x86 {most:e}", x86.len());
-        ensure!(!bar || most <= BAR, "got a difference of {most:e} on {engine} in {precision}, expected {BAR:e} or less");
-        let spread = x86.iter().copied().fold(f64::MIN, f64::max) - x86.iter().copied().fold(f64::MAX, f64::min);
+        ensure!(
+            !bar || most <= BAR,
+            "got a difference of {most:e} on {engine} in {precision}, expected {BAR:e} or less"
+        );
+        let spread =
+            x86.iter().copied().fold(f64::MIN, f64::max) - x86.iter().copied().fold(f64::MAX, f64::min);
         figures.push(Figure::new(
             format!("largest difference of a logit from x86, {engine}, {precision}"),
             most,
@@ -186,7 +195,10 @@ fn around_the_draw(file: &Path) -> Result<usize> {
             mutations.push(format!("{base}{position}{other}"));
         }
         for mutation in mutations {
-            lines.push(json!({"sequence": sequence, "mutation": mutation, "transcript": fact["transcript"]}).to_string());
+            lines.push(
+                json!({"sequence": sequence, "mutation": mutation, "transcript": fact["transcript"]})
+                    .to_string(),
+            );
         }
     }
     fs::write(file, lines.join("\n") + "\n")?;

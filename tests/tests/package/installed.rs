@@ -42,7 +42,13 @@ fn next(package: &Path, version: &str, change: impl FnOnce(&Path)) -> tempfile::
     });
     fs::write(tree.join("DEBIAN/control"), lines.collect::<String>()).unwrap();
     change(&tree);
-    dpkg(&["--root-owner-group".as_ref(), "-Znone".as_ref(), "--build".as_ref(), tree.as_ref(), folder.path().join("next.deb").as_ref()]);
+    dpkg(&[
+        "--root-owner-group".as_ref(),
+        "-Znone".as_ref(),
+        "--build".as_ref(),
+        tree.as_ref(),
+        folder.path().join("next.deb").as_ref(),
+    ]);
     folder
 }
 
@@ -99,7 +105,9 @@ impl Installed {
 #[ignore = "installs packages into a new Debian; minutes, root, network"]
 fn a_package_installs_serves_upgrades_and_goes_and_the_journal_stays() {
     let Some([package, library]) = packages() else {
-        println!("skipped: the installation of packages: there is none in target/package; `cargo xtask package` makes them");
+        println!(
+            "skipped: the installation of packages: there is none in target/package; `cargo xtask package` makes them"
+        );
         return;
     };
     let machine = match Machine::start() {
@@ -120,7 +128,10 @@ fn a_package_installs_serves_upgrades_and_goes_and_the_journal_stays() {
     let said = b.machine.done(&["dpkg", "-i", "/srv/locus.deb", "/srv/library.deb"]);
     assert!(said.contains("What is left to do") && said.contains("hospital.pub"), "{said}");
     assert!(!b.is_active());
-    assert_eq!(b.machine.done(&["stat", "-c", "%a %U %G", "/var/lib/locus", "/etc/locus"]), "700 locus locus\n750 root locus\n");
+    assert_eq!(
+        b.machine.done(&["stat", "-c", "%a %U %G", "/var/lib/locus", "/etc/locus"]),
+        "700 locus locus\n750 root locus\n"
+    );
 
     // udev reads its rules without a complaint, on whatever line there is.
     let rules = b.machine.run(&["udevadm", "test", "/sys/class/tty/tty0"]).1;
@@ -148,7 +159,8 @@ fn a_package_installs_serves_upgrades_and_goes_and_the_journal_stays() {
     for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000"] {
         assert!(status.contains(line), "{line:?} is not in {status}");
     }
-    let security = b.machine.done(&["systemd-analyze", "security", "--no-pager", "--threshold=25", "locusd.service"]);
+    let security =
+        b.machine.done(&["systemd-analyze", "security", "--no-pager", "--threshold=25", "locusd.service"]);
     println!("{}", security.lines().last().unwrap_or_default());
 
     // Upgraded: another process, the same journal, closed and continued.
@@ -162,7 +174,9 @@ fn a_package_installs_serves_upgrades_and_goes_and_the_journal_stays() {
     assert!(!log.contains("was not closed properly"), "{log}");
 
     // An upgrade that does not start says so, and the way back works.
-    let broken = next(&package, "99.0.2", |tree| fs::write(tree.join("usr/bin/locusd"), "#!/bin/sh\nexit 1\n").unwrap());
+    let broken = next(&package, "99.0.2", |tree| {
+        fs::write(tree.join("usr/bin/locusd"), "#!/bin/sh\nexit 1\n").unwrap()
+    });
     b.machine.put(&broken.path().join("next.deb"), "/srv/broken.deb");
     let (code, said) = b.machine.run(&["dpkg", "-i", "/srv/broken.deb"]);
     assert_ne!(code, Some(0), "{said}");

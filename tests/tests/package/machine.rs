@@ -99,7 +99,8 @@ impl Machine {
         done(Command::new("cp").arg("-a").arg(format!("{}/.", system.display())).arg(folder.path()))?;
         let group = group()?;
         let enter = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", group.display());
-        let namespaces = ["--mount", "--pid", "--ipc", "--uts", "--net", "--cgroup", "--fork", "--kill-child=KILL"];
+        let namespaces =
+            ["--mount", "--pid", "--ipc", "--uts", "--net", "--cgroup", "--fork", "--kill-child=KILL"];
         let log = fs::File::create(folder.path().join("console")).map_err(|error| error.to_string())?;
         let mut started = Command::new("sh")
             .args(["-c", &enter, "sh", "unshare"])
@@ -114,7 +115,8 @@ impl Machine {
         let since = Instant::now();
         let parent = started.id();
         loop {
-            let first = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+            let first =
+                fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
             if let Ok(first) = first.trim().parse() {
                 let entered = |command: &[&str]| enter_at(first).args(command).output();
                 // Units that fail in such a machine, such as one that loads drivers, are none of its business.
@@ -164,8 +166,25 @@ impl Machine {
 
 fn enter_at(first: u32) -> Command {
     let mut command = Command::new("nsenter");
-    command.args(["--target", &first.to_string(), "--mount", "--pid", "--ipc", "--uts", "--net", "--cgroup", "--wd=/", "--"]);
-    command.args(["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"]);
+    command.args([
+        "--target",
+        &first.to_string(),
+        "--mount",
+        "--pid",
+        "--ipc",
+        "--uts",
+        "--net",
+        "--cgroup",
+        "--wd=/",
+        "--",
+    ]);
+    command.args([
+        "env",
+        "-i",
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        "LC_ALL=C.UTF-8",
+        "DEBIAN_FRONTEND=noninteractive",
+    ]);
     command
 }
 

@@ -73,7 +73,12 @@ fn configured(text: &str) -> tempfile::TempDir {
 }
 
 fn checked(folder: &Path) -> Output {
-    program("locusd").arg("--config").arg(folder.join("locusd.toml")).args(["config", "check"]).output().unwrap()
+    program("locusd")
+        .arg("--config")
+        .arg(folder.join("locusd.toml"))
+        .args(["config", "check"])
+        .output()
+        .unwrap()
 }
 
 #[test]
@@ -124,7 +129,11 @@ fn the_configurations_of_the_manifests_are_good() {
         let broker = folder.path().join("broker");
         fs::create_dir(&broker).unwrap();
         let own = rcgen::generate_simple_self_signed(["broker".to_owned()]).unwrap();
-        for (file, pem) in [("ca.crt", own.cert.pem()), ("box.crt", own.cert.pem()), ("box.key", own.signing_key.serialize_pem())] {
+        for (file, pem) in [
+            ("ca.crt", own.cert.pem()),
+            ("box.crt", own.cert.pem()),
+            ("box.key", own.signing_key.serialize_pem()),
+        ] {
             fs::write(broker.join(file), pem).unwrap();
         }
         let output = checked(folder.path());
@@ -148,7 +157,8 @@ fn the_scripts_of_the_packages_can_be_read_by_a_shell() {
 
 #[test]
 fn every_kubernetes_manifest_is_what_the_schemas_say() {
-    let Some(python) = python("kubernetes", &["kubernetes-validate==1.37.0"], "import kubernetes_validate") else {
+    let Some(python) = python("kubernetes", &["kubernetes-validate==1.37.0"], "import kubernetes_validate")
+    else {
         return;
     };
     let mut manifests: Vec<PathBuf> =
@@ -171,7 +181,9 @@ fn every_kubernetes_manifest_is_what_the_schemas_say() {
 
 #[test]
 fn the_compose_file_is_what_the_schema_says() {
-    let Some(python) = python("compose", &["check-jsonschema==0.39.0"], "import check_jsonschema") else { return };
+    let Some(python) = python("compose", &["check-jsonschema==0.39.0"], "import check_jsonschema") else {
+        return;
+    };
     let validate = |file: &Path| {
         let program = python.with_file_name("check-jsonschema");
         Command::new(program).args(["--builtin-schema", "vendor.compose-spec"]).arg(file).output().unwrap()

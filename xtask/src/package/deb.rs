@@ -93,8 +93,10 @@ impl Tree {
             "" => String::new(),
             packages => format!("Recommends: {packages}\n"),
         };
-        let kib: u64 = self.files()?.iter().filter_map(|file| file.metadata().ok()).map(|m| m.len()).sum::<u64>() >> 10;
-        let Control { package, version, architecture, maintainer, depends, section, description, .. } = control;
+        let kib: u64 =
+            self.files()?.iter().filter_map(|file| file.metadata().ok()).map(|m| m.len()).sum::<u64>() >> 10;
+        let Control { package, version, architecture, maintainer, depends, section, description, .. } =
+            control;
         self.text(
             "DEBIAN/control",
             &format!(
@@ -125,7 +127,8 @@ impl Tree {
     /// Makes the package.
     pub(super) fn build(self, folder: &Path, name: &str) -> Result<PathBuf> {
         let plain = self.files()?.into_iter().filter(|file| !file.is_symlink());
-        let plain: Vec<PathBuf> = plain.filter_map(|f| f.strip_prefix(&self.folder).map(Path::to_owned).ok()).collect();
+        let plain: Vec<PathBuf> =
+            plain.filter_map(|f| f.strip_prefix(&self.folder).map(Path::to_owned).ok()).collect();
         let sums = process::output(Command::new("md5sum").current_dir(&self.folder).args(plain))?;
         self.text("DEBIAN/md5sums", &sums)?;
         self.folders_for_everybody()?;

@@ -66,7 +66,8 @@ impl Metadata {
     fn linked(&self, root: &str) -> Result<Vec<&Package>> {
         let packages: BTreeMap<&str, &Package> = self.packages.iter().map(|p| (p.id.as_str(), p)).collect();
         let nodes: BTreeMap<&str, &Node> = self.resolve.nodes.iter().map(|n| (n.id.as_str(), n)).collect();
-        let start = self.packages.iter().find(|p| p.name == root).context("no such crate in the workspace")?;
+        let start =
+            self.packages.iter().find(|p| p.name == root).context("no such crate in the workspace")?;
         let (mut open, mut seen) = (vec![start.id.as_str()], BTreeSet::new());
         while let Some(id) = open.pop() {
             if seen.insert(id) {

@@ -60,5 +60,9 @@ fn exposure(unit: &Path) -> Result<f64> {
         Command::new("systemd-analyze").args(["security", "--no-pager", "--offline=yes"]).arg(unit),
     )?;
     let (_, level) = said.rsplit_once("locusd.service: ").context("systemd-analyze says no level")?;
-    level.split_whitespace().next().and_then(|n| n.parse().ok()).with_context(|| format!("got {level:?} as level"))
+    level
+        .split_whitespace()
+        .next()
+        .and_then(|n| n.parse().ok())
+        .with_context(|| format!("got {level:?} as level"))
 }

@@ -296,9 +296,8 @@ fn newest_glibc(bytes: &[u8]) -> (u32, u32) {
 
 /// The time of the last commit: two builds of one state are the same bytes.
 fn source_date() -> String {
-    let said = process::output(
-        Command::new("git").current_dir(process::root()).args(["log", "-1", "--format=%ct"]),
-    );
+    let said =
+        process::output(Command::new("git").current_dir(process::root()).args(["log", "-1", "--format=%ct"]));
     said.map_or_else(|_| "0".into(), |text| text.trim().to_owned())
 }
 
@@ -317,7 +316,9 @@ mod tests {
     fn every_architecture_has_a_configuration_of_its_own() {
         for architecture in [Architecture::Amd64, Architecture::Arm64] {
             let text = configuration(architecture.profile()).unwrap();
-            assert!(text.contains(&format!("profile = \"{}\"", architecture.profile())) && !text.contains('@'));
+            assert!(
+                text.contains(&format!("profile = \"{}\"", architecture.profile())) && !text.contains('@')
+            );
         }
     }
 }

@@ -19,7 +19,15 @@ pub(super) fn of_box(triple: &str) -> Result<String> {
         std::process::Command::new(tool)
             .current_dir(&root)
             .env("SOURCE_DATE_EPOCH", source_date())
-            .args(["cyclonedx", "--manifest-path", "edge/Cargo.toml", "--format", "json", "--spec-version", "1.5"])
+            .args([
+                "cyclonedx",
+                "--manifest-path",
+                "edge/Cargo.toml",
+                "--format",
+                "json",
+                "--spec-version",
+                "1.5",
+            ])
             .args(["--no-build-deps", "--override-filename", NAME, "--target", triple]),
     );
     let text = fs::read_to_string(root.join("edge").join(format!("{NAME}.json")));
