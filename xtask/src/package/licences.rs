@@ -28,6 +28,7 @@ struct Package {
     version: String,
     license: Option<String>,
     license_file: Option<PathBuf>,
+    authors: Vec<String>,
     source: Option<String>,
     manifest_path: PathBuf,
 }
@@ -120,7 +121,14 @@ impl Package {
         );
         let text = fs::read_to_string(root.join("LICENSE-MIT"))?;
         let body = text.split_once("Permission is hereby granted").context("LICENSE-MIT is another text")?.1;
-        Ok(format!("MIT License\n\nPermission is hereby granted{}", body.trim_end()))
+        let authors = match self.authors.is_empty() {
+            true => format!("the authors of {}", self.name),
+            false => self.authors.join(", "),
+        };
+        Ok(format!(
+            "MIT License\n\nCopyright (c) {authors}\n\nPermission is hereby granted{}",
+            body.trim_end()
+        ))
     }
 }
 
