@@ -35,20 +35,33 @@ const BUNDLE: &str = "models/variant-effect.locus";
 /// Bases on each side of a variant of the draw that are changed too.
 const AROUND: usize = 16;
 
-/// Builds, runs and measures. `required`: what is missing is an error, else it is said.
-pub(crate) fn run(required: bool) -> Result<()> {
+/// What is wanted of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// Whatever can be done here: what is missing is said.
+    Possible,
+    /// All of it.
+    All,
+    /// The suite and the comparison, with the programs that were built before, however they were built.
+    Built,
+}
+
+/// Builds, runs and measures.
+pub(crate) fn run(goal: Goal) -> Result<()> {
     if let Err(error) = prepare() {
-        ensure!(!required, error);
+        ensure!(goal == Goal::Possible, error);
         println!("skipped: arm64: {error:#}");
         return Ok(());
     }
     let library = onnxruntime::ARM64.get()?;
-    println!("building locusd and locusctl for {TRIPLE}; the first time takes a quarter of an hour");
-    let mut cargo = process::cargo();
-    cargo.args(["build", "--quiet", "--package", "locus-edge", "--bins", "--example", "logits"]);
-    process::run(targeting(&mut cargo))?;
-    let native = ["build", "--quiet", "--workspace", "--bins", "--examples"];
-    process::run(process::cargo().args(native))?;
+    if goal != Goal::Built {
+        println!("building locusd and locusctl for {TRIPLE}; the first time takes a quarter of an hour");
+        let mut cargo = process::cargo();
+        cargo.args(["build", "--quiet", "--package", "locus-edge", "--bins", "--example", "logits"]);
+        process::run(targeting(&mut cargo))?;
+        let native = ["build", "--quiet", "--workspace", "--bins", "--examples"];
+        process::run(process::cargo().args(native))?;
+    }
     let programs = emulated()?;
     println!("the flow suite, with locusd and locusctl of {TRIPLE} under {EMULATOR}");
     process::run(
@@ -57,7 +70,7 @@ pub(crate) fn run(required: bool) -> Result<()> {
             .env("LOCUS_PROGRAMS", &programs)
             .env("LOCUS_ONNXRUNTIME", &library),
     )?;
-    compare(&programs, &library)
+    compare(&programs, &library, goal)
 }
 
 /// Compilers and emulator, installed where they are not and this user may.
@@ -114,7 +127,7 @@ fn emulated() -> Result<PathBuf> {
 }
 
 /// Logits of both machines, over the golden vectors and every variant around the drawn ones.
-fn compare(programs: &Path, library: &Path) -> Result<()> {
+fn compare(programs: &Path, library: &Path, goal: Goal) -> Result<()> {
     let requests = programs.join("requests.jsonl");
     let asked = around_the_draw(&requests)?;
     let here = process::root().join("target/debug/examples/logits");
@@ -131,7 +144,13 @@ fn compare(programs: &Path, library: &Path) -> Result<()> {
             logits(&process::output(&mut command)?)
         };
         let x86 = of(&here, onnxruntime::ensure()?.as_deref())?;
-        let arm64 = of(&programs.join("logits"), Some(library))?;
+        let arm64 = match of(&programs.join("logits"), Some(library)) {
+            Err(error) if goal == Goal::Built => {
+                println!("skipped: {engine} in these programs: {error:#}");
+                continue;
+            }
+            logits => logits?,
+        };
         ensure!(
             x86.len() == arm64.len() && x86.len() > asked,
             "got {} and {} logits, expected those of {asked} variants and of the golden vectors",

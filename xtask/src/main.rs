@@ -56,7 +56,11 @@ enum Command {
     /// Makes the Debian packages of the box in target/package, with what went into them.
     Package(package::Options),
     /// Builds the box for 64-bit Arm, runs its flow suite under qemu and compares its logits with those of x86.
-    Cross,
+    Cross {
+        /// Take the programs that are there instead of building them.
+        #[arg(long)]
+        built: bool,
+    },
     /// Feeds every parser of bytes from outside changes of its corpus, by a seed. `cargo xtask fuzz -- --help` names the
     /// options, such as `--cases 1000000 --target journal`.
     Fuzz {
@@ -86,7 +90,7 @@ fn main() -> anyhow::Result<()> {
             _ => cuda::Goal::Build,
         }),
         Command::Package(options) => package::run(options),
-        Command::Cross => cross::run(true),
+        Command::Cross { built } => cross::run(if built { cross::Goal::Built } else { cross::Goal::All }),
         Command::Fuzz { options } => fuzz::run(&options),
         Command::Peers => peers::install(),
         Command::Benchmarks { check } => benchmarks::write(check),

@@ -58,7 +58,7 @@ pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
     }
     passed?;
     if full {
-        cross::run(false)?;
+        cross::run(cross::Goal::Possible)?;
     }
     if !no_lint {
         process::run(process::cargo().args([

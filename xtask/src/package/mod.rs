@@ -12,7 +12,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::{cross, onnxruntime, process};
 use deb::{Control, Tree};
@@ -80,6 +80,9 @@ pub(crate) struct Options {
     /// For which machines [default: this one, and arm64 where `cargo xtask cross` was run]
     #[arg(long)]
     architecture: Option<Architecture>,
+    /// Leave out the list of crates within the programs: nothing is compiled a second time for it
+    #[arg(long)]
+    plain: bool,
     /// Also writes bench/results/package.json: scores of the units and sizes
     #[arg(long)]
     measure: bool,
@@ -100,7 +103,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     fs::create_dir_all(&folder)?;
     let mut made = Vec::new();
     for architecture in wanted {
-        made.extend(make(architecture, &folder)?);
+        made.extend(make(architecture, &folder, options.plain)?);
     }
     let names: Vec<&str> = made.iter().filter_map(|path| path.file_name()?.to_str()).collect();
     let sums = process::output(Command::new("sha256sum").current_dir(&folder).args(&names))?;
@@ -114,8 +117,11 @@ pub(crate) fn run(options: Options) -> Result<()> {
 }
 
 /// The packages of one architecture.
-fn make(architecture: Architecture, folder: &Path) -> Result<Vec<PathBuf>> {
-    let auditable = tools::AUDITABLE.get();
+fn make(architecture: Architecture, folder: &Path, plain: bool) -> Result<Vec<PathBuf>> {
+    let auditable = match plain {
+        true => Err(anyhow!("--plain was asked for")),
+        false => tools::AUDITABLE.get(),
+    };
     if let Err(error) = &auditable {
         println!("skipped: the programs do not list what they were built of: {error:#}");
     }
@@ -127,10 +133,13 @@ fn make(architecture: Architecture, folder: &Path) -> Result<Vec<PathBuf>> {
         }
         Err(_) => process::cargo(),
     };
-    cargo.args(["build", "--quiet", "--package", "locus-edge", "--bins"]);
-    if !architecture.is_native() {
+    cargo.args(["build", "--quiet"]);
+    if architecture.is_native() {
+        // Features as the tests have them: dependencies are not compiled a second time.
+        cargo.args(["--workspace", "--bin", "locusd", "--bin", "locusctl"]);
+    } else {
         cross::prepare()?;
-        cross::targeting(&mut cargo);
+        cross::targeting(cargo.args(["--package", "locus-edge", "--bins"]));
     }
     println!("building locusd and locusctl for {}", architecture.debian());
     process::run(&mut cargo)?;
