@@ -136,7 +136,7 @@ impl Tree {
         process::run(
             Command::new("dpkg-deb")
                 .env("SOURCE_DATE_EPOCH", source_date())
-                .args(["--root-owner-group", "-Zxz", "--build"])
+                .args(["--root-owner-group", "-Zxz", "-z3", "--build"])
                 .args([&self.folder, &package]),
         )?;
         Ok(package)
