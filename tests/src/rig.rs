@@ -38,8 +38,12 @@ pub fn onnxruntime() -> Option<PathBuf> {
     })
 }
 
-/// A program of this project, as the workspace's build left it beside the tests.
+/// A program of this project, as the workspace's build left it beside the tests; or from the folder that `LOCUS_PROGRAMS`
+/// names, where `cargo xtask cross` has those of another machine.
 pub fn program(name: &str) -> Command {
+    if let Some(folder) = std::env::var_os("LOCUS_PROGRAMS") {
+        return started(&PathBuf::from(folder).join(name));
+    }
     let this = std::env::current_exe().expect("a program has a path");
     let mut folder = this.parent().expect("it lies in target/<profile>");
     if folder.ends_with("deps") {

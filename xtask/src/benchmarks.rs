@@ -1,24 +1,24 @@
 //! `docs/benchmarks.md` from `bench/results/*.json`.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::process;
 
 /// One file: figures that one command made on one machine.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Results {
-    title: String,
-    about: String,
-    figures: Vec<Figure>,
+pub(crate) struct Results {
+    pub(crate) title: String,
+    pub(crate) about: String,
+    pub(crate) figures: Vec<Figure>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Figure {
+pub(crate) struct Figure {
     name: String,
     value: f64,
     unit: String,
@@ -29,16 +29,66 @@ struct Figure {
     date: String,
     machine: Machine,
     /// Bar, floor or peer that the value stands beside.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     beside: Option<String>,
 }
 
-#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord, Clone)]
+#[derive(Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord, Clone)]
 #[serde(deny_unknown_fields)]
 struct Machine {
     cpu: String,
     cores: u32,
     memory_bytes: u64,
+}
+
+impl Results {
+    /// Writes `bench/results/NAME.json`.
+    pub(crate) fn write(&self, name: &str) -> Result<()> {
+        let path = process::root().join("bench/results").join(format!("{name}.json"));
+        fs::write(&path, serde_json::to_string_pretty(self)? + "\n")?;
+        println!("{}", path.display());
+        Ok(())
+    }
+}
+
+impl Figure {
+    /// Made now, on this machine, with nothing drawn.
+    pub(crate) fn new(
+        name: impl Into<String>,
+        value: f64,
+        unit: &str,
+        spread: impl Into<String>,
+        command: &str,
+        beside: impl Into<Option<String>>,
+    ) -> Self {
+        let date = process::output(Command::new("date").args(["-u", "+%F"])).unwrap_or_default();
+        Self {
+            name: name.into(),
+            value,
+            unit: unit.into(),
+            spread: spread.into(),
+            command: command.into(),
+            seed: None,
+            date: date.trim().into(),
+            machine: Machine::this(),
+            beside: beside.into(),
+        }
+    }
+}
+
+impl Machine {
+    /// This one; what the system does not tell is empty or zero.
+    fn this() -> Self {
+        let field = |file: &str, key: &str| {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+            line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+        };
+        let kib: u64 =
+            field("/proc/meminfo", "MemTotal").split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        let cores = std::thread::available_parallelism().map_or(0, |n| n.get() as u32);
+        Self { cpu: field("/proc/cpuinfo", "model name"), cores, memory_bytes: kib << 10 }
+    }
 }
 
 /// Writes the page, or only checks that it is what the results say.

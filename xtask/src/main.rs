@@ -1,11 +1,13 @@
 //! The repository's own commands. `cargo xtask --help` lists them.
 
 mod benchmarks;
+mod cross;
 mod cuda;
 mod demo;
 mod fuzz;
 mod generated;
 mod onnxruntime;
+mod package;
 mod peers;
 mod process;
 mod soup;
@@ -54,6 +56,14 @@ enum Command {
         #[arg(long, conflicts_with = "test")]
         bench: bool,
     },
+    /// Makes the Debian packages of the box in target/package, with what went into them.
+    Package(package::Options),
+    /// Builds the box for 64-bit Arm, runs its flow suite under qemu and compares its logits with those of x86.
+    Cross {
+        /// Take the programs that are there instead of building them.
+        #[arg(long)]
+        built: bool,
+    },
     /// Feeds every parser of bytes from outside changes of its corpus, by a seed. `cargo xtask fuzz -- --help` names the
     /// options, such as `--cases 1000000 --target journal`.
     Fuzz {
@@ -61,7 +71,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
-    /// Installs the real peers of the tests (mosquitto, chromium) with apt; needs root.
+    /// Installs the real peers of the tests (mosquitto, chromium, debootstrap, systemd's tools) with apt; needs root.
     Peers,
     /// Writes docs/benchmarks.md from bench/results/*.json.
     Benchmarks {
@@ -95,6 +105,8 @@ fn main() -> anyhow::Result<()> {
             (_, true) => cuda::Goal::Bench,
             _ => cuda::Goal::Build,
         }),
+        Command::Package(options) => package::run(options),
+        Command::Cross { built } => cross::run(if built { cross::Goal::Built } else { cross::Goal::All }),
         Command::Fuzz { options } => fuzz::run(&options),
         Command::Peers => peers::install(),
         Command::Benchmarks { check } => benchmarks::write(check),

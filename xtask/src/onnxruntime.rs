@@ -1,6 +1,10 @@
 //! ONNX Runtime comes in a Python wheel, which is fetched with pip and unpacked into `.locus`.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result};
 
@@ -14,18 +18,41 @@ pub(crate) struct Wheel {
     folder: &'static str,
     /// Beginnings of the names of the files that are needed.
     files: &'static [&'static str],
+    /// What pip is told where it is for other machines than this one.
+    platform: &'static [&'static str],
 }
 
 /// The version that results were measured with.
-pub(crate) const CPU: Wheel =
-    Wheel { package: "onnxruntime", version: "1.24.4", folder: "onnxruntime", files: &["libonnxruntime"] };
+pub(crate) const CPU: Wheel = Wheel {
+    package: "onnxruntime",
+    version: "1.24.4",
+    folder: "onnxruntime",
+    files: &["libonnxruntime"],
+    platform: &[],
+};
+/// The same version for 64-bit Arm.
+pub(crate) const ARM64: Wheel = Wheel {
+    package: "onnxruntime",
+    version: CPU.version,
+    folder: "onnxruntime-arm64",
+    files: &["libonnxruntime"],
+    platform: &[
+        "--platform=manylinux_2_28_aarch64",
+        "--platform=manylinux_2_27_aarch64",
+        "--python-version=3.12",
+        "--implementation=cp",
+    ],
+};
 /// With the provider for Intel's processors; 250 MB unpacked.
 pub(crate) const OPENVINO: Wheel = Wheel {
     package: "onnxruntime-openvino",
     version: "1.24.1",
     folder: "openvino",
     files: &["libonnxruntime", "libopenvino", "libtbb"],
+    platform: &[],
 };
+/// The licence of what is in a wheel.
+const NOTICES: [&str; 2] = ["LICENSE", "ThirdPartyNotices.txt"];
 
 impl Wheel {
     fn folder(&self) -> PathBuf {
@@ -42,6 +69,20 @@ impl Wheel {
         found.pop()
     }
 
+    /// Its version.
+    pub(crate) const fn version(&self) -> &'static str {
+        self.version
+    }
+
+    /// Finds or fetches the texts of its licences.
+    pub(crate) fn notices(&self) -> Result<Vec<PathBuf>> {
+        let files = || NOTICES.map(|name| self.folder().join(name)).to_vec();
+        if !files().iter().all(|file| file.exists()) {
+            self.fetch()?;
+        }
+        Ok(files())
+    }
+
     /// Finds or fetches the library.
     pub(crate) fn get(&self) -> Result<PathBuf> {
         match self.library() {
@@ -53,7 +94,7 @@ impl Wheel {
     fn fetch(&self) -> Result<PathBuf> {
         let Self { package, version, .. } = self;
         println!("fetching {package} {version} (a Python wheel) into .locus/{}", self.folder);
-        let wheels = process::root().join(".locus/wheels");
+        let wheels = process::root().join(".locus").join(format!("{}-wheel", self.folder));
         fs::create_dir_all(&wheels)?;
         let python = if process::exists("python3", "--version") { "python3" } else { "python" };
         process::output(
@@ -61,6 +102,7 @@ impl Wheel {
                 .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
                 .args(["--only-binary=:all:", "--dest"])
                 .arg(&wheels)
+                .args(self.platform)
                 .arg(format!("{package}=={version}")),
         )?;
         let beginning = format!("{}-{version}-", package.replace('-', "_"));
@@ -79,15 +121,24 @@ impl Wheel {
                 names.push(name);
             }
         }
+        for notice in NOTICES.iter().map(|name| unpacked.join("onnxruntime").join(name)) {
+            if notice.exists() {
+                self.take(&notice)?;
+            }
+        }
         // The library itself last, each by a rename within one folder: half of it is never found.
         names.sort_by_key(|name| name.starts_with("libonnxruntime.so"));
         for name in names {
-            let part = self.folder().join("part");
-            fs::copy(capi.join(&name), &part)?;
-            fs::rename(&part, self.folder().join(name))?;
+            self.take(&capi.join(&name))?;
         }
         fs::remove_dir_all(&wheels)?;
         self.library().context("the wheel holds no libonnxruntime.so")
+    }
+
+    fn take(&self, file: &Path) -> Result<()> {
+        let part = self.folder().join("part");
+        fs::copy(file, &part)?;
+        Ok(fs::rename(&part, self.folder().join(file.file_name().context("a file without a name")?))?)
     }
 }
 

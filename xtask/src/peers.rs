@@ -6,11 +6,14 @@ use anyhow::Result;
 
 use crate::process;
 
-const PACKAGES: [&str; 4] = ["mosquitto", "mosquitto-clients", "chromium", "fonts-noto-cjk"];
+const PACKAGES: [&str; 6] =
+    ["mosquitto", "mosquitto-clients", "chromium", "fonts-noto-cjk", "debootstrap", "systemd"];
+/// A program of each, where it has one.
+const PROGRAMS: [&str; 5] = ["mosquitto", "mosquitto_rr", "chromium", "debootstrap", "systemd-analyze"];
 
 /// Installs what is missing. Tests whose peer is not there report themselves skipped.
 pub(crate) fn install() -> Result<()> {
-    let there = ["mosquitto", "mosquitto_rr", "chromium"].iter().all(|p| {
+    let there = PROGRAMS.iter().all(|p| {
         ["/usr/bin", "/usr/sbin", "/usr/local/bin"].iter().any(|d| std::path::Path::new(d).join(p).exists())
     });
     if there {

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, process::Command};
 
 use anyhow::Result;
 
-use crate::{benchmarks, onnxruntime, process, soup, trace};
+use crate::{benchmarks, cross, onnxruntime, package, process, soup, trace};
 
 /// Where nextest leaves what the tests printed.
 const REPORT: &str = "target/nextest/default/junit.xml";
@@ -28,6 +28,9 @@ pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
         process::run(process::cargo().args(["check", "--quiet", "--no-default-features", "-p", core]))?;
     }
     microcontroller()?;
+    if full && let Err(error) = package::run(package::Options::default()) {
+        println!("skipped: packages: {error:#}");
+    }
     process::run(process::cargo().args(["build", "--workspace", "--all-targets"]))?;
     let nextest = process::exists("cargo-nextest", "--version");
     let mut tests = process::cargo();
@@ -56,6 +59,9 @@ pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
         report_ignored()?;
     }
     passed?;
+    if full {
+        cross::run(cross::Goal::Possible)?;
+    }
     if !no_lint {
         process::run(process::cargo().args([
             "clippy",
