@@ -163,7 +163,7 @@ class Visit:
 
 
 def run(tests):
-    """Runs each test on a browser of its own start; prints its name."""
+    """Runs every test in one browser, and prints its name."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=GIVEN["chromium"], args=["--no-sandbox", "--ignore-certificate-errors", "--disable-gpu"]
