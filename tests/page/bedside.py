@@ -154,7 +154,7 @@ def faults_say_what_to_do(browser):
     outcome = visit.ask(VARIANTS["uncertain"])
     expect(outcome.locator(".fault h2")).to_contain_text(visit.t("fault.wrong_assembly"))
     expect(outcome.locator(".fault")).to_contain_text(visit.t("todo.wrong_assembly"))
-    expect(outcome.locator(".fault q")).to_contain_text("lift the variant over first")
+    expect(outcome.locator(".fault q")).to_contain_text("expected GRCh38")
     visit.each_look("a fault")
     assert page.input_value("#assembly") == "GRCh37", "what was chosen stays"
     page.select_option("#assembly", "GRCh38")

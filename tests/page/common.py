@@ -1,7 +1,6 @@
 """A browser on a box, and what every page must keep to: nothing from elsewhere, no violation, no error, nothing kept."""
 
 import json
-import os
 import sys
 import time
 
@@ -41,12 +40,6 @@ class Visit:
         self.context.add_init_script(WATCH)
         self.elsewhere, self.errors, self.expected = [], [], 0
         self.context.on("request", self._request)
-        if os.environ.get("DEV_PAGE"):
-            kinds = {"js": "text/javascript", "css": "text/css", "json": "application/json", "svg": "image/svg+xml", "png": "image/png"}
-            def dev(route):
-                name = route.request.url.split("/page/")[1].split("?")[0]
-                route.fulfill(body=open(f"{GIVEN['words']}/{name}", "rb").read(), content_type=kinds[name.split(".")[-1]])
-            self.context.route(BASE + "/page/*", dev)
         self.page = self.context.new_page()
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -170,25 +163,12 @@ class Visit:
 
 
 def run(tests):
-    """Runs each test on a browser of its own start; prints its name."""
+    """Runs every test in one browser, and prints its name."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=GIVEN["chromium"], args=["--no-sandbox", "--ignore-certificate-errors", "--disable-gpu"]
         )
         for test in tests:
-            if os.environ.get("PAGE_ONLY") and test.__name__ not in os.environ["PAGE_ONLY"]:
-                continue
-            if os.environ.get("DEV_PAGE"):
-                import traceback
-                log = open("/tmp/dev.log", "a")
-                began = time.monotonic()
-                try:
-                    test(browser)
-                    print("ok", test.__name__, time.monotonic() - began, file=log, flush=True)
-                except BaseException as error:
-                    print(f"FAILED {test.__name__}", time.monotonic() - began, str(error)[:1500], traceback.format_exc()[-900:], file=log, flush=True)
-                    continue
-            else:
-                test(browser)
+            test(browser)
             print(f"page: {test.__name__}", flush=True)
         browser.close()
