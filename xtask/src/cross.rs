@@ -147,7 +147,7 @@ fn compare(programs: &Path, library: &Path, goal: Goal) -> Result<()> {
     let requests = programs.join("requests.jsonl");
     let asked = around_the_draw(&requests)?;
     let here = process::root().join("target/debug/examples/logits");
-    let mut figures = Vec::new();
+    let (mut figures, mut left_out) = (Vec::new(), String::new());
     for (engine, precision, bar) in
         [("ort-cpu", "fp32", true), ("tract", "fp32", true), ("ort-cpu", "int8", false)]
     {
@@ -163,6 +163,7 @@ fn compare(programs: &Path, library: &Path, goal: Goal) -> Result<()> {
         let arm64 = match of(&programs.join("logits"), Some(library)) {
             Err(error) if goal == Goal::Built => {
                 println!("skipped: {engine} in these programs: {error:#}");
+                left_out = format!(" The programs that were measured are without {engine}.");
                 continue;
             }
             logits => logits?,
@@ -196,7 +197,7 @@ fn compare(programs: &Path, library: &Path, goal: Goal) -> Result<()> {
             "locusd and locusctl for {TRIPLE} under qemu's user emulation, with the wheel of ONNX Runtime {} for aarch64. The flow \
              suite passes: HTTPS, MQTT and a serial line, a flash while it runs, a restart, the journal. Logits are compared with \
              those of this machine. A stand-in gives the emulator the one call of serial lines that it lacks. Nothing was run on an Arm \
-             processor.",
+             processor.{left_out}",
             onnxruntime::ARM64.version()
         ),
         figures,
