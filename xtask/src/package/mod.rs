@@ -253,7 +253,7 @@ fn documents(tree: &Tree, architecture: Architecture) -> Result<()> {
     }
 }
 
-/// Completions and man pages, as far as `locusctl` writes them: `locusctl completions SHELL`, `locusctl man FOLDER`.
+/// Completions and man pages, as `locusctl` writes them.
 fn words_of_locusctl(tree: &Tree) -> Result<()> {
     let program = process::root().join("target/debug/locusctl");
     let places = [
@@ -262,16 +262,10 @@ fn words_of_locusctl(tree: &Tree) -> Result<()> {
         ("fish", "usr/share/fish/vendor_completions.d/locusctl.fish"),
     ];
     for (shell, place) in places {
-        match process::output(Command::new(&program).args(["completions", shell])) {
-            Ok(text) => tree.text(place, &text)?,
-            Err(_) => println!("skipped: completions for {shell}: this locusctl writes none"),
-        }
+        tree.text(place, &process::output(Command::new(&program).args(["completions", shell]))?)?;
     }
     let pages = tempfile_beside("man")?;
-    let written = process::output(Command::new(&program).arg("man").arg(&pages));
-    if written.is_err() {
-        println!("skipped: man pages: this locusctl writes none");
-    }
+    process::output(Command::new(&program).arg("manual").arg("--out").arg(&pages))?;
     for page in fs::read_dir(&pages)? {
         let page = page?.path();
         let name = page.file_name().unwrap_or_default().to_string_lossy().into_owned();
