@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     answer,
-    reach::{Asker, ReachArgs, Transport, possible},
+    reach::{Asker, WayArgs},
 };
 use crate::{
     clock::{Clock as _, SystemClock},
@@ -26,15 +26,9 @@ use crate::{
 /// What to ask.
 #[derive(Clone, Debug, clap::Args)]
 pub struct AskArgs {
-    /// Over which transport
-    #[arg(long, value_enum, default_value_t = Transport::Http)]
-    pub transport: Transport,
-    /// Who asks
+    /// Over what
     #[command(flatten)]
-    pub reach: ReachArgs,
-    /// The terminal's end of the serial line
-    #[arg(long)]
-    pub serial_port: Option<PathBuf>,
+    pub way: WayArgs,
     /// A whole request as JSON, in a file or `-` for standard input
     #[arg(long, conflicts_with_all = ["sequence", "mutation", "variant", "transcript_id", "transcript", "gene", "assembly", "explain", "subject", "model"])]
     pub request: Option<PathBuf>,
@@ -176,12 +170,11 @@ fn request(args: &AskArgs) -> Result<Request> {
 /// No outcome in time.
 pub fn run(config: &Config, args: &AskArgs) -> Result<ExitCode> {
     let request = request(args)?;
-    let port = args.serial_port.as_deref();
-    possible(config, args.transport, port)?;
+    let mut asker = Asker::of(config, &args.way)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let ends = Instant::now() + Duration::from_millis(args.timeout_ms);
-        Asker::new(config, &args.reach, args.transport, port).ask(&request, ends).await.outcome
+        asker.ask(&request, ends).await.outcome
     })?;
     let format = if args.json { Format::Json } else { args.format };
     match outcome {

@@ -67,6 +67,20 @@ pub struct ReachArgs {
     pub baud: Option<u32>,
 }
 
+/// Over what one terminal asks, and as whom.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WayArgs {
+    /// Over which transport
+    #[arg(long, value_enum, default_value_t = Transport::Http)]
+    pub transport: Transport,
+    /// Who asks
+    #[command(flatten)]
+    pub reach: ReachArgs,
+    /// The terminal's end of the serial line
+    #[arg(long)]
+    pub serial_port: Option<PathBuf>,
+}
+
 /// What no waiting mends.
 pub(super) fn possible(config: &Config, transport: Transport, port: Option<&Path>) -> Result<()> {
     match transport {
@@ -167,6 +181,13 @@ pub(super) struct Told {
 }
 
 impl<'a> Asker<'a> {
+    /// Of one terminal, if its way is open at all.
+    pub(super) fn of(config: &'a Config, way: &'a WayArgs) -> Result<Self> {
+        let port = way.serial_port.as_deref();
+        possible(config, way.transport, port)?;
+        Ok(Self::new(config, &way.reach, way.transport, port))
+    }
+
     pub(super) fn new(
         config: &'a Config,
         args: &'a ReachArgs,

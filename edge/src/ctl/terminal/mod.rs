@@ -8,7 +8,6 @@ mod state;
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _},
-    path::PathBuf,
     process::ExitCode,
     thread,
     time::Duration,
@@ -32,7 +31,7 @@ use self::{
 };
 use super::{
     ask::Format,
-    reach::{Asker, ReachArgs, Transport, possible},
+    reach::{Asker, WayArgs},
 };
 use crate::{config::Config, keys::random};
 
@@ -42,15 +41,9 @@ const LONGEST: u64 = 64 << 10;
 /// How to ask.
 #[derive(Clone, Debug, clap::Args)]
 pub struct TerminalArgs {
-    /// Over which transport
-    #[arg(long, value_enum, default_value_t = Transport::Http)]
-    pub transport: Transport,
-    /// Who asks
+    /// Over what
     #[command(flatten)]
-    pub reach: ReachArgs,
-    /// The terminal's end of the serial line
-    #[arg(long)]
-    pub serial_port: Option<PathBuf>,
+    pub way: WayArgs,
     /// How long a question is asked again until there is an outcome
     #[arg(long, default_value_t = 20_000)]
     pub timeout_ms: u64,
@@ -75,7 +68,7 @@ enum Happened {
 /// # Errors
 /// The transport is off, or the screen cannot be drawn.
 pub fn run(config: &Config, args: &TerminalArgs) -> Result<ExitCode> {
-    possible(config, args.transport, args.serial_port.as_deref())?;
+    Asker::of(config, &args.way)?;
     if args.lines || !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         return by_lines(config, args);
     }
@@ -104,8 +97,8 @@ pub fn run(config: &Config, args: &TerminalArgs) -> Result<ExitCode> {
         "Locus: site {}, box {}, over {} as {}",
         config.site,
         config.r#box,
-        args.transport.as_str(),
-        args.reach.terminal
+        args.way.transport.as_str(),
+        args.way.reach.terminal
     );
     let mut terminal = ratatui::try_init().context("the screen cannot be drawn; --lines asks without one")?;
     let _ = execute!(io::stdout(), EnableBracketedPaste);
@@ -170,7 +163,7 @@ impl<'a> By<'a> {
     fn new(config: &'a Config, args: &'a TerminalArgs) -> Result<Self> {
         Ok(Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
-            asker: Asker::new(config, &args.reach, args.transport, args.serial_port.as_deref()),
+            asker: Asker::of(config, &args.way)?,
             patience: Duration::from_millis(args.timeout_ms),
         })
     }
