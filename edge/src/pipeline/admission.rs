@@ -120,6 +120,13 @@ impl Admission {
     }
 }
 
+impl Units {
+    /// How many these are.
+    pub(super) const fn count(&self) -> u32 {
+        self.units
+    }
+}
+
 impl Inner {
     fn locked<T>(&self, change: impl FnOnce(&mut Taken) -> T) -> T {
         change(&mut self.taken.lock().unwrap_or_else(PoisonError::into_inner))

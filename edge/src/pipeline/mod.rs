@@ -1,4 +1,4 @@
-//! The way of a request: admission → tokens → lane → inference thread → journal thread → answer.
+//! The way of a request: admission → tokens → lane → inference thread → journal (a thread of its own, but for a lone answer) → answer.
 //!
 //! Admission counts work, not messages, and covers a request until it is answered: what is waiting, running and
 //! being journaled is bounded by one number, and everything above it is refused at once.
@@ -116,8 +116,8 @@ impl Pipeline {
             unit_us: AtomicU64::new(2_000),
             limits,
         });
-        let (keeper, kept, state) = keeper::start(journal, Arc::clone(&shared))?;
-        let (worker, channels) = worker::start(Arc::clone(&shared), kept)?;
+        let (thread, keeper, state) = keeper::start(journal, Arc::clone(&shared))?;
+        let (worker, channels) = worker::start(Arc::clone(&shared), keeper)?;
         let pipeline = Self {
             shared,
             bedside: channels.bedside,
@@ -125,7 +125,7 @@ impl Pipeline {
             control: channels.control,
             journal: state,
         };
-        Ok((pipeline, Threads { worker, keeper }))
+        Ok((pipeline, Threads { worker, keeper: thread }))
     }
 
     /// Answers a request of a terminal. Dropping the future loses nothing but the reply.

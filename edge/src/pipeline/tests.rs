@@ -1,4 +1,5 @@
 mod disk;
+mod keeping;
 
 use std::path::{Path, PathBuf};
 
@@ -603,36 +604,6 @@ async fn names_genes_and_assemblies_are_read_and_an_explanation_is_given() {
     let other = Request { assembly: Some("hg19".into()), ..by("n", "t1:c.12T>A") };
     assert_eq!(code(&made.ask(other).await), FaultCode::WrongAssembly);
     made.stop();
-}
-
-/// A clock with a defect.
-#[derive(Debug, Default)]
-struct BadClock(AtomicBool);
-
-impl Clock for BadClock {
-    fn unix_ms(&self) -> u64 {
-        assert!(!self.0.load(Ordering::Acquire), "the clock has a defect");
-        0
-    }
-
-    fn monotonic_ms(&self) -> u64 {
-        self.unix_ms()
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_thread_that_ends_by_a_defect_ends_the_box() {
-    let clock = Arc::new(BadClock::default());
-    let made = Setup { clock: clock.clone(), ..Setup::default() }.start();
-    made.pipeline.swap(scorer()).unwrap();
-    index(&made.ask(request("a")).await);
-    clock.0.store(true, Ordering::Release);
-    assert!(matches!(&*made.ask(request("b")).await, Outcome::Fault(fault) if fault.retryable));
-    until("end", || made.pipeline.failed().is_some()).await;
-    assert!(matches!(&*made.ask(request("c")).await, Outcome::Fault(fault) if fault.retryable));
-    let fatal = Arc::clone(&made.fatal);
-    made.stop();
-    assert_eq!(*fatal.lock().unwrap(), ["the journal thread ended by a defect"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,10 @@ use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
 use locus_firmware_config::message::{Fault, FaultCode};
 
 use super::{
-    ActiveModel, Job, Loaded, Shared, Watched, answer, explain, keeper::Kept, loaded::Encoded, prepare,
+    ActiveModel, Job, Loaded, Shared, Watched, answer, explain,
+    keeper::{Keeper, Kept},
+    loaded::Encoded,
+    prepare,
 };
 
 /// Rows of the batch lane in one run, so that someone at a bedside never waits for many.
@@ -67,19 +70,19 @@ struct Hosted {
 
 struct Worker {
     shared: Arc<Shared>,
-    kept: Sender<Kept>,
+    keeper: Keeper,
     hosted: BTreeMap<String, Hosted>,
     generation: u64,
     bedside_runs: u32,
 }
 
 /// Starts the thread. The lanes have no bound of their own: admission is theirs.
-pub(super) fn start(shared: Arc<Shared>, kept: Sender<Kept>) -> std::io::Result<(JoinHandle<()>, Channels)> {
+pub(super) fn start(shared: Arc<Shared>, keeper: Keeper) -> std::io::Result<(JoinHandle<()>, Channels)> {
     let (bedside, from_bedside) = unbounded();
     let (batch, from_batch) = unbounded();
     let (control, orders) = unbounded();
     let watched = Watched { shared: Arc::clone(&shared), code: FaultCode::EngineFailed };
-    let worker = Worker { shared, kept, hosted: BTreeMap::new(), generation: 0, bedside_runs: 0 };
+    let worker = Worker { shared, keeper, hosted: BTreeMap::new(), generation: 0, bedside_runs: 0 };
     let thread = std::thread::Builder::new().name("inference".into()).spawn(move || {
         let _watched = watched;
         locus_engine::this_thread_answers();
@@ -281,14 +284,8 @@ impl Worker {
                 Ok(score) => {
                     explain::run(loaded, &mut job, &score);
                     let answer = answer::answer(&self.shared.box_name, view, &job, score, started, infer);
-                    let kept =
-                        Kept { job, answer: Box::new(answer), bundle: view.digest, ready: Instant::now() };
-                    if let Err(crossbeam_channel::SendError(kept)) = self.kept.send(kept) {
-                        kept.job.fail(Fault::new(
-                            FaultCode::JournalFailed,
-                            "the journal has ended; the box stops",
-                        ));
-                    }
+                    let (answer, bundle) = (Box::new(answer), view.digest);
+                    self.keeper.take(Kept { job, answer, bundle, ready: Instant::now() });
                 }
                 Err(error) => {
                     tracing::error!(%error, "the engine failed");
