@@ -6,6 +6,7 @@ mod cuda;
 mod demo;
 mod fuzz;
 mod generated;
+mod metadata;
 mod onnxruntime;
 mod package;
 mod peers;

@@ -9,7 +9,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::{generated, process};
+use crate::{
+    generated,
+    metadata::{Metadata, Package},
+    process,
+};
 
 const ENTRIES: &str = "docs/assurance/soup.toml";
 /// Crates that run in a box; what they use in production does too.
@@ -55,44 +59,6 @@ struct Other {
     verified: String,
 }
 
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-    resolve: Resolve,
-    workspace_members: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    id: String,
-    name: String,
-    version: String,
-    license: Option<String>,
-    repository: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Resolve {
-    nodes: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    id: String,
-    deps: Vec<Dependency>,
-}
-
-#[derive(Deserialize)]
-struct Dependency {
-    pkg: String,
-    dep_kinds: Vec<DependencyKind>,
-}
-
-#[derive(Deserialize)]
-struct DependencyKind {
-    kind: Option<String>,
-}
-
 /// A library that a crate of this workspace names.
 #[derive(Debug, PartialEq, Eq)]
 struct Direct {
@@ -106,14 +72,7 @@ struct Direct {
 /// Writes the list, or only checks that it is right.
 pub(crate) fn run(check: bool) -> Result<()> {
     let root = process::root();
-    let said = process::output(process::cargo().args([
-        "metadata",
-        "--format-version=1",
-        "--locked",
-        "--all-features",
-        "--filter-platform=x86_64-unknown-linux-gnu",
-    ]))?;
-    let metadata: Metadata = serde_json::from_str(&said).context("cannot read what `cargo metadata` says")?;
+    let metadata = Metadata::read("x86_64-unknown-linux-gnu", true)?;
     let direct = direct(&metadata);
     let text = fs::read_to_string(root.join(ENTRIES)).with_context(|| format!("cannot read {ENTRIES}"))?;
     let written: Written = toml::from_str(&text).with_context(|| format!("cannot read {ENTRIES}"))?;
@@ -155,7 +114,7 @@ fn direct(metadata: &Metadata) -> BTreeMap<String, Direct> {
         let Some(user) = packages.get(node.id.as_str()) else { continue };
         for dependency in node.deps.iter().filter(|d| !members.contains(d.pkg.as_str())) {
             let Some(package) = packages.get(dependency.pkg.as_str()) else { continue };
-            let runs = dependency.dep_kinds.iter().any(|kind| kind.kind.is_none());
+            let runs = dependency.is_linked();
             let place = match user.name.as_str() {
                 name if runs && OF_THE_BOX.contains(&name) => "box",
                 name if runs && OF_THE_WORKBENCH.contains(&name) => "workbench",
@@ -247,6 +206,7 @@ fn table(direct: &BTreeMap<String, Direct>, written: &Written) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::Node;
 
     fn metadata() -> Metadata {
         serde_json::from_value(serde_json::json!({

@@ -183,10 +183,8 @@ impl Book {
         }
         let journal = self.journal.lock().ok().and_then(|mut journal| journal.take());
         if let Some(Err(error)) = journal.map(Journal::close) {
-            self.shared.fail(
-                FaultCode::JournalFailed,
-                format!("the journal was not closed properly: {error}"),
-            );
+            self.shared
+                .fail(FaultCode::JournalFailed, format!("the journal was not closed properly: {error}"));
         }
     }
 
@@ -235,7 +233,8 @@ impl Book {
                 return;
             }
         };
-        metrics::histogram!("locus_stage_seconds", "stage" => "journal").record(started.elapsed().as_secs_f64());
+        metrics::histogram!("locus_stage_seconds", "stage" => "journal")
+            .record(started.elapsed().as_secs_f64());
         metrics::counter!("locus_journal_records_total").increment(receipts.len() as u64);
         // Before anybody is answered: who asks for the health next sees the record.
         self.state.note(journal);

@@ -8,61 +8,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
 
-use crate::process;
+use crate::{
+    metadata::{Metadata, Node, Package},
+    process,
+};
 
 /// How files with a licence begin.
 const FILES: [&str; 7] = ["license", "licence", "copying", "copyright", "notice", "unlicense", "authors"];
 
-#[derive(Deserialize)]
-struct Metadata {
-    packages: Vec<Package>,
-    resolve: Resolve,
-}
-
-#[derive(Deserialize)]
-struct Package {
-    id: String,
-    name: String,
-    version: String,
-    license: Option<String>,
-    license_file: Option<PathBuf>,
-    authors: Vec<String>,
-    source: Option<String>,
-    manifest_path: PathBuf,
-}
-
-#[derive(Deserialize)]
-struct Resolve {
-    nodes: Vec<Node>,
-}
-
-#[derive(Deserialize)]
-struct Node {
-    id: String,
-    deps: Vec<Dependency>,
-}
-
-#[derive(Deserialize)]
-struct Dependency {
-    pkg: String,
-    dep_kinds: Vec<Kind>,
-}
-
-#[derive(Deserialize)]
-struct Kind {
-    /// `dev` and `build` are named, what is linked is not.
-    kind: Option<String>,
-}
-
 impl Metadata {
-    fn read(triple: &str) -> Result<Self> {
-        let mut cargo = process::cargo();
-        cargo.args(["metadata", "--format-version", "1", "--locked", "--filter-platform", triple]);
-        Ok(serde_json::from_str(&process::output(&mut cargo)?)?)
-    }
-
     /// Everything that is linked into the programs of a crate of the workspace.
     fn linked(&self, root: &str) -> Result<Vec<&Package>> {
         let packages: BTreeMap<&str, &Package> = self.packages.iter().map(|p| (p.id.as_str(), p)).collect();
@@ -73,7 +28,7 @@ impl Metadata {
         while let Some(id) = open.pop() {
             if seen.insert(id) {
                 let deps = nodes.get(id).map(|node| &node.deps).into_iter().flatten();
-                let linked = deps.filter(|d| d.dep_kinds.iter().any(|k| k.kind.is_none()));
+                let linked = deps.filter(|d| d.is_linked());
                 open.extend(linked.map(|d| d.pkg.as_str()));
             }
         }
@@ -134,7 +89,7 @@ impl Package {
 
 /// The text, and how many crates it is about.
 pub(super) fn of_box(triple: &str) -> Result<(String, usize)> {
-    let metadata = Metadata::read(triple)?;
+    let metadata = Metadata::read(triple, false)?;
     let crates: Vec<&Package> =
         metadata.linked("locus-edge")?.into_iter().filter(|package| package.source.is_some()).collect();
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -166,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_is_linked_is_listed_and_what_only_builds_or_tests_is_not() {
-        let metadata = Metadata::read("x86_64-unknown-linux-gnu").unwrap();
+        let metadata = Metadata::read("x86_64-unknown-linux-gnu", false).unwrap();
         let names: Vec<&str> =
             metadata.linked("locus-edge").unwrap().iter().map(|package| package.name.as_str()).collect();
         for linked in ["rustls", "ring", "locus-engine", "tract-onnx"] {
