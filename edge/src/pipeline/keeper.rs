@@ -177,7 +177,7 @@ impl Book {
                 }
             }
             if looked.elapsed() >= TICK {
-                self.with(Journal::look_at_space);
+                self.with(|journal| journal.look_at_space());
                 looked = Instant::now();
             }
         }
