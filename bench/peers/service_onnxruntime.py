@@ -1,11 +1,13 @@
 """The reference's service on onnxruntime: `python service_onnxruntime.py`, settings in LOCUS_PEER (see service.py)."""
 
-import onnxruntime
-
 import service
+
+NAME = "service_onnxruntime"
 
 
 def session():
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     if service.SETTINGS["threads"]:
         options.intra_op_num_threads = service.SETTINGS["threads"]
@@ -13,7 +15,7 @@ def session():
 
 
 if __name__ == "__main__":
-    service.serve("service_onnxruntime")
-else:
+    service.serve(NAME)
+elif __name__ == NAME:
     running = session()
     app = service.create("onnxruntime", lambda row: running.run(None, row)[0][0].tolist())
