@@ -3,6 +3,7 @@
 use std::{fs::File, io::Write as _, path::Path, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, ensure};
+use ed25519_dalek::VerifyingKey;
 use locus_edge::{
     clock::SystemClock,
     journal::{Entry, Journal, JournalConfig, RequestHash, Rotation, Witnesses, verify},
@@ -35,8 +36,14 @@ struct Run {
     cpu_us: f64,
 }
 
-/// Appends groups of records, all durable, in a folder of this disk.
-fn once(folder: &Path, groups: usize, group_of: usize, subjects: bool) -> Result<Run> {
+/// A journal in a folder of this disk, who reads it, and who signs it.
+pub(crate) struct Opened {
+    pub(crate) journal: Journal,
+    device: VerifyingKey,
+    index_key: IndexKey,
+}
+
+pub(crate) fn open(folder: &Path) -> Result<Opened> {
     let vfs = Arc::new(OsVfs);
     let hospital = Identity::generate()?;
     let index_key = IndexKey::generate()?;
@@ -53,27 +60,39 @@ fn once(folder: &Path, groups: usize, group_of: usize, subjects: bool) -> Result
         synchronized: None,
     };
     let device = config.device_key.verifying_key();
-    let dir = folder.join("journal");
-    let (mut journal, _) = Journal::open(&dir, config)?;
-    let entry = |n: usize| Entry {
-        plaintext: zeroize::Zeroizing::new(vec![b' '; RECORD]),
-        request: Some(RequestHash {
-            id: index_key.request("bed-3", &n.to_string()),
-            body: index_key.body("bed-3", &n.to_string(), &n.to_le_bytes()),
-        }),
-        subject: subjects.then(|| format!("sample-{}", n / 4)),
-        bundle: [7; 32],
-        repeat_of: None,
-        terminal: Some(index_key.terminal("bed-3")),
-    };
+    let (journal, _) = Journal::open(&folder.join("journal"), config)?;
+    Ok(Opened { journal, device, index_key })
+}
+
+impl Opened {
+    /// What the journal is given of an answer.
+    pub(crate) fn entry(&self, n: usize, subjects: bool) -> Entry {
+        let index_key = &self.index_key;
+        Entry {
+            plaintext: zeroize::Zeroizing::new(vec![b' '; RECORD]),
+            request: Some(RequestHash {
+                id: index_key.request("bed-3", &n.to_string()),
+                body: index_key.body("bed-3", &n.to_string(), &n.to_le_bytes()),
+            }),
+            subject: subjects.then(|| format!("sample-{}", n / 4)),
+            bundle: [7; 32],
+            repeat_of: None,
+            terminal: Some(index_key.terminal("bed-3")),
+        }
+    }
+}
+
+/// Appends groups of records, all durable, in a folder of this disk.
+fn once(folder: &Path, groups: usize, group_of: usize, subjects: bool) -> Result<Run> {
+    let mut opened = open(folder)?;
     let (mut taken_s, mut bare_s, mut cpu) = (0.0, 0.0, 0);
     let mut plain = File::create(folder.join("plain"))?;
     let bytes = vec![0x5a; group_of * (RECORD + SEALED)];
     for group in 0..WARM_UP + groups {
         // What is measured is the journal's: the entries are made beside the clock.
-        let entries: Vec<Entry> = (0..group_of).map(|n| entry(group * group_of + n)).collect();
+        let entries: Vec<Entry> = (0..group_of).map(|n| opened.entry(group * group_of + n, subjects)).collect();
         let (started, before) = (Instant::now(), cpu_us()?);
-        let receipts = journal.append(&entries)?;
+        let receipts = opened.journal.append(&entries)?;
         if group >= WARM_UP {
             taken_s += started.elapsed().as_secs_f64();
             cpu += cpu_us()? - before;
@@ -84,8 +103,8 @@ fn once(folder: &Path, groups: usize, group_of: usize, subjects: bool) -> Result
         }
         ensure!(receipts.len() == group_of, "a record is missing");
     }
-    journal.close()?;
-    let report = verify(&*vfs, &dir, &device, &Witnesses::default())?;
+    opened.journal.close()?;
+    let report = verify(&OsVfs, &folder.join("journal"), &opened.device, &Witnesses::default())?;
     ensure!(report.complete() && report.records as usize == (WARM_UP + groups) * group_of, "{report:?}");
     let records = (groups * group_of) as f64;
     Ok(Run { per_second: records / taken_s, bare: records / bare_s, cpu_us: cpu as f64 / records })
