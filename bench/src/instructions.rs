@@ -117,13 +117,14 @@ impl InstructionsArguments {
         }
         let text = fs::read_to_string(&self.file).with_context(|| self.file.display().to_string())?;
         let kept: Kept = toml::from_str(&text).with_context(|| self.file.display().to_string())?;
-        for (got, expected) in [
-            (&here.rustc, &kept.rustc),
-            (&here.target, &kept.target),
-            (&here.valgrind, &kept.valgrind),
-        ] {
+        for (got, expected) in
+            [(&here.rustc, &kept.rustc), (&here.target, &kept.target), (&here.valgrind, &kept.valgrind)]
+        {
             if got != expected {
-                println!("skipped: {} is for {expected}, this is {got}; `--write` counts anew", self.file.display());
+                println!(
+                    "skipped: {} is for {expected}, this is {got}; `--write` counts anew",
+                    self.file.display()
+                );
                 return Ok(());
             }
         }
@@ -134,8 +135,8 @@ impl InstructionsArguments {
             }
             let (name, got) = (name(path), count(&valgrind, path)?);
             let expected = kept.instructions.get(&name);
-            let expected =
-                *expected.with_context(|| format!("{} has no {name}; `--write` counts it", self.file.display()))?;
+            let expected = *expected
+                .with_context(|| format!("{} has no {name}; `--write` counts it", self.file.display()))?;
             let ratio = got as f64 / expected as f64;
             println!("{name}: {got} instructions, {ratio:.4} of what is kept");
             if ratio > 1.0 + kept.tolerance {

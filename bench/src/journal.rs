@@ -90,7 +90,8 @@ fn once(folder: &Path, groups: usize, group_of: usize, subjects: bool) -> Result
     let bytes = vec![0x5a; group_of * (RECORD + SEALED)];
     for group in 0..WARM_UP + groups {
         // What is measured is the journal's: the entries are made beside the clock.
-        let entries: Vec<Entry> = (0..group_of).map(|n| opened.entry(group * group_of + n, subjects)).collect();
+        let entries: Vec<Entry> =
+            (0..group_of).map(|n| opened.entry(group * group_of + n, subjects)).collect();
         let (started, before) = (Instant::now(), cpu_us()?);
         let receipts = opened.journal.append(&entries)?;
         if group >= WARM_UP {

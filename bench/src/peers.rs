@@ -85,7 +85,10 @@ struct Contender<'a> {
 
 impl PeersArguments {
     pub(crate) fn run(&self) -> Result<()> {
-        ensure!(self.repeats > 0 && !self.clients.is_empty(), "got no rounds or no clients, expected 1 or more");
+        ensure!(
+            self.repeats > 0 && !self.clients.is_empty(),
+            "got no rounds or no clients, expected 1 or more"
+        );
         let python = environment().context("the peers' Python packages cannot be installed")?;
         let (model, lasting) = (Model::of(self.model)?, Duration::from_secs(self.seconds));
         let rig = self.rig(&model)?;
@@ -177,7 +180,9 @@ impl PeersArguments {
             request.id = Some(NUMBER.into());
             let body = serde_json::to_value(&request)?;
             let present = body.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-            bodies.push(serde_json::Value::Object(present.map(|(k, v)| (k.clone(), v.clone())).collect()).to_string());
+            bodies.push(
+                serde_json::Value::Object(present.map(|(k, v)| (k.clone(), v.clone())).collect()).to_string(),
+            );
             let said = terminal.post(bodies[bodies.len() - 1].replace(NUMBER, "").as_bytes(), PATIENCE)?.1;
             if let Outcome::Fault(fault) = Outcome::from_json(&said)? {
                 anyhow::bail!("the box: {}: {}", fault.code.as_str(), fault.message);
@@ -185,7 +190,8 @@ impl PeersArguments {
         }
         let mut all = Vec::new();
         for &clients in &self.clients {
-            let terminals = (0..clients).map(|n| daemon.http(&format!("client-{n}"))).collect::<Result<_>>()?;
+            let terminals =
+                (0..clients).map(|n| daemon.http(&format!("client-{n}"))).collect::<Result<_>>()?;
             all.push((clients, closed(terminals, &bodies, lasting)?));
         }
         daemon.terminate()?;
@@ -207,7 +213,12 @@ impl PeersArguments {
             agrees(&service, authority, model)?;
             for (n, &clients) in self.clients.iter().enumerate() {
                 let seen = of_service(&service, authority, model, clients, TRIAL)?;
-                println!("{name}, {}, {clients} clients: {:.1}/s, p50 {:.2} ms", how.words(), seen.rate, seen.p50);
+                println!(
+                    "{name}, {}, {clients} clients: {:.1}/s, p50 {:.2} ms",
+                    how.words(),
+                    seen.rate,
+                    seen.p50
+                );
                 match best.get_mut(n) {
                     Some(best) if best.0 >= seen.rate => {}
                     Some(best) => *best = (seen.rate, how.clone()),

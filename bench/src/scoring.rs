@@ -101,8 +101,10 @@ impl ScoringArguments {
         let folder = tempfile::tempdir()?;
         let once = records("test", folder.path(), usize::MAX)?;
         let several = folder.path().join("several.vcf");
-        let (count, all) =
-            (repeated(&once, 1, &folder.path().join("once.vcf"))?, repeated(&once, 1 + TIMES_OVER, &several)?);
+        let (count, all) = (
+            repeated(&once, 1, &folder.path().join("once.vcf"))?,
+            repeated(&once, 1 + TIMES_OVER, &several)?,
+        );
         let mut scorer = scorer()?;
         let variants = encoded(&scorer, &panel, &once)?;
         let (mut whole, mut steady, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
@@ -117,7 +119,11 @@ impl ScoringArguments {
             }
             let best = engine.iter().map(|rates| rates[round - 1]).fold(0.0, f64::max);
             ratios.push(steady[round - 1] / best);
-            println!("whole {:.0}/s, steady {:.0}/s, engine {best:.0}/s", whole[round - 1], steady[round - 1]);
+            println!(
+                "whole {:.0}/s, steady {:.0}/s, engine {best:.0}/s",
+                whole[round - 1],
+                steady[round - 1]
+            );
         }
         let run = Run::of(&format!("scoring --repeats {} --seconds {}", self.repeats, self.seconds));
         let rounds = self.repeats;

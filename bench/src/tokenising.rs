@@ -79,7 +79,8 @@ fn peers(python: &Path, pieces: &Path, expected: &[u32]) -> Result<BTreeMap<Stri
     command.arg(root().join("bench/peers/tokenising.py")).arg(pieces).arg(folder.path()).arg("2");
     let output = command.output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let seconds: BTreeMap<String, f64> = serde_json::from_slice(&output.stdout).context("what a peer says")?;
+    let seconds: BTreeMap<String, f64> =
+        serde_json::from_slice(&output.stdout).context("what a peer says")?;
     for way in seconds.keys() {
         let bytes = fs::read(folder.path().join(format!("{way}.ids")))?;
         let ids = bytes.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id));

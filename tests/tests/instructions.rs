@@ -6,7 +6,8 @@ use std::process::Output;
 use locus_tests::{peer, program, root};
 
 fn counted(arguments: &[&str]) -> (Output, String) {
-    let output = program("locus-bench").current_dir(root()).arg("instructions").args(arguments).output().unwrap();
+    let output =
+        program("locus-bench").current_dir(root()).arg("instructions").args(arguments).output().unwrap();
     let said = [&output.stdout[..], &output.stderr].concat();
     let said = String::from_utf8_lossy(&said).into_owned();
     println!("{said}");
@@ -32,10 +33,12 @@ fn a_path_that_takes_more_is_named_with_what_to_do() {
         None => format!("{line}\n"),
     };
     std::fs::write(file.path(), kept.lines().map(less).collect::<String>()).unwrap();
-    let (output, said) =
-        counted(&["--only", "read-frames", "--file", &file.path().display().to_string()]);
+    let (output, said) = counted(&["--only", "read-frames", "--file", &file.path().display().to_string()]);
     if said.contains("skipped: ") {
         return;
     }
-    assert!(!output.status.success() && said.contains("read-frames: got ") && said.contains("--write"), "{said}");
+    assert!(
+        !output.status.success() && said.contains("read-frames: got ") && said.contains("--write"),
+        "{said}"
+    );
 }

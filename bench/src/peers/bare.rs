@@ -30,12 +30,7 @@ pub(super) fn python(python: &Path, model: &Model, lasting: Duration) -> Result<
 }
 
 /// ONNX Runtime's C interface in a loop, rows of nothing: what a program in C++ would do, written in Rust.
-pub(super) fn native(
-    model: &Model,
-    precision: Precision,
-    threads: usize,
-    lasting: Duration,
-) -> Result<Seen> {
+pub(super) fn native(model: &Model, precision: Precision, threads: usize, lasting: Duration) -> Result<Seen> {
     let mut session = model.session(precision, threads)?;
     let graphs = &model.graphs;
     let row = TokenBatch::blank(graphs.inputs, 1, model.padded, graphs.n_features as usize);

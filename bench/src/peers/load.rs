@@ -75,12 +75,12 @@ pub(super) fn closed(terminals: Vec<HttpTerminal>, bodies: &[String], lasting: D
     };
     let bodies: Arc<Vec<_>> = Arc::new(bodies.iter().map(cut).collect());
     // A client waits on its thread: as many threads as clients, and one for whoever waits for them.
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(terminals.len() + 1).enable_all().build()?;
-    let clients = terminals
-        .into_iter()
-        .map(|terminal| Client { terminal, bodies: Arc::clone(&bodies), run })
-        .collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(terminals.len() + 1)
+        .enable_all()
+        .build()?;
+    let clients =
+        terminals.into_iter().map(|terminal| Client { terminal, bodies: Arc::clone(&bodies), run }).collect();
     let (_, loaded) = runtime.block_on(locus_measure::closed(clients, load(lasting)))?;
     Seen::of(&loaded)
 }

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use locus_edge::pipeline;
 use locus_engine::{
-    Bundle, EngineKind, Graphs, Inputs, LoadOptions, Precision, Row, Scorer, Session, Trust, logits_of, open_graphs,
+    Bundle, EngineKind, Graphs, Inputs, LoadOptions, Precision, Row, Scorer, Session, Trust, logits_of,
+    open_graphs,
 };
 use locus_export::BundleBuilder;
 use locus_firmware_config::{
@@ -108,7 +109,11 @@ fn edge() -> Result<Model> {
         let encoded = pipeline::encode(scorer.encoder(), None, &request)
             .map_err(|fault| anyhow::anyhow!(fault.message))?;
         let score = scorer.score(std::slice::from_ref(&encoded))?.swap_remove(0);
-        ensure!(encoded.track == encoded.alt_track, "{}: the tracks of a change of one base differ", fact.variant);
+        ensure!(
+            encoded.track == encoded.alt_track,
+            "{}: the tracks of a change of one base differ",
+            fact.variant
+        );
         let track: String = encoded.track.iter().map(i64::to_string).collect();
         let features: Vec<u8> = encoded.features.iter().flat_map(|feature| feature.to_le_bytes()).collect();
         let body = json!({
