@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use locus_edge::client::{Credentials, HttpTerminal};
 use locus_engine::Precision;
 use locus_firmware_config::message::Outcome;
@@ -175,18 +175,18 @@ impl PeersArguments {
         let daemon = rig.start()?;
         let terminal = daemon.http("client-0")?;
         let mut bodies = Vec::new();
-        for question in &model.questions {
+        for (n, question) in model.questions.iter().enumerate() {
             let mut request = question.request.clone();
             request.id = Some(NUMBER.into());
-            let body = serde_json::to_value(&request)?;
-            let present = body.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-            bodies.push(
-                serde_json::Value::Object(present.map(|(k, v)| (k.clone(), v.clone())).collect()).to_string(),
-            );
-            let said = terminal.post(bodies[bodies.len() - 1].replace(NUMBER, "").as_bytes(), PATIENCE)?.1;
-            if let Outcome::Fault(fault) = Outcome::from_json(&said)? {
-                anyhow::bail!("the box: {}: {}", fault.code.as_str(), fault.message);
+            let value = serde_json::to_value(&request)?;
+            let present = value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+            let present = present.map(|(key, value)| (key.clone(), value.clone()));
+            let body = serde_json::Value::Object(present.collect()).to_string();
+            let one = body.replace(NUMBER, &format!("look-{n}"));
+            if let Outcome::Fault(fault) = Outcome::from_json(&terminal.post(one.as_bytes(), PATIENCE)?.1)? {
+                bail!("the box: {}: {}", fault.code.as_str(), fault.message);
             }
+            bodies.push(body);
         }
         let mut all = Vec::new();
         for &clients in &self.clients {
