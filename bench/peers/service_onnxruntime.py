@@ -4,18 +4,10 @@ import service
 
 NAME = "service_onnxruntime"
 
-
-def session():
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    if service.SETTINGS["threads"]:
-        options.intra_op_num_threads = service.SETTINGS["threads"]
-    return onnxruntime.InferenceSession(service.GRAPH, options, providers=["CPUExecutionProvider"])
-
-
 if __name__ == "__main__":
     service.serve(NAME)
 elif __name__ == NAME:
+    from loop_onnxruntime import session
+
     running = session()
     app = service.create("onnxruntime", lambda row: running.run(None, row)[0][0].tolist())
