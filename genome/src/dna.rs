@@ -17,10 +17,17 @@ pub fn normalise(text: &str, max_bases: usize) -> Result<Vec<u8>, EncodeError> {
     if text.is_empty() {
         return Err(EncodeError::Empty);
     }
-    let got = text.bytes().filter(|b| !matches!(b, b'\r' | b'\n')).count();
+    let letters = || text.bytes().filter(|b| !matches!(b, b'\r' | b'\n'));
+    let got = letters().count();
     if got > max_bases {
         return Err(EncodeError::TooLong { got, max: max_bases });
     }
+    let mut bases = Vec::with_capacity(got);
+    bases.extend(letters().map(|letter| NORMAL[usize::from(letter)]));
+    if !bases.contains(&0) {
+        return Ok(bases);
+    }
+    // Letter by letter only where one of them is refused: then its place is asked for.
     text.chars()
         .filter(|c| !matches!(c, '\r' | '\n'))
         .enumerate()
