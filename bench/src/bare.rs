@@ -21,7 +21,8 @@ impl Bare {
     pub(crate) fn open(model: &Path, rows: usize, intra_threads: usize) -> Result<Self> {
         let scorer =
             Scorer::open(&bundle(model)?, &DeviceProfile::named("cpu-x86")?, &options(intra_threads))?;
-        let encoded = facts().variants.iter().cycle().take(rows).map(|fact| {
+        let facts = facts().variants;
+        let encoded = facts.iter().cycle().take(rows).map(|fact| {
             pipeline::encode(scorer.encoder(), None, &fact.request("x"))
                 .map_err(|fault| anyhow::anyhow!(fault.message))
         });

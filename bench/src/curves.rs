@@ -296,6 +296,9 @@ mod tests {
 
     use super::*;
 
+    /// The name of what a picture is written in, which nothing is fetched from.
+    const SVG: &str = "http://www.w3.org/2000/svg";
+
     fn a_run() -> Results {
         let repeat = |rate: u64| {
             let mut loaded =
@@ -349,7 +352,7 @@ mod tests {
         // Closed and open curves and throughput of HTTPS; one curve and batches of the engine; one curve of the last.
         assert_eq!(html.matches("<svg role=\"img\"").count(), 6);
         for outside in ["http://", "https://", "<script", "url(", "src="] {
-            assert!(!html.contains(outside), "{outside}");
+            assert!(!html.replace(SVG, "").contains(outside), "{outside}");
         }
     }
 

@@ -7,6 +7,9 @@ use locus_measure::{Kind, Latencies, Results, Stage};
 use locus_tests::{Rig, program};
 use serde_json::Value;
 
+/// The name of what a picture is written in, which nothing is fetched from.
+const SVG: &str = "http://www.w3.org/2000/svg";
+
 /// Records of the box's journal, by its own word.
 fn kept(rig: &Rig) -> u64 {
     let health: Value = serde_json::from_str(&rig.ctl(&["status"]).unwrap()).unwrap();
@@ -121,6 +124,6 @@ fn results_equal_themselves_what_is_twice_as_slow_fails_and_a_page_has_all_of_it
     let html = fs::read_to_string(page).unwrap();
     assert!(html.matches("<svg").count() >= 2 && html.contains("after: locusctl bench"));
     for outside in ["http://", "https://", "<script", "url(", "src="] {
-        assert!(!html.contains(outside), "{outside}");
+        assert!(!html.replace(SVG, "").contains(outside), "{outside}");
     }
 }

@@ -105,9 +105,9 @@ impl Loaded {
     /// In one line, for people.
     pub fn summary(&self) -> String {
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        let times = SHARES.map(|(name, share)| format!("{name} {:.2}", ms(self.latencies.percentile(share))));
+        let times = SHARES.map(|(name, share)| format!("{name} {:.3}", ms(self.latencies.percentile(share))));
         let mut text =
-            format!("{:.1}/s, {}, max {:.2} ms", self.rate(), times.join(", "), ms(self.latencies.max()));
+            format!("{:.1}/s, {}, max {:.3} ms", self.rate(), times.join(", "), ms(self.latencies.max()));
         let others = [("refused", self.refused), ("failed", self.failed), ("abandoned", self.abandoned)];
         for (what, count) in others.into_iter().filter(|(_, count)| *count > 0) {
             text += &format!("; {count} {what}");
