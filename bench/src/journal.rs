@@ -1,9 +1,14 @@
 //! The journal alone: records a second that are durable, and what each costs the processor.
 
-use std::{fs::File, io::Write as _, path::Path, sync::Arc, time::Instant};
+use std::{
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use anyhow::{Context, Result, ensure};
-use ed25519_dalek::VerifyingKey;
 use locus_edge::{
     clock::SystemClock,
     journal::{Entry, Journal, JournalConfig, RequestHash, Rotation, Witnesses, verify},
@@ -36,64 +41,49 @@ struct Run {
     cpu_us: f64,
 }
 
-/// A journal in a folder of this disk, who reads it, and who signs it.
-pub(crate) struct Opened {
-    pub(crate) journal: Journal,
-    device: VerifyingKey,
-    index_key: IndexKey,
-}
-
-pub(crate) fn open(folder: &Path) -> Result<Opened> {
+/// A journal with keys of its own, which are in a folder.
+pub(crate) fn fresh(folder: &Path) -> Result<JournalConfig> {
     let vfs = Arc::new(OsVfs);
-    let hospital = Identity::generate()?;
-    let index_key = IndexKey::generate()?;
-    let config = JournalConfig {
-        vfs: vfs.clone(),
-        clock: Arc::new(SystemClock::new()),
+    Ok(JournalConfig {
         device_key: load_or_create_device_key(&*vfs, &folder.join("device.key"))?,
-        index_key: index_key.clone(),
-        recipients: vec![hospital.recipient()],
+        vfs,
+        clock: Arc::new(SystemClock::new()),
+        index_key: IndexKey::generate()?,
+        recipients: vec![Identity::generate()?.recipient()],
         rotation: Rotation::default(),
         remember: 100_000,
         accept_damage: false,
         reserve_bytes: 0,
         synchronized: None,
-    };
-    let device = config.device_key.verifying_key();
-    let (journal, _) = Journal::open(&folder.join("journal"), config)?;
-    Ok(Opened { journal, device, index_key })
-}
-
-impl Opened {
-    /// What the journal is given of an answer.
-    pub(crate) fn entry(&self, n: usize, subjects: bool) -> Entry {
-        let index_key = &self.index_key;
-        Entry {
-            plaintext: zeroize::Zeroizing::new(vec![b' '; RECORD]),
-            request: Some(RequestHash {
-                id: index_key.request("bed-3", &n.to_string()),
-                body: index_key.body("bed-3", &n.to_string(), &n.to_le_bytes()),
-            }),
-            subject: subjects.then(|| format!("sample-{}", n / 4)),
-            bundle: [7; 32],
-            repeat_of: None,
-            terminal: Some(index_key.terminal("bed-3")),
-        }
-    }
+    })
 }
 
 /// Appends groups of records, all durable, in a folder of this disk.
 fn once(folder: &Path, groups: usize, group_of: usize, subjects: bool) -> Result<Run> {
-    let mut opened = open(folder)?;
+    let config = fresh(folder)?;
+    let (vfs, index_key) = (OsVfs, config.index_key.clone());
+    let device = config.device_key.verifying_key();
+    let dir = folder.join("journal");
+    let (mut journal, _) = Journal::open(&dir, config)?;
+    let entry = |n: usize| Entry {
+        plaintext: zeroize::Zeroizing::new(vec![b' '; RECORD]),
+        request: Some(RequestHash {
+            id: index_key.request("bed-3", &n.to_string()),
+            body: index_key.body("bed-3", &n.to_string(), &n.to_le_bytes()),
+        }),
+        subject: subjects.then(|| format!("sample-{}", n / 4)),
+        bundle: [7; 32],
+        repeat_of: None,
+        terminal: Some(index_key.terminal("bed-3")),
+    };
     let (mut taken_s, mut bare_s, mut cpu) = (0.0, 0.0, 0);
     let mut plain = File::create(folder.join("plain"))?;
     let bytes = vec![0x5a; group_of * (RECORD + SEALED)];
     for group in 0..WARM_UP + groups {
         // What is measured is the journal's: the entries are made beside the clock.
-        let entries: Vec<Entry> =
-            (0..group_of).map(|n| opened.entry(group * group_of + n, subjects)).collect();
+        let entries: Vec<Entry> = (0..group_of).map(|n| entry(group * group_of + n)).collect();
         let (started, before) = (Instant::now(), cpu_us()?);
-        let receipts = opened.journal.append(&entries)?;
+        let receipts = journal.append(&entries)?;
         if group >= WARM_UP {
             taken_s += started.elapsed().as_secs_f64();
             cpu += cpu_us()? - before;
@@ -104,15 +94,38 @@ fn once(folder: &Path, groups: usize, group_of: usize, subjects: bool) -> Result
         }
         ensure!(receipts.len() == group_of, "a record is missing");
     }
-    opened.journal.close()?;
-    let report = verify(&OsVfs, &folder.join("journal"), &opened.device, &Witnesses::default())?;
+    journal.close()?;
+    let report = verify(&vfs, &dir, &device, &Witnesses::default())?;
     ensure!(report.complete() && report.records as usize == (WARM_UP + groups) * group_of, "{report:?}");
     let records = (groups * group_of) as f64;
     Ok(Run { per_second: records / taken_s, bare: records / bare_s, cpu_us: cpu as f64 / records })
 }
 
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct JournalArguments {
+    /// Journals of each kind
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Commits of a journal
+    #[arg(long, default_value_t = 60)]
+    groups: usize,
+    /// Folder on the disk that is measured
+    #[arg(long, default_value = "target")]
+    folder: PathBuf,
+    /// File to write
+    #[arg(long, default_value = "bench/results/journal.json")]
+    out: PathBuf,
+}
+
+impl JournalArguments {
+    pub(crate) fn run(&self) -> Result<()> {
+        run(self.rounds, self.groups, &self.folder, &self.out)
+    }
+}
+
 /// Measures `rounds` times, each in a new journal, and writes the results.
-pub(crate) fn run(rounds: usize, groups: usize, folder: &Path, out: &Path) -> Result<()> {
+fn run(rounds: usize, groups: usize, folder: &Path, out: &Path) -> Result<()> {
     let (date, machine) = (time::OffsetDateTime::now_utc().date().to_string(), Machine::this());
     let mut figures = Vec::new();
     let kinds = GROUPS.iter().flat_map(|group_of| [(*group_of, false), (*group_of, true)]);

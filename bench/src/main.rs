@@ -1,12 +1,16 @@
 //! Latency, throughput, training speed and memory, measured on the real programs.
 
 mod appliance;
+mod bare;
+mod compare;
 mod crowd;
+mod curves;
 mod echo;
 mod figures;
 mod flash;
 mod instructions;
 mod journal;
+mod latency;
 mod page;
 mod peers;
 mod pretraining;
@@ -37,6 +41,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Engine, pipeline, transports and boxes in closed and open loop, with every histogram
+    Latency(latency::LatencyArguments),
+    /// Two results of `latency` or `locusctl bench`: ratios, and which of them are more than chance
+    Compare(compare::CompareArguments),
+    /// Results of `latency` or `locusctl bench` as one HTML page
+    Report(curves::ReportArguments),
     /// Sequential requests over every transport, beside the bare engine and the brokers' own round trip
     Transports {
         /// Requests on each
@@ -77,20 +87,7 @@ enum Command {
         out: PathBuf,
     },
     /// The journal alone: durable records a second, and what each costs the processor
-    Journal {
-        /// Journals of each kind
-        #[arg(long, default_value_t = 5)]
-        rounds: usize,
-        /// Commits of a journal
-        #[arg(long, default_value_t = 60)]
-        groups: usize,
-        /// Folder on the disk that is measured
-        #[arg(long, default_value = "target")]
-        folder: PathBuf,
-        /// File to write
-        #[arg(long, default_value = "bench/results/journal.json")]
-        out: PathBuf,
-    },
+    Journal(journal::JournalArguments),
     /// The page in Chromium on this machine: from a click to the answer, and what it weighs
     Page {
         /// Clicks that count
@@ -161,11 +158,14 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::Latency(arguments) => arguments.run(),
+        Command::Compare(arguments) => arguments.run(),
+        Command::Report(arguments) => arguments.run(),
         Command::Transports { requests, out } => transports::run(requests, &out),
         Command::Appliance { starts, seconds, out } => appliance::run(starts, seconds, &out),
         Command::Crowd { seconds, out } => crowd::run(seconds, &out),
         Command::Flash { rounds, out } => flash::run(rounds, &out),
-        Command::Journal { rounds, groups, folder, out } => journal::run(rounds, groups, &folder, &out),
+        Command::Journal(arguments) => arguments.run(),
         Command::Page { clicks, out } => page::run(clicks, &out),
         Command::Training { rounds, out } => training::run(rounds, &out),
         Command::TrainingGpu { rounds, out } => training::gpu::run(rounds, &out),

@@ -13,6 +13,9 @@ const DIGITS: u8 = 3;
 /// The percentiles that are told, as shares with their names.
 pub const SHARES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
+/// A percentile with fewer values beyond it rests on chance.
+pub const FEW: u64 = 10;
+
 /// Times from 1 ns to 60 s to three significant digits, in 200 KiB however many they are (HdrHistogram, G. Tene).
 ///
 /// In a file it is its percentiles in milliseconds and all its buckets, as `NANOSECONDS:COUNT` where a count is not 1:

@@ -8,6 +8,6 @@ mod results;
 
 pub use environment::{Core, Environment, Temperature};
 pub use gaps::Gaps;
-pub use latencies::{Latencies, SHARES};
+pub use latencies::{FEW, Latencies, SHARES};
 pub use load::{Ask, Load, LoadError, Loaded, Outcome, blocking, closed, open};
 pub use results::{Kind, Results, ResultsError, SCHEMA, Series, Stage, median};

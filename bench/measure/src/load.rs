@@ -13,10 +13,11 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{Gaps, Latencies};
+use crate::{Gaps, Latencies, SHARES};
 
-/// What an asker does after a failure in a closed loop: a server that is gone is not asked a million times a second.
-const AFTER_FAILURE: Duration = Duration::from_millis(10);
+/// What an asker waits in a closed loop after anything but an answer: who is sent away at once does not ask a million times
+/// a second.
+const AFTER_NO_ANSWER: Duration = Duration::from_millis(10);
 /// Most requests of an open loop's plan.
 const MOST: f64 = 10_000_000.0;
 
@@ -99,6 +100,22 @@ impl Loaded {
     pub fn rate(&self) -> f64 {
         let came: u64 = self.answers_per_second.iter().sum();
         if self.seconds > 0.0 { came as f64 / self.seconds } else { 0.0 }
+    }
+
+    /// In one line, for people.
+    pub fn summary(&self) -> String {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let times = SHARES.map(|(name, share)| format!("{name} {:.3}", ms(self.latencies.percentile(share))));
+        let mut text =
+            format!("{:.1}/s, {}, max {:.3} ms", self.rate(), times.join(", "), ms(self.latencies.max()));
+        let others = [("refused", self.refused), ("failed", self.failed), ("abandoned", self.abandoned)];
+        for (what, count) in others.into_iter().filter(|(_, count)| *count > 0) {
+            text += &format!("; {count} {what}");
+        }
+        for reason in &self.reasons {
+            text += &format!(" ({reason})");
+        }
+        text
     }
 
     /// Takes the parts of several askers together.
@@ -192,10 +209,11 @@ pub fn blocking(load: Load, mut ask: impl FnMut(u64) -> Outcome) -> Loaded {
             break;
         }
         let outcome = ask(number);
-        if matches!(outcome, Outcome::Failed(_)) {
-            thread::sleep(AFTER_FAILURE);
-        }
+        let answered = outcome == Outcome::Answered;
         window.note(&mut loaded, sent, outcome);
+        if !answered {
+            thread::sleep(AFTER_NO_ANSWER);
+        }
     }
     loaded
 }
@@ -218,10 +236,10 @@ pub async fn closed<A: Ask>(askers: Vec<A>, load: Load) -> Result<(Vec<A>, Loade
                         return (asker, loaded);
                     }
                     let outcome = asker.ask(number).await;
-                    let failed = matches!(outcome, Outcome::Failed(_));
+                    let answered = outcome == Outcome::Answered;
                     window.note(&mut loaded, sent, outcome);
-                    if failed {
-                        sleep(AFTER_FAILURE).await;
+                    if !answered {
+                        sleep(AFTER_NO_ANSWER).await;
                     }
                     number += step;
                 }
@@ -315,5 +333,4 @@ async fn together<A>(
 }
 
 #[cfg(test)]
-#[path = "load_tests.rs"]
 mod tests;

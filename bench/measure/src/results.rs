@@ -4,7 +4,7 @@ use std::{fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Environment, Latencies, Loaded};
+use crate::{Environment, FEW, Latencies, Loaded, SHARES};
 
 /// Version of the form of a file.
 pub const SCHEMA: u32 = 1;
@@ -107,6 +107,40 @@ pub enum ResultsError {
 }
 
 impl Series {
+    /// For people: the median over the repeats of each percentile and of the rate, with the least and the most.
+    pub fn lines(&self) -> Vec<String> {
+        let all = self.latencies();
+        let mut lines = vec![format!(
+            "{}: {} answers in {} repeats, {}",
+            self.name,
+            self.repeats.iter().map(|repeat| repeat.answered).sum::<u64>(),
+            self.repeats.len(),
+            spread(&self.rates(), "/s", 1)
+        )];
+        for (name, share) in SHARES {
+            let beyond = all.beyond(share);
+            let few = if beyond < FEW {
+                format!("  rests on {beyond} answers: another run gives another")
+            } else {
+                String::new()
+            };
+            lines.push(format!("  {name:<6} {}{few}", spread(&self.percentiles_ms(share), " ms", 3)));
+        }
+        lines.push(format!("  max    {:.3} ms", all.max().as_secs_f64() * 1e3));
+        let sum = |of: fn(&Loaded) -> u64| self.repeats.iter().map(of).sum::<u64>();
+        let others = [
+            ("refused", sum(|r| r.refused)),
+            ("failed", sum(|r| r.failed)),
+            ("abandoned", sum(|r| r.abandoned)),
+        ];
+        let others: Vec<_> =
+            others.iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{n} {what}")).collect();
+        if !others.is_empty() {
+            lines.push(format!("  {} of {} asked", others.join(", "), sum(|r| r.asked)));
+        }
+        lines
+    }
+
     /// All repeats together.
     pub fn latencies(&self) -> Latencies {
         let mut all = Latencies::default();
@@ -124,6 +158,14 @@ impl Series {
         let answered = self.repeats.iter().map(|repeat| &repeat.latencies).filter(|all| all.count() > 0);
         answered.map(|all| all.percentile(share).as_secs_f64() * 1e3).collect()
     }
+}
+
+/// The median, and the least and the most.
+fn spread(values: &[f64], unit: &str, digits: usize) -> String {
+    let (least, most) = values
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), v| (v.min(least), v.max(most)));
+    format!("{:.digits$}{unit} ({least:.digits$} to {most:.digits$})", median(values))
 }
 
 /// The value in the middle, or between the two in the middle; not a number of none.

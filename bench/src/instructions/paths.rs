@@ -1,15 +1,19 @@
 //! The hot paths, each as many times over as is asked for: between admission and answer, everything but the engine.
 
 use anyhow::{Context, Result, ensure};
-use locus_edge::pipeline;
+use locus_edge::{
+    journal::{Entry, Journal, RequestHash},
+    pipeline,
+};
 use locus_firmware_config::{
     message::{Outcome, Request},
     wire::{Decoder, FrameType, MAX_FRAME, Reassembler, encode, fragments},
 };
 use locus_genome::{KmerTokenizer, Tokenizer, VariantEncoder};
 use locus_tests::{Fact, facts};
+use zeroize::Zeroizing;
 
-use crate::journal;
+use crate::journal::fresh;
 
 /// An answer with everything that one can have.
 const ANSWER: &[u8] = include_bytes!("answer.json");
@@ -138,10 +142,23 @@ fn read_frames(times: u64) -> Result<()> {
 
 fn keep_record(times: u64) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let mut opened = journal::open(folder.path())?;
+    let config = fresh(folder.path())?;
+    let index_key = config.index_key.clone();
+    let (mut journal, _) = Journal::open(&folder.path().join("journal"), config)?;
     for n in 0..times {
-        let entry = opened.entry(n as usize, false);
-        std::hint::black_box(opened.journal.append(&[entry])?);
+        let id = n.to_string();
+        let entry = Entry {
+            plaintext: Zeroizing::new(ANSWER.to_vec()),
+            request: Some(RequestHash {
+                id: index_key.request("bed-3", &id),
+                body: index_key.body("bed-3", &id, &n.to_le_bytes()),
+            }),
+            subject: None,
+            bundle: [7; 32],
+            repeat_of: None,
+            terminal: Some(index_key.terminal("bed-3")),
+        };
+        std::hint::black_box(journal.append(&[entry])?);
     }
-    Ok(opened.journal.close()?)
+    Ok(journal.close()?)
 }
