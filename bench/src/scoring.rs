@@ -15,6 +15,7 @@ use locus_tests::{data, onnxruntime, program, root};
 use crate::{
     figures::{Results, Run},
     quantisation::records,
+    sample::summary,
 };
 
 /// The test split is small: it is scored so many times over where the steady rate is asked for.
@@ -86,12 +87,6 @@ fn bare(scorer: &mut Scorer, variants: &[EncodedVariant], batch: usize, seconds:
         }
     }
     Ok(done as f64 / began.elapsed().as_secs_f64())
-}
-
-/// Median, least and most.
-fn summary(mut values: Vec<f64>) -> (f64, f64, f64) {
-    values.sort_by(f64::total_cmp);
-    (values[values.len() / 2], values[0], values[values.len() - 1])
 }
 
 impl ScoringArguments {

@@ -16,6 +16,7 @@ use locus_tests::{data, root};
 use crate::{
     figures::{Figure, Results, Run},
     peers::environment,
+    sample::summary,
 };
 
 /// Bases of a piece, as long as a transcript.
@@ -53,12 +54,6 @@ fn sequence(bases: usize) -> Result<(Vec<u8>, &'static str)> {
     let letters = text.lines().filter(|line| !line.starts_with('>')).flat_map(str::bytes);
     let read: Vec<u8> = letters.map(|letter| letter.to_ascii_uppercase()).take(bases).collect();
     Ok((read, "human, corpus/human_extra_genomic.fa.gz"))
-}
-
-/// Median, least and most.
-fn summary(mut values: Vec<f64>) -> (f64, f64, f64) {
-    values.sort_by(f64::total_cmp);
-    (values[values.len() / 2], values[0], values[values.len() - 1])
 }
 
 /// Seconds that a pass takes, at best of as many as fit half a second.

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::Result;
 
 use super::{load::Seen, model::Which};
-use crate::figures::{Results, Run};
+use crate::{
+    figures::{Results, Run},
+    sample::summary,
+};
 
 /// Percentiles and rate of one that was asked, by how many clients, in each round.
 pub(super) struct Shown {
@@ -23,12 +26,6 @@ const QUANTITIES: [Quantity; 3] = [
     ("p99", "ms", |seen| seen.p99, false),
     ("answers", "/s", |seen| seen.rate, true),
 ];
-
-/// Median, least and most.
-fn summary(mut values: Vec<f64>) -> (f64, f64, f64) {
-    values.sort_by(f64::total_cmp);
-    (values[values.len() / 2], values[0], values[values.len() - 1])
-}
 
 impl Shown {
     pub(super) const fn new(which: Which, command: String) -> Self {
