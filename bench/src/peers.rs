@@ -156,14 +156,10 @@ impl PeersArguments {
 
     /// A box with the model.
     fn rig(&self, model: &Model) -> Result<Rig> {
-        let mut extra = match &self.configuration {
+        let extra = match &self.configuration {
             Some(path) => std::fs::read_to_string(path).with_context(|| path.display().to_string())?,
             None => String::new(),
         };
-        // Random weights have no contract by which INT8 could be chosen.
-        if self.model == Which::BertBase && !extra.contains("[engine]") {
-            extra += "[engine]\nprecision = \"int8\"\n";
-        }
         let rig = Rig::new(&extra)?;
         rig.sign(&model.bundle, &rig.path("signed.locus"))?;
         rig.flash()?;
@@ -213,12 +209,7 @@ impl PeersArguments {
             agrees(&service, authority, model)?;
             for (n, &clients) in self.clients.iter().enumerate() {
                 let seen = of_service(&service, authority, model, clients, TRIAL)?;
-                println!(
-                    "{name}, {}, {clients} clients: {:.1}/s, p50 {:.2} ms",
-                    how.words(),
-                    seen.rate,
-                    seen.p50
-                );
+                println!("{name}, {}, by {clients}: {:.1}/s, p50 {:.2} ms", how.words(), seen.rate, seen.p50);
                 match best.get_mut(n) {
                     Some(best) if best.0 >= seen.rate => {}
                     Some(best) => *best = (seen.rate, how.clone()),

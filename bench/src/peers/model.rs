@@ -34,6 +34,8 @@ const LAYERS: usize = 12;
 const VOCABULARY: usize = 69;
 const TOKENS: usize = 128;
 const LABELS: [&str; 2] = ["benign", "pathogenic"];
+/// What its contract is about: labels as in FP32.
+const METRIC: &str = "agreement";
 /// Rows that the box runs together at most, as in shipped bundles.
 const MAX_BATCH: u32 = 32;
 
@@ -160,6 +162,8 @@ fn bert_base() -> Result<Model> {
     let rows: Vec<Row<'_>> = encoded.iter().map(|e| Row::sequence(&e.ids, &e.track)).collect();
     let logits = |precision| Ok::<_, anyhow::Error>(logits_of(&mut *session(&graphs, precision, 0)?, &rows)?);
     let (float, whole) = (logits(Precision::Fp32)?, logits(Precision::Int8)?);
+    let label = |logits: &Vec<f32>| logits[1] > logits[0];
+    let same = float.iter().zip(&whole).filter(|(float, whole)| label(float) == label(whole)).count();
     let golden: Vec<GoldenSequence> = encoded
         .iter()
         .zip(float.iter().zip(whole))
@@ -170,7 +174,7 @@ fn bert_base() -> Result<Model> {
             logits_int8: whole,
         })
         .collect();
-    let manifest = manifest(&kmers, golden.len());
+    let manifest = manifest(&kmers, golden.len(), same as f64 / golden.len() as f64);
     let builder = BundleBuilder::new(manifest)
         .part("tokenizer.json", kmers.to_json().into())?
         .part("config.json", read("config.json")?)?
@@ -192,8 +196,10 @@ fn bert_base() -> Result<Model> {
     Ok(Model { _folder: folder, bundle, graphs, reads, padded: TOKENS, questions })
 }
 
-/// Nothing was measured of random weights: the contract is empty, and INT8 is asked for by the box's configuration.
-fn manifest(kmers: &KmerTokenizer, golden: usize) -> Manifest {
+/// `same` is the share of sequences that INT8 gives the label of FP32. Of random weights nobody asks how large it is, so the
+/// budget is all of it.
+fn manifest(kmers: &KmerTokenizer, golden: usize, same: f64) -> Manifest {
+    let of = |share: f64| BTreeMap::from([(METRIC.to_owned(), share)]);
     let (inputs, outputs) = locus_engine::tensors(Inputs::Sequence, 0, LABELS.len());
     let labels: Vec<String> = LABELS.map(String::from).into();
     Manifest {
@@ -238,7 +244,15 @@ fn manifest(kmers: &KmerTokenizer, golden: usize) -> Manifest {
             ..ProbabilityModel::default()
         },
         labels,
-        contract: AccuracyContract::default(),
+        contract: AccuracyContract {
+            data: format!("random weights, {golden} sequences"),
+            metric: METRIC.into(),
+            fp32: of(1.0),
+            int8: of(same),
+            difference: of(same - 1.0),
+            budget: 1.0,
+            ..AccuracyContract::default()
+        },
         golden: Golden {
             part: "golden.json".into(),
             count: golden as u32,
