@@ -3,16 +3,17 @@
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
-use locus_edge::{client::Terminal, pipeline};
-use locus_engine::{Bundle, LoadOptions, Scorer, Trust};
-use locus_firmware_config::profile::DeviceProfile;
+use locus_edge::client::Terminal;
 use locus_tests::{
-    Daemon, Mosquitto, Rig, facts,
+    Daemon, Mosquitto, Rig,
     load::{Asker, Tally, askers, drive, percentile},
-    onnxruntime, peer, root, vitals,
+    peer, root, vitals,
 };
 
-use crate::figures::{Figure, Results, Run};
+use crate::{
+    bare::Bare,
+    figures::{Figure, Results, Run},
+};
 
 /// Time of an answer of the fake engine, one row at a time.
 const FAKE_MS: u32 = 5;
@@ -61,15 +62,7 @@ fn mean_rows(daemon: &Daemon) -> Result<f64> {
 
 /// Rows a second of the engine alone, in batches of `rows`.
 fn bare(rows: usize, lasting: Duration) -> Result<f64> {
-    let bundle = Bundle::open(root().join("models/variant-effect.locus"), &Trust::AllowUnsigned)?;
-    let options = LoadOptions { onnxruntime: onnxruntime(), intra_threads: 1, ..LoadOptions::default() };
-    let mut scorer = Scorer::open(&bundle, &DeviceProfile::named("cpu-x86")?, &options)?;
-    let facts = facts().variants;
-    let encoded = facts.iter().cycle().take(rows).map(|fact| {
-        pipeline::encode(scorer.encoder(), None, &fact.request("x"))
-            .map_err(|fault| anyhow::anyhow!(fault.message))
-    });
-    let encoded = encoded.collect::<Result<Vec<_>>>()?;
+    let Bare { mut scorer, encoded } = Bare::open(&root().join("models/variant-effect.locus"), rows, 1)?;
     let (mut done, started) = (0, std::time::Instant::now());
     while started.elapsed() < lasting {
         scorer.score(&encoded)?;

@@ -162,7 +162,8 @@ async fn answer_line(mut port: SerialStream, hold: Duration) -> Result<()> {
     }
 }
 
-struct Responder(Child);
+/// Ends when it is dropped.
+pub(crate) struct Responder(Child);
 
 impl Responder {
     /// Starts it; what it says first.
@@ -192,55 +193,52 @@ pub(crate) struct Trips {
     pub(crate) own: Sample,
 }
 
-/// Round trips over a broker that listens on loopback.
-pub(crate) async fn of_broker(port: u16, requests: usize, hold: Duration) -> Result<Trips> {
-    round_trips(&["--port".into(), port.to_string()], None, requests, hold).await
+/// A terminal at a broker on loopback, and the responder that computes for so long before it answers.
+pub(crate) async fn at_broker(port: u16, hold: Duration) -> Result<(Responder, Terminal)> {
+    connected(&["--port".into(), port.to_string()], None, hold).await
 }
 
-/// Round trips over the embedded broker, with the settings of a box that does not run.
-pub(crate) async fn of_embedded(rig: &Rig, requests: usize, hold: Duration) -> Result<Trips> {
+/// The same at the embedded broker, with the settings of a box that does not run.
+pub(crate) async fn at_embedded(rig: &Rig, hold: Duration) -> Result<(Responder, Terminal)> {
     // The registry is read when the broker starts.
     let token = rig.token("bench", "terminal")?;
     let config = rig.config().display().to_string();
-    round_trips(&["--config".into(), config], Some(token.trim()), requests, hold).await
+    connected(&["--config".into(), config], Some(token.trim()), hold).await
 }
 
-async fn round_trips(
+/// The same on a line that `pty` makes, with the name of its other end.
+pub(crate) fn on_line(
+    pty: &impl Fn() -> Result<(Terminal, String)>,
+    hold: Duration,
+) -> Result<(Responder, Terminal)> {
+    let (terminal, name) = pty()?;
+    let (responder, _) = Responder::start(&["--line".into(), name], hold)?;
+    Ok((responder, terminal))
+}
+
+async fn connected(
     arguments: &[String],
     token: Option<&str>,
-    requests: usize,
     hold: Duration,
-) -> Result<Trips> {
+) -> Result<(Responder, Terminal)> {
     let shown = token.map(|token| Credentials::default().with_token(token));
-    let mut samples = Vec::new();
-    for hold in [Duration::ZERO, hold] {
-        let (_responder, said) = Responder::start(arguments, hold)?;
-        let port = said.parse().context("the responder did not start")?;
-        let connected =
-            MqttTerminal::connect_as("127.0.0.1", port, SITE, "bench", shown.as_ref(), PATIENCE).await;
-        samples.push(trips(Terminal::Mqtt(Box::new(connected?)), requests, hold).await?);
-    }
-    both(samples)
+    let (responder, said) = Responder::start(arguments, hold)?;
+    let port = said.parse().context("the responder did not start")?;
+    let terminal = MqttTerminal::connect_as("127.0.0.1", port, SITE, "bench", shown.as_ref(), PATIENCE);
+    Ok((responder, Terminal::Mqtt(Box::new(terminal.await?))))
 }
 
-/// Round trips of a terminal on a line that `pty` makes, with the name of its other end.
-pub(crate) async fn of_line(
-    pty: impl Fn() -> Result<(Terminal, String)>,
+/// Round trips where the responder answers at once, and where it computes for as long as the engine does before.
+pub(crate) async fn round_trips(
+    way: impl AsyncFn(Duration) -> Result<(Responder, Terminal)>,
     requests: usize,
     hold: Duration,
 ) -> Result<Trips> {
-    let mut samples = Vec::new();
-    for hold in [Duration::ZERO, hold] {
-        let (terminal, name) = pty()?;
-        let (_responder, _) = Responder::start(&["--line".into(), name], hold)?;
-        samples.push(trips(terminal, requests, hold).await?);
-    }
-    both(samples)
-}
-
-fn both(samples: Vec<Sample>) -> Result<Trips> {
-    let [at_once, own] = <[Sample; 2]>::try_from(samples).map_err(|_| anyhow::anyhow!("two samples"))?;
-    Ok(Trips { at_once: Some(at_once), own })
+    let (responder, terminal) = way(Duration::ZERO).await?;
+    let at_once = trips(terminal, requests, Duration::ZERO).await?;
+    drop(responder);
+    let (_responder, terminal) = way(hold).await?;
+    Ok(Trips { at_once: Some(at_once), own: trips(terminal, requests, hold).await? })
 }
 
 async fn trips(mut terminal: Terminal, requests: usize, hold: Duration) -> Result<Sample> {

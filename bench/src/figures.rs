@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::Result;
+use locus_measure::Environment;
 use serde::Serialize;
 
 /// One file.
@@ -39,17 +40,11 @@ pub(crate) struct Machine {
 impl Machine {
     /// This one; what the system does not tell is empty or zero.
     pub(crate) fn this() -> Self {
-        let field = |file: &str, key: &str| {
-            let text = fs::read_to_string(file).unwrap_or_default();
-            let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
-            line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
-        };
-        let memory = field("/proc/meminfo", "MemTotal");
-        let kib: u64 = memory.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        let here = Environment::here([]);
         Self {
-            cpu: field("/proc/cpuinfo", "model name"),
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
-            memory_bytes: kib << 10,
+            cpu: here.cpu.unwrap_or_default(),
+            cores: here.cores,
+            memory_bytes: here.memory_bytes.unwrap_or_default(),
         }
     }
 }

@@ -1,6 +1,12 @@
 //! The journal alone: records a second that are durable, and what each costs the processor.
 
-use std::{fs::File, io::Write as _, path::Path, sync::Arc, time::Instant};
+use std::{
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use anyhow::{Context, Result, ensure};
 use locus_edge::{
@@ -35,23 +41,27 @@ struct Run {
     cpu_us: f64,
 }
 
-/// Appends groups of records, all durable, in a folder of this disk.
-fn once(folder: &Path, groups: usize, group_of: usize, subjects: bool) -> Result<Run> {
+/// A journal with keys of its own, which are in a folder.
+pub(crate) fn fresh(folder: &Path) -> Result<JournalConfig> {
     let vfs = Arc::new(OsVfs);
-    let hospital = Identity::generate()?;
-    let index_key = IndexKey::generate()?;
-    let config = JournalConfig {
-        vfs: vfs.clone(),
-        clock: Arc::new(SystemClock::new()),
+    Ok(JournalConfig {
         device_key: load_or_create_device_key(&*vfs, &folder.join("device.key"))?,
-        index_key: index_key.clone(),
-        recipients: vec![hospital.recipient()],
+        vfs,
+        clock: Arc::new(SystemClock::new()),
+        index_key: IndexKey::generate()?,
+        recipients: vec![Identity::generate()?.recipient()],
         rotation: Rotation::default(),
         remember: 100_000,
         accept_damage: false,
         reserve_bytes: 0,
         synchronized: None,
-    };
+    })
+}
+
+/// Appends groups of records, all durable, in a folder of this disk.
+fn once(folder: &Path, groups: usize, group_of: usize, subjects: bool) -> Result<Run> {
+    let config = fresh(folder)?;
+    let (vfs, index_key) = (OsVfs, config.index_key.clone());
     let device = config.device_key.verifying_key();
     let dir = folder.join("journal");
     let (mut journal, _) = Journal::open(&dir, config)?;
@@ -85,14 +95,37 @@ fn once(folder: &Path, groups: usize, group_of: usize, subjects: bool) -> Result
         ensure!(receipts.len() == group_of, "a record is missing");
     }
     journal.close()?;
-    let report = verify(&*vfs, &dir, &device, &Witnesses::default())?;
+    let report = verify(&vfs, &dir, &device, &Witnesses::default())?;
     ensure!(report.complete() && report.records as usize == (WARM_UP + groups) * group_of, "{report:?}");
     let records = (groups * group_of) as f64;
     Ok(Run { per_second: records / taken_s, bare: records / bare_s, cpu_us: cpu as f64 / records })
 }
 
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct JournalArguments {
+    /// Journals of each kind
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Commits of a journal
+    #[arg(long, default_value_t = 60)]
+    groups: usize,
+    /// Folder on the disk that is measured
+    #[arg(long, default_value = "target")]
+    folder: PathBuf,
+    /// File to write
+    #[arg(long, default_value = "bench/results/journal.json")]
+    out: PathBuf,
+}
+
+impl JournalArguments {
+    pub(crate) fn run(&self) -> Result<()> {
+        run(self.rounds, self.groups, &self.folder, &self.out)
+    }
+}
+
 /// Measures `rounds` times, each in a new journal, and writes the results.
-pub(crate) fn run(rounds: usize, groups: usize, folder: &Path, out: &Path) -> Result<()> {
+fn run(rounds: usize, groups: usize, folder: &Path, out: &Path) -> Result<()> {
     let (date, machine) = (time::OffsetDateTime::now_utc().date().to_string(), Machine::this());
     let mut figures = Vec::new();
     let kinds = GROUPS.iter().flat_map(|group_of| [(*group_of, false), (*group_of, true)]);

@@ -1,17 +1,25 @@
 //! Latency, throughput, training speed and memory, measured on the real programs.
 
 mod appliance;
+mod bare;
+mod compare;
 mod crowd;
+mod curves;
 mod echo;
 mod figures;
 mod flash;
+mod instructions;
 mod journal;
+mod latency;
 mod page;
+mod peers;
 mod pretraining;
 mod pruning;
 mod quantisation;
 mod sample;
+mod scoring;
 mod sequences;
+mod tokenising;
 mod training;
 mod transports;
 mod variants;
@@ -33,6 +41,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Engine, pipeline, transports and boxes in closed and open loop, with every histogram
+    Latency(latency::LatencyArguments),
+    /// Two results of `latency` or `locusctl bench`: ratios, and which of them are more than chance
+    Compare(compare::CompareArguments),
+    /// Results of `latency` or `locusctl bench` as one HTML page
+    Report(curves::ReportArguments),
     /// Sequential requests over every transport, beside the bare engine and the brokers' own round trip
     Transports {
         /// Requests on each
@@ -73,20 +87,7 @@ enum Command {
         out: PathBuf,
     },
     /// The journal alone: durable records a second, and what each costs the processor
-    Journal {
-        /// Journals of each kind
-        #[arg(long, default_value_t = 5)]
-        rounds: usize,
-        /// Commits of a journal
-        #[arg(long, default_value_t = 60)]
-        groups: usize,
-        /// Folder on the disk that is measured
-        #[arg(long, default_value = "target")]
-        folder: PathBuf,
-        /// File to write
-        #[arg(long, default_value = "bench/results/journal.json")]
-        out: PathBuf,
-    },
+    Journal(journal::JournalArguments),
     /// The page in Chromium on this machine: from a click to the answer, and what it weighs
     Page {
         /// Clicks that count
@@ -124,41 +125,19 @@ enum Command {
         out: PathBuf,
     },
     /// The variant-effect recipe over seeds, without pretraining and with it (trained where it is not)
-    Variants {
-        /// Seeds 1 to this
-        #[arg(long, default_value_t = 3)]
-        seeds: u64,
-        /// Of these, the first so many are trained for the ablation of pretraining too [default: all]
-        #[arg(long)]
-        ablated: Option<u64>,
-        /// Look at the test split too; each look is counted
-        #[arg(long)]
-        test: bool,
-        /// File to write
-        #[arg(long, default_value = "bench/results/variant-effect-seeds.json")]
-        out: PathBuf,
-    },
+    Variants(variants::VariantsArguments),
     /// The shipped variant-effect bundle: figures per input mode, and calibration
-    VariantEffect {
-        /// Output folder of the run that made it
-        #[arg(long, default_value = "runs/variant-effect")]
-        run: PathBuf,
-        /// Look at the test split too; each look is counted
-        #[arg(long)]
-        test: bool,
-        /// Folder to write to
-        #[arg(long, default_value = "bench/results")]
-        out: PathBuf,
-    },
+    VariantEffect(variants::ShippedArguments),
     /// The steps of recipes/variant-effect-pruned.toml (pruned where they are not)
-    Pruning {
-        /// Output folder
-        #[arg(long, default_value = "runs/variant-effect-pruned")]
-        run: PathBuf,
-        /// File to write
-        #[arg(long, default_value = "bench/results/pruning.json")]
-        out: PathBuf,
-    },
+    Pruning(pruning::PruningArguments),
+    /// The box beside the reference's services on PyTorch and on onnxruntime
+    Peers(peers::PeersArguments),
+    /// Bases a second that become tokens, beside the reference's Python and `tokenizers`
+    Tokenising(tokenising::TokenisingArguments),
+    /// `locus score` of the test split beside the bare engine
+    Scoring(scoring::ScoringArguments),
+    /// Instructions of the hot paths, beside those of bench/instructions.toml
+    Instructions(instructions::InstructionsArguments),
     /// Quality of the sequence models' recipes, each trained with several seeds, beside their floors
     Sequences(sequences::SequencesArguments),
     /// INT8 beside FP32: what it costs, how large and how fast it is, beside ONNX Runtime's own quantiser
@@ -169,6 +148,9 @@ enum Command {
     /// A child of `transports`
     #[command(hide = true)]
     Echo(echo::EchoArguments),
+    /// A child of `instructions`
+    #[command(hide = true)]
+    HotPath(instructions::HotPathArguments),
     /// A child of `training`
     #[command(hide = true)]
     TrainingStep(training::StepArguments),
@@ -176,24 +158,30 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::Latency(arguments) => arguments.run(),
+        Command::Compare(arguments) => arguments.run(),
+        Command::Report(arguments) => arguments.run(),
         Command::Transports { requests, out } => transports::run(requests, &out),
         Command::Appliance { starts, seconds, out } => appliance::run(starts, seconds, &out),
         Command::Crowd { seconds, out } => crowd::run(seconds, &out),
         Command::Flash { rounds, out } => flash::run(rounds, &out),
-        Command::Journal { rounds, groups, folder, out } => journal::run(rounds, groups, &folder, &out),
+        Command::Journal(arguments) => arguments.run(),
         Command::Page { clicks, out } => page::run(clicks, &out),
         Command::Training { rounds, out } => training::run(rounds, &out),
         Command::TrainingGpu { rounds, out } => training::gpu::run(rounds, &out),
         Command::Pretraining { bases, out } => pretraining::run(bases, &out),
-        Command::Variants { seeds, ablated, test, out } => {
-            variants::run(seeds, ablated.unwrap_or(seeds).min(seeds), test, &out)
-        }
-        Command::VariantEffect { run, test, out } => variants::shipped(&run, test, &out),
-        Command::Pruning { run, out } => pruning::run(&run, &out),
+        Command::Variants(arguments) => arguments.run(),
+        Command::VariantEffect(arguments) => arguments.run(),
+        Command::Pruning(arguments) => arguments.run(),
+        Command::Peers(arguments) => arguments.run(),
+        Command::Tokenising(arguments) => arguments.run(),
+        Command::Scoring(arguments) => arguments.run(),
+        Command::Instructions(arguments) => arguments.run(),
         Command::Sequences(arguments) => arguments.run(),
         Command::Quantisation(arguments) => arguments.run(),
         Command::ExportStep(arguments) => arguments.run(),
         Command::Echo(arguments) => arguments.run(),
+        Command::HotPath(arguments) => arguments.run(),
         Command::TrainingStep(arguments) => arguments.run(),
     }
 }

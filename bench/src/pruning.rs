@@ -1,6 +1,6 @@
 //! What each step of `recipes/variant-effect-pruned.toml` takes out, costs and gains, from the report that it leaves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use locus_tests::{program, root};
@@ -10,8 +10,24 @@ use crate::figures::{Figure, Machine, Results};
 
 const RECIPE: &str = "recipes/variant-effect-pruned.toml";
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct PruningArguments {
+    /// Output folder
+    #[arg(long, default_value = "runs/variant-effect-pruned")]
+    run: PathBuf,
+    /// File to write
+    #[arg(long, default_value = "bench/results/pruning.json")]
+    out: PathBuf,
+}
+
+impl PruningArguments {
+    pub(crate) fn run(&self) -> Result<()> {
+        run(&self.run, &self.out)
+    }
+}
+
 /// Prunes where `run` has no report yet, and writes its figures to `out`.
-pub(crate) fn run(run: &Path, out: &Path) -> Result<()> {
+fn run(run: &Path, out: &Path) -> Result<()> {
     let report = run.join("prune.json");
     if !report.exists() {
         let mut command = program("locus");

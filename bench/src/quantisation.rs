@@ -23,7 +23,8 @@ use prost::Message as _;
 use serde::Deserialize;
 use serde_json::Value;
 
-use accuracy::{accuracy, data, records, smaller};
+pub(crate) use accuracy::records;
+use accuracy::{accuracy, data, smaller};
 
 use crate::{
     figures::{Figure, Machine, Results},

@@ -19,6 +19,12 @@ fn percentile(times: &[f64], share: f64) -> f64 {
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(f64::NAN)
 }
 
+/// Median, least and most of a value of each round, of which there is one at least.
+pub(crate) fn summary(mut values: Vec<f64>) -> (f64, f64, f64) {
+    values.sort_by(f64::total_cmp);
+    (values[values.len() / 2], values[0], values[values.len() - 1])
+}
+
 impl Sample {
     pub(crate) fn push(&mut self, time: Duration) {
         self.times_ms.push(time.as_secs_f64() * 1e3);

@@ -10,7 +10,10 @@ use locus_tests::{python, root};
 use serde::Deserialize;
 
 pub(crate) use self::step::{StepArguments, peak_bytes};
-use crate::figures::{Figure, Machine, Results};
+use crate::{
+    figures::{Figure, Machine, Results},
+    sample::summary,
+};
 
 /// The peer, as it was compared with.
 const PACKAGES: [&str; 3] = ["torch==2.9.1", "transformers==4.57.3", "numpy==2.3.5"];
@@ -113,12 +116,6 @@ fn said(command: &mut Command) -> Result<Said> {
         bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
     serde_json::from_slice(&output.stdout).with_context(|| format!("{command:?}"))
-}
-
-/// Median, least and most.
-fn summary(mut values: Vec<f64>) -> (f64, f64, f64) {
-    values.sort_by(f64::total_cmp);
-    (values[values.len() / 2], values[0], values[values.len() - 1])
 }
 
 pub(crate) fn run(rounds: usize, out: &Path) -> Result<()> {

@@ -7,22 +7,21 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use locus_edge::{
-    client::{HttpTerminal, SerialTerminal, Terminal},
-    pipeline,
-};
-use locus_engine::{Bundle, LoadOptions, Scorer, Trust};
-use locus_firmware_config::{message::Outcome, profile::DeviceProfile};
-use locus_tests::{Daemon, Fact, Mosquitto, Rig, facts, onnxruntime, peer, root};
+use locus_edge::client::{HttpTerminal, SerialTerminal, Terminal};
+use locus_firmware_config::message::Outcome;
+use locus_tests::{Daemon, Fact, Mosquitto, Rig, facts, peer, root};
 use tokio_serial::{SerialPort as _, SerialStream};
 
 use crate::{
+    bare::Bare,
     echo::{self, Trips},
     figures::{Results, Run},
     sample::Sample,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Variants that are drawn.
+pub(crate) const VARIANTS: usize = 12;
 /// Runs before the clock counts.
 pub(crate) const WARM_UP: usize = 100;
 
@@ -129,15 +128,7 @@ fn synced(folder: &Path, times: usize) -> Result<Sample> {
 
 /// Encoded once, run again and again: what the engine takes by itself.
 fn engine(requests: usize) -> Result<Sample> {
-    let bundle = Bundle::open(root().join("models/variant-effect.locus"), &Trust::AllowUnsigned)?;
-    let options = LoadOptions { onnxruntime: onnxruntime(), ..LoadOptions::default() };
-    let mut scorer = Scorer::open(&bundle, &DeviceProfile::named("cpu-x86")?, &options)?;
-    let facts = facts().variants;
-    let encoded = facts.iter().map(|fact| {
-        pipeline::encode(scorer.encoder(), None, &fact.request("x"))
-            .map_err(|fault| anyhow::anyhow!(fault.message))
-    });
-    let encoded = encoded.collect::<Result<Vec<_>>>()?;
+    let Bare { mut scorer, encoded } = Bare::open(&root().join("models/variant-effect.locus"), VARIANTS, 0)?;
     let mut sample = Sample::default();
     for n in 0..WARM_UP + requests {
         let one = &encoded[n % encoded.len()..=n % encoded.len()];
@@ -157,15 +148,16 @@ async fn measure(below: &Path, requests: usize, hold: Duration) -> Result<Vec<(&
     let (_mosquitto, port) = Mosquitto::start_anywhere(&server, folder.path())?;
     let external = Rig::below(below, &format!("[mqtt]\nmode = \"external\"\nport = {port}\n"))?;
     external.flash()?;
-    let trip = echo::of_broker(port, requests, hold).await?;
+    let trip = echo::round_trips(async |hold| echo::at_broker(port, hold).await, requests, hold).await?;
     let daemon = external.start()?;
     let mut all = vec![("MQTT over mosquitto", trip, mqtt(&daemon, requests).await?)];
     daemon.terminate()?;
 
     let embedded = Rig::below(below, "")?;
     embedded.flash()?;
-    let trip = echo::of_embedded(&embedded, requests, hold).await?;
-    let line_trip = echo::of_line(pty, requests, hold).await?;
+    let trip =
+        echo::round_trips(async |hold| echo::at_embedded(&embedded, hold).await, requests, hold).await?;
+    let line_trip = echo::round_trips(async |hold| echo::on_line(&pty, hold), requests, hold).await?;
     let (line, name) = pty()?;
     embedded.configure(|text| text.replace("\"serial-box\"", &format!("\"{name}\"")))?;
     let daemon = embedded.start()?;
@@ -178,7 +170,7 @@ async fn measure(below: &Path, requests: usize, hold: Duration) -> Result<Vec<(&
 }
 
 /// A terminal on a pseudo-terminal, and the name of its other end.
-fn pty() -> Result<(Terminal, String)> {
+pub(crate) fn pty() -> Result<(Terminal, String)> {
     let (line, end) = SerialStream::pair()?;
     let name = end.name().context("a pseudo-terminal has a name")?;
     Ok((Terminal::Serial(Box::new(SerialTerminal::on(line, None)?)), name))

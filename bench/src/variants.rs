@@ -18,13 +18,35 @@ use locus_tests::{program, root};
 
 use crate::figures::{Figure, Machine, Results};
 
-pub(crate) use shipped::run as shipped;
+pub(crate) use shipped::ShippedArguments;
 
 const RECIPE: &str = "recipes/variant-effect.toml";
 /// Steps of pretraining that the recipe is compared with and without.
 const PRETRAINING: u64 = 200;
 /// Name of the baseline in a report.
 const BASELINE: &str = "gradient_boosting";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VariantsArguments {
+    /// Seeds 1 to this
+    #[arg(long, default_value_t = 3)]
+    seeds: u64,
+    /// Of these, the first so many are trained for the ablation of pretraining too [default: all]
+    #[arg(long)]
+    ablated: Option<u64>,
+    /// Look at the test split too; each look is counted
+    #[arg(long)]
+    test: bool,
+    /// File to write
+    #[arg(long, default_value = "bench/results/variant-effect-seeds.json")]
+    out: PathBuf,
+}
+
+impl VariantsArguments {
+    pub(crate) fn run(&self) -> Result<()> {
+        run(self.seeds, self.ablated.unwrap_or(self.seeds).min(self.seeds), self.test, &self.out)
+    }
+}
 
 /// Files of the panel, as arguments of `locus evaluate`.
 fn panel() -> Vec<String> {
@@ -85,7 +107,7 @@ fn each(values: &[f64], seeds: u64) -> String {
     format!("seeds 1 to {seeds}: {}", values.join(", "))
 }
 
-pub(crate) fn run(seeds: u64, ablated: u64, test: bool, out: &Path) -> Result<()> {
+fn run(seeds: u64, ablated: u64, test: bool, out: &Path) -> Result<()> {
     let recipe = Recipe::read(&root().join(RECIPE))?;
     let shipped = recipe.pretrain.steps > 0;
     let machine = Machine::this();

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::ctl::{
-    access, annotate, ask, audit, backup, cable, encode, init, journal, line_key, manual, simulate, slots,
-    terminal, trust,
+    access, annotate, ask, audit, backup, bench, cable, encode, init, journal, line_key, manual, simulate,
+    slots, terminal, trust,
 };
 
 /// Arguments of `locusd`.
@@ -110,6 +110,8 @@ pub enum Order {
     Terminal(Box<terminal::TerminalArgs>),
     /// Asks the box as many terminals do, and counts what they are told
     Simulate(Box<simulate::SimulateArgs>),
+    /// Measures how long terminals wait for this box, by asking it
+    Bench(Box<bench::BenchArgs>),
     /// Shows what the model would read of requests: token ids, track, features
     Encode(encode::EncodeArgs),
     /// Makes the key of a serial line, for box and terminal

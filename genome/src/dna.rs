@@ -17,10 +17,17 @@ pub fn normalise(text: &str, max_bases: usize) -> Result<Vec<u8>, EncodeError> {
     if text.is_empty() {
         return Err(EncodeError::Empty);
     }
-    let got = text.bytes().filter(|b| !matches!(b, b'\r' | b'\n')).count();
+    let letters = || text.bytes().filter(|b| !matches!(b, b'\r' | b'\n'));
+    let got = letters().count();
     if got > max_bases {
         return Err(EncodeError::TooLong { got, max: max_bases });
     }
+    let mut bases = Vec::with_capacity(got);
+    bases.extend(letters().map(|letter| NORMAL[usize::from(letter)]));
+    if !bases.contains(&0) {
+        return Ok(bases);
+    }
+    // Letter by letter only where one of them is refused: then its place is asked for.
     text.chars()
         .filter(|c| !matches!(c, '\r' | '\n'))
         .enumerate()
@@ -30,14 +37,25 @@ pub fn normalise(text: &str, max_bases: usize) -> Result<Vec<u8>, EncodeError> {
 
 /// The upper-case DNA code of one character, `None` where it is no IUPAC nucleotide code.
 pub fn normalise_base(c: char) -> Option<u8> {
-    let upper = u8::try_from(c).ok()?.to_ascii_uppercase();
-    match upper {
-        b'U' => Some(b'T'),
-        b'A' | b'C' | b'G' | b'T' | b'N' | b'R' | b'Y' | b'S' | b'W' | b'K' | b'M' | b'B' | b'D' | b'H'
-        | b'V' => Some(upper),
-        _ => None,
-    }
+    Some(NORMAL[usize::from(u8::try_from(c).ok()?)]).filter(|&code| code != 0)
 }
+
+/// The upper-case DNA code of each byte, 0 where it is no IUPAC nucleotide code.
+pub(crate) static NORMAL: [u8; 256] = {
+    let mut all = [0; 256];
+    let mut byte = 0;
+    while byte < all.len() {
+        let upper = (byte as u8).to_ascii_uppercase();
+        all[byte] = match upper {
+            b'U' => b'T',
+            b'A' | b'C' | b'G' | b'T' | b'N' | b'R' | b'Y' | b'S' | b'W' | b'K' | b'M' | b'B' | b'D'
+            | b'H' | b'V' => upper,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    all
+};
 
 /// Whether the code names exactly one base.
 pub const fn is_base(b: u8) -> bool {

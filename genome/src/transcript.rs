@@ -229,15 +229,28 @@ impl Transcript {
     /// Positions of the codon that starts at `index` of the spliced coding sequence; `None` beyond its ends and
     /// where the phases do not make these three bases one codon.
     pub(crate) fn codon_positions(&self, index: i64) -> Option<[i64; 3]> {
-        let mut positions = [0; 3];
-        for (place, position) in (0..).zip(&mut positions) {
-            *position = self.cds_position(index + i64::from(place))?;
-            match self.coding(*position)? {
-                ExonPart::Coding { codon_base, .. } if codon_base == place => {}
-                _ => return None,
-            }
+        if index < 0 {
+            return None;
         }
-        Some(positions)
+        let (mut positions, mut found, mut into) = ([0; 3], 0, index);
+        for part in self.cds_in_sense() {
+            let len = part.end - part.start + 1;
+            while into < len {
+                if (into - i64::from(part.phase)).rem_euclid(3) != found as i64 {
+                    return None;
+                }
+                positions[found] = match self.strand {
+                    Strand::Forward => part.start + into,
+                    Strand::Reverse => part.end - into,
+                };
+                (found, into) = (found + 1, into + 1);
+                if found == positions.len() {
+                    return Some(positions);
+                }
+            }
+            into -= len;
+        }
+        None
     }
 
     fn coding(&self, position: i64) -> Option<ExonPart> {
@@ -302,7 +315,36 @@ impl Transcript {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_codon_is_three_bases_of_the_coding_sequence_that_are_its_first_second_and_third(
+            parts in prop::collection::vec((1_i64..9, 1_i64..5, 0_u8..3), 1..6), reverse: bool, index in -4_i64..40,
+        ) {
+            let (mut start, mut exons, mut cds) = (1, Vec::new(), Vec::new());
+            for (length, gap, phase) in parts {
+                let end = start + length - 1;
+                exons.push(Exon { start, end });
+                cds.push(CdsPart { start, end, phase });
+                start = end + gap + 1;
+            }
+            let strand = if reverse { Strand::Reverse } else { Strand::Forward };
+            let t = Transcript::new("t", "g", strand, exons, cds).unwrap();
+            let each = [0, 1, 2].map(|place| {
+                let position = t.cds_position(index + i64::from(place))?;
+                let here = matches!(t.coding(position)?, ExonPart::Coding { codon_base, .. } if codon_base == place);
+                here.then_some(position)
+            });
+            let expected = match each {
+                [Some(first), Some(second), Some(third)] => Some([first, second, third]),
+                _ => None,
+            };
+            prop_assert_eq!(t.codon_positions(index), expected);
+        }
+    }
 
     fn two_exons(strand: Strand) -> Transcript {
         let exons = [Exon { start: 30, end: 40 }, Exon { start: 10, end: 20 }];

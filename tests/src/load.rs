@@ -9,9 +9,7 @@ use std::{
 use anyhow::{Result, bail};
 use locus_edge::client::Terminal;
 use locus_firmware_config::message::{Outcome, Request};
-
-use rand::{RngExt as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
+use locus_measure::Gaps;
 
 use crate::{Daemon, Fact, Rig, facts};
 
@@ -116,7 +114,7 @@ pub async fn drive(
         .enumerate()
         .map(|(n, asker)| {
             let (facts, name) = (Arc::clone(&facts), format!("{name}-{n}"));
-            let gaps = Gaps { drawn: ChaCha8Rng::seed_from_u64(n as u64), pace };
+            let gaps = Gaps::new(pace, n as u64);
             tokio::spawn(ask_on(asker, facts, name, gaps, started, started + lasting))
         })
         .collect();
@@ -129,18 +127,6 @@ pub async fn drive(
     Ok((askers, tallies))
 }
 
-/// Times between the requests of one terminal.
-struct Gaps {
-    drawn: ChaCha8Rng,
-    pace: Duration,
-}
-
-impl Gaps {
-    fn next(&mut self) -> Duration {
-        self.pace.mul_f64(-(1.0 - self.drawn.random::<f64>()).ln())
-    }
-}
-
 async fn ask_on(
     mut asker: Asker,
     facts: Arc<Vec<Fact>>,
@@ -149,7 +135,7 @@ async fn ask_on(
     started: Instant,
     end: Instant,
 ) -> (Asker, Tally) {
-    let (mut tally, mut n, mut next) = (Tally::default(), 0, started + gaps.next());
+    let (mut tally, mut n, mut next) = (Tally::default(), 0, started + gaps.next().unwrap_or_default());
     while next < end {
         tokio::time::sleep_until(next.into()).await;
         let request = facts[n % facts.len()].request(&format!("{name}-{n}"));
@@ -167,7 +153,7 @@ async fn ask_on(
             Ok(Outcome::Fault(fault)) => *tally.faults.entry(fault.code.as_str()).or_default() += 1,
             Err(_) => tally.lost += 1,
         }
-        next = (next + gaps.next()).max(Instant::now());
+        next = (next + gaps.next().unwrap_or_default()).max(Instant::now());
     }
     (asker, tally)
 }

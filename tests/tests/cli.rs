@@ -38,7 +38,7 @@ fn every_command_explains_itself_and_refuses_what_it_does_not_know() {
             "locusctl",
             &[
                 "init", "keygen", "flash", "slots", "rollback", "status", "ask", "annotate", "simulate",
-                "encode", "cable", "journal",
+                "bench", "encode", "cable", "journal",
             ],
         ),
         ("locusd", &["config"]),

@@ -72,7 +72,7 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         options: Vec<String>,
     },
-    /// Installs the real peers of the tests (mosquitto, chromium, debootstrap, systemd's tools) with apt; needs root.
+    /// Installs the real peers of the tests (mosquitto, chromium, valgrind, debootstrap, systemd's tools) with apt; needs root.
     Peers,
     /// Writes docs/benchmarks.md from bench/results/*.json.
     Benchmarks {

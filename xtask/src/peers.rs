@@ -6,11 +6,12 @@ use anyhow::Result;
 
 use crate::process;
 
-const PACKAGES: [&str; 4] = ["mosquitto", "mosquitto-clients", "chromium", "fonts-noto-cjk"];
+const PACKAGES: [&str; 5] = ["mosquitto", "mosquitto-clients", "chromium", "fonts-noto-cjk", "valgrind"];
 /// What looks at packages; a system that does not let itself be given them goes without.
 const SYSTEM: [&str; 2] = ["debootstrap", "systemd"];
 /// A program of each, where it has one.
-const PROGRAMS: [&str; 5] = ["mosquitto", "mosquitto_rr", "chromium", "debootstrap", "systemd-analyze"];
+const PROGRAMS: [&str; 6] =
+    ["mosquitto", "mosquitto_rr", "chromium", "valgrind", "debootstrap", "systemd-analyze"];
 
 /// Installs what is missing. Tests whose peer is not there report themselves skipped.
 pub(crate) fn install() -> Result<()> {

@@ -26,7 +26,7 @@ pub(super) fn data(name: &str) -> PathBuf {
 }
 
 /// The records of a split, in a file of their own.
-pub(super) fn records(split: &str, folder: &Path, most: usize) -> Result<PathBuf> {
+pub(crate) fn records(split: &str, folder: &Path, most: usize) -> Result<PathBuf> {
     let path = folder.join(format!("{split}.{most}.vcf"));
     let gz = fs::File::open(data("panel/clinvar.GRCh38.vcf.gz"))?;
     let text = std::io::read_to_string(flate2::read::MultiGzDecoder::new(gz))?;

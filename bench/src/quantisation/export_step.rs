@@ -52,42 +52,53 @@ pub(crate) fn child(layers: usize, out: &Path) -> Result<Said> {
     serde_json::from_slice(&output.stdout).context("what a child says")
 }
 
+/// The reference's shape, so many layers deep.
+pub(crate) fn config(layers: usize, vocabulary: usize) -> Result<ModelConfig> {
+    Ok(serde_json::from_value(serde_json::json!({
+        "model_type": "bert", "vocab_size": vocabulary, "type_vocab_size": 2, "hidden_size": 768,
+        "num_hidden_layers": layers, "num_attention_heads": 12, "intermediate_size": 3072,
+        "hidden_act": "gelu", "max_position_embeddings": TOKENS, "layer_norm_eps": 1e-12,
+        "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "initializer_range": 0.02,
+        "norm_position": "post", "head": "sequence", "labels": ["benign", "pathogenic"], "n_features": 0,
+        "track_codes": [],
+    }))?)
+}
+
+/// Writes `config.json`, random weights and the three graphs; the seconds that the export took.
+pub(crate) fn write(config: &ModelConfig, out: &Path) -> Result<f64> {
+    fs::create_dir_all(out)?;
+    fs::write(out.join("config.json"), serde_json::to_string(config)?)?;
+    let checkpoint = out.join("model.safetensors");
+    let table = {
+        let params = Params::new(config, SEED)?;
+        params.write(&checkpoint)?;
+        let vocabulary = config.vocab_size as i64;
+        let row = |n: i64| EncodedSequence {
+            ids: (0..TOKENS as i64).map(|at| (at * (2 * n + 3) + n) % vocabulary).collect(),
+            track: vec![0; TOKENS],
+            letters: TOKENS,
+            ambiguous: 0,
+        };
+        let seen = observe(config, &params, &(0..ROWS).map(row).collect::<Vec<_>>())?;
+        CalibrationTable {
+            method: Method::MinMax.to_string(),
+            samples: ROWS as u64,
+            ranges: seen.ranges(Method::MinMax),
+            ..CalibrationTable::default()
+        }
+    };
+    let started = Instant::now();
+    let bytes = fs::read(&checkpoint)?;
+    let weights = SafetensorsWeights::parse(&bytes)?;
+    fs::write(out.join("fp32.onnx"), to_bytes(&build_fp32(config, &weights)?))?;
+    fs::write(out.join("int8.onnx"), to_bytes(&build_int8(config, &weights, &table)?))?;
+    fs::write(out.join("int8-fp16.onnx"), to_bytes(&build_int8_fp16(config, &weights, &table)?))?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
 impl ExportArguments {
     pub(crate) fn run(&self) -> Result<()> {
-        fs::create_dir_all(&self.out)?;
-        let config: ModelConfig = serde_json::from_value(serde_json::json!({
-            "model_type": "bert", "vocab_size": VOCABULARY, "type_vocab_size": 2, "hidden_size": 768,
-            "num_hidden_layers": self.layers, "num_attention_heads": 12, "intermediate_size": 3072,
-            "hidden_act": "gelu", "max_position_embeddings": TOKENS, "layer_norm_eps": 1e-12,
-            "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "initializer_range": 0.02,
-            "norm_position": "post", "head": "sequence", "labels": ["benign", "pathogenic"], "n_features": 0,
-            "track_codes": [],
-        }))?;
-        let checkpoint = self.out.join("model.safetensors");
-        let table = {
-            let params = Params::new(&config, SEED)?;
-            params.write(&checkpoint)?;
-            let row = |n: i64| EncodedSequence {
-                ids: (0..TOKENS as i64).map(|at| (at * (2 * n + 3) + n) % VOCABULARY as i64).collect(),
-                track: vec![0; TOKENS],
-                letters: TOKENS,
-                ambiguous: 0,
-            };
-            let seen = observe(&config, &params, &(0..ROWS).map(row).collect::<Vec<_>>())?;
-            CalibrationTable {
-                method: Method::MinMax.to_string(),
-                samples: ROWS as u64,
-                ranges: seen.ranges(Method::MinMax),
-                ..CalibrationTable::default()
-            }
-        };
-        let started = Instant::now();
-        let bytes = fs::read(&checkpoint)?;
-        let weights = SafetensorsWeights::parse(&bytes)?;
-        fs::write(self.out.join("fp32.onnx"), to_bytes(&build_fp32(&config, &weights)?))?;
-        fs::write(self.out.join("int8.onnx"), to_bytes(&build_int8(&config, &weights, &table)?))?;
-        fs::write(self.out.join("int8-fp16.onnx"), to_bytes(&build_int8_fp16(&config, &weights, &table)?))?;
-        let seconds = started.elapsed().as_secs_f64();
+        let seconds = write(&config(self.layers, VOCABULARY)?, &self.out)?;
         let said = Said { seconds, peak_bytes: peak_bytes()? as f64 };
         println!("{}", serde_json::to_string(&said)?);
         Ok(())

@@ -1,6 +1,10 @@
 //! The shipped bundle: its figures per input mode and precision, and what its probabilities and bands are worth.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use locus_host::evaluate::{Estimate, ModeReport};
@@ -11,6 +15,25 @@ use crate::figures::{Figure, Machine, Results};
 
 const BUNDLE: &str = "models/variant-effect.locus";
 const NAMES: [&str; 5] = ["auroc", "aupr", "mcc", "sensitivity", "specificity"];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ShippedArguments {
+    /// Output folder of the run that made it
+    #[arg(long, default_value = "runs/variant-effect")]
+    run: PathBuf,
+    /// Look at the test split too; each look is counted
+    #[arg(long)]
+    test: bool,
+    /// Folder to write to
+    #[arg(long, default_value = "bench/results")]
+    out: PathBuf,
+}
+
+impl ShippedArguments {
+    pub(crate) fn run(&self) -> Result<()> {
+        run(&self.run, self.test, &self.out)
+    }
+}
 
 struct Figures {
     machine: Machine,
@@ -64,7 +87,7 @@ impl Figures {
 }
 
 /// Writes `variant-effect.json` and `calibration.json` into `folder`; `run` holds the stages that made the bundle.
-pub(crate) fn run(run: &Path, test: bool, folder: &Path) -> Result<()> {
+fn run(run: &Path, test: bool, folder: &Path) -> Result<()> {
     let scratch = run.join("bench");
     fs::create_dir_all(&scratch)?;
     let mut reports: BTreeMap<(&str, &str), Modes> = BTreeMap::new();

@@ -9,8 +9,8 @@ use locus_edge::{
     complain,
     config::Config,
     ctl::{
-        access, annotate, ask, audit, backup, cable, encode, init, journal, line_key, manual, out, simulate,
-        slots, terminal, trust,
+        access, annotate, ask, audit, backup, bench, cable, encode, init, journal, line_key, manual, out,
+        simulate, slots, terminal, trust,
     },
 };
 
@@ -50,6 +50,7 @@ fn run(arguments: Ctl) -> anyhow::Result<ExitCode> {
         Order::Annotate(args) => annotate::run(&config()?, args),
         Order::Terminal(args) => terminal::run(&config()?, args),
         Order::Simulate(args) => simulate::run(&config()?, args),
+        Order::Bench(args) => bench::run(&config()?, args),
         Order::Encode(args) => encode::run(&config()?, args),
         Order::Backup(args) => backup::make(&config()?, &arguments.config, args),
         Order::Restore(args) => backup::restore(&arguments.config, args),

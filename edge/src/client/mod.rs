@@ -1,6 +1,7 @@
 //! Terminals: what `locusctl ask`, the tests and the benchmarks ask a box with, on each transport.
 
 mod http;
+pub mod measured;
 mod mqtt;
 mod serial;
 

@@ -11,6 +11,7 @@ mod answer;
 pub mod ask;
 pub mod audit;
 pub mod backup;
+pub mod bench;
 pub mod cable;
 mod chance;
 pub mod encode;

@@ -1,5 +1,6 @@
 //! Puts models into slots and into the running pipeline.
 
+mod beside;
 mod boot;
 mod packs;
 mod prover;
@@ -29,6 +30,7 @@ use crate::{
     trust::{Expiry, TrustStore, TrustStoreError, expiry},
     vfs::OsVfs,
 };
+pub use beside::serving;
 pub use prover::OnStep;
 use prover::Prover;
 

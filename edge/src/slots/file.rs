@@ -132,9 +132,17 @@ impl FileSlotStore {
         write_atomic(&*self.vfs, &path, &record.encode(), Access::Group).map_err(io_at("write", &path))
     }
 
-    fn path_of(&self, digest: &str) -> Result<PathBuf, SlotError> {
+    /// The file of a bundle in a folder that another process may have open.
+    ///
+    /// # Errors
+    /// [`SlotError`]: what is named is no digest.
+    pub fn stored(dir: &Path, digest: &str) -> Result<PathBuf, SlotError> {
         check_digest(digest)?;
-        Ok(self.bundles.join(format!("{digest}{END}")))
+        Ok(dir.join("bundles").join(format!("{digest}{END}")))
+    }
+
+    fn path_of(&self, digest: &str) -> Result<PathBuf, SlotError> {
+        Self::stored(&self.dir, digest)
     }
 
     /// Removes what no slot refers to, so that failures never fill the disk.

@@ -16,6 +16,11 @@ fn normalised(
     expected: &'static str,
     allowed: impl Fn(char) -> bool,
 ) -> Result<Vec<u8>, TokenizerError> {
+    // Letter by letter only where one of them is refused: then its offset is asked for.
+    let bases: Vec<u8> = sequence.bytes().map(|letter| dna::NORMAL[usize::from(letter)]).collect();
+    if !bases.contains(&0) && sequence.bytes().all(|letter| allowed(char::from(letter))) {
+        return Ok(bases);
+    }
     sequence
         .char_indices()
         .map(|(offset, got)| {

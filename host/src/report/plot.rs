@@ -23,6 +23,18 @@ pub struct Axis {
     label: String,
     range: (f64, f64),
     names: Option<Vec<String>>,
+    scale: Scale,
+}
+
+/// What the numbers of an axis stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scale {
+    /// Themselves.
+    Linear,
+    /// Powers of ten.
+    Powers,
+    /// Nines: 2 is 99 %.
+    Nines,
 }
 
 impl Axis {
@@ -30,7 +42,7 @@ impl Axis {
     pub fn numbers(label: &str, low: f64, high: f64) -> Self {
         let (low, high) = if low.is_finite() && high.is_finite() { (low, high) } else { (0.0, 1.0) };
         let high = if high > low { high } else { low + 1.0 };
-        Self { label: label.into(), range: (low, high), names: None }
+        Self { label: label.into(), range: (low, high), names: None, scale: Scale::Linear }
     }
 
     /// Numbers that hold all of `values`, and a little more.
@@ -43,7 +55,29 @@ impl Axis {
 
     /// A name for each unit.
     pub fn names(label: &str, names: Vec<String>) -> Self {
-        Self { label: label.into(), range: (0.0, names.len().max(1) as f64), names: Some(names) }
+        let range = (0.0, names.len().max(1) as f64);
+        Self { label: label.into(), range, names: Some(names), scale: Scale::Linear }
+    }
+
+    /// Powers of ten that hold all of `logarithms` (to base 10), and a little more: points are drawn at these, and ticks
+    /// say what they stand for.
+    pub fn powers(label: &str, logarithms: impl IntoIterator<Item = f64>) -> Self {
+        Self { scale: Scale::Powers, ..Self::around(label, logarithms) }
+    }
+
+    /// Shares from 0 to almost all: a share s is drawn at −log10(1 − s), so that 90 %, 99 % and 99.9 % are as far apart,
+    /// up to `most` nines.
+    pub fn nines(label: &str, most: f64) -> Self {
+        Self { scale: Scale::Nines, ..Self::numbers(label, 0.0, most) }
+    }
+
+    /// What stands beside a tick.
+    fn tick(&self, value: f64) -> String {
+        match self.scale {
+            Scale::Linear => tick(value, self.names.is_some()),
+            Scale::Powers => power(value),
+            Scale::Nines => nines(value),
+        }
     }
 
     /// Units that its longest name takes, as letters are wide.
@@ -166,7 +200,7 @@ impl Plot {
             .axis_desc_style(font(LETTERS, INK))
             .x_desc(if upright { "" } else { &self.x.label })
             .y_desc(&self.y.label);
-        let (x_tick, y_tick) = (|v: &f64| tick(*v, x_names), |v: &f64| tick(*v, y_names));
+        let (x_tick, y_tick) = (|v: &f64| self.x.tick(*v), |v: &f64| self.y.tick(*v));
         mesh.x_labels(6).y_labels(6).x_label_formatter(&x_tick).y_label_formatter(&y_tick);
         if x_names {
             mesh.disable_x_mesh().set_tick_mark_size(LabelAreaPosition::Bottom, 0);
@@ -329,6 +363,27 @@ fn tick(value: f64, named: bool) -> String {
     }
 }
 
+/// Ten to the power of a number, in two digits.
+fn power(exponent: f64) -> String {
+    let value = 10_f64.powf(exponent);
+    let digits = (1 - exponent.floor() as i32).max(0) as usize;
+    let text = format!("{value:.digits$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// The share of so many nines, where it is one that has a name.
+fn nines(count: f64) -> String {
+    if (count - count.round()).abs() > 1e-9 || count < -1e-9 {
+        return String::new();
+    }
+    match count.round() as usize {
+        0 => "0 %".into(),
+        1 => "90 %".into(),
+        2 => "99 %".into(),
+        n => format!("99.{} %", "9".repeat(n - 2)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,6 +393,12 @@ mod tests {
         let shown = [0.0, -1e-17, 0.25, 1.0, -0.5, 12_000.0, 3e7, 2e-5].map(|v| tick(v, false));
         assert_eq!(shown, ["0", "0", "0.25", "1", "-0.5", "12000", "3e7", "2e-5"]);
         assert_eq!(tick(3.0, true), "");
+    }
+
+    #[test]
+    fn a_tick_of_a_power_and_of_nines_says_what_it_stands_for() {
+        assert_eq!([-1.0, 0.0, 0.2, 1.0, 1.4, 3.0].map(power), ["0.1", "1", "1.6", "10", "25", "1000"]);
+        assert_eq!([0.0, 0.5, 1.0, 2.0, 4.0].map(nines), ["0 %", "", "90 %", "99 %", "99.99 %"]);
     }
 
     #[test]

@@ -104,6 +104,11 @@ fn requests(args: &SimulateArgs) -> Result<Vec<Request>> {
         let of = |variant: &String| Request { variant: Some(variant.clone()), ..Request::default() };
         return Ok(args.variant.iter().map(of).collect());
     };
+    read_requests(path)
+}
+
+/// Requests of a file or of standard input (`-`), one JSON object a line.
+pub(super) fn read_requests(path: &Path) -> Result<Vec<Request>> {
     let input: Box<dyn std::io::BufRead> = if path.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())
     } else {
