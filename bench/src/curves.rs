@@ -9,7 +9,7 @@ use locus_measure::{Environment, FEW, Kind, Latencies, Loaded, Results, SHARES, 
 /// Most curves in one plot: as many as there are colours.
 const CURVES: usize = 6;
 /// Size of a plot.
-const SIZE: (u32, u32) = (580, 400);
+const SIZE: (u32, u32) = (560, 390);
 
 /// What to draw.
 #[derive(clap::Args)]
@@ -98,7 +98,7 @@ fn pictures(way: &str, series: &[&Series]) -> Result<Vec<(Picture, String)>> {
     if engine {
         let caption = "Variants a second over the size of a batch; the bars are from the least to the most of the repeats.";
         pictures.push((batches(series)?, caption.to_owned()));
-    } else if series.len() > 2 {
+    } else if series.len() > 2 && series.iter().all(|series| series.stage != Stage::Harness) {
         let caption = format!(
             "{way}: p50, p99 and p99.9 over the answers that really came a second. Dots of the open loop, joined by lines; medians of the repeats."
         );
@@ -198,7 +198,7 @@ fn batches(series: &[&Series]) -> Result<Picture> {
 }
 
 fn table(way: &str, series: &[&Series]) -> Table {
-    let mut columns = vec!["load", "asked", "answered", "refused", "failed", "abandoned", "rate, /s"];
+    let mut columns = vec!["load", "asked", "no answer", "rate, /s"];
     let shares = SHARES.map(|(name, _)| format!("{name}, ms"));
     columns.extend(shares.iter().map(String::as_str));
     columns.extend(["max, ms", "sent late, p99, ms"]);
@@ -207,14 +207,15 @@ fn table(way: &str, series: &[&Series]) -> Table {
     );
     let mut table = Table::new(&caption, &columns);
     for series in series {
-        let sum = |of: fn(&Loaded) -> u64| series.repeats.iter().map(of).sum::<u64>().to_string();
-        let counts = [
-            sum(|r| r.asked),
-            sum(|r| r.answered),
-            sum(|r| r.refused),
-            sum(|r| r.failed),
-            sum(|r| r.abandoned),
+        let sum = |of: fn(&Loaded) -> u64| series.repeats.iter().map(of).sum::<u64>();
+        let lost = [
+            ("refused", sum(|r| r.refused)),
+            ("failed", sum(|r| r.failed)),
+            ("abandoned", sum(|r| r.abandoned)),
         ];
+        let lost: Vec<_> =
+            lost.iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{n} {what}")).collect();
+        let lost = if lost.is_empty() { "0".into() } else { lost.join(", ") };
         let all = series.latencies();
         let mut late = Latencies::default();
         series.repeats.iter().for_each(|repeat| late.merge(&repeat.late));
@@ -224,7 +225,7 @@ fn table(way: &str, series: &[&Series]) -> Table {
         });
         let ms = |time: std::time::Duration| format!("{:.3}", time.as_secs_f64() * 1e3);
         let mut row = vec![if short(way, series).is_empty() { way } else { short(way, series) }.to_owned()];
-        row.extend(counts);
+        row.extend([sum(|r| r.asked).to_string(), lost]);
         row.push(with_spread(&series.rates(), 1));
         row.extend(times);
         row.push(ms(all.max()));
