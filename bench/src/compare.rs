@@ -109,7 +109,8 @@ impl fmt::Display for Compared {
         let shown = |values: &[f64]| {
             let ends =
                 values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, m), v| (v.min(l), v.max(m)));
-            format!("{:.3} {} ({:.3} to {:.3})", median(values), self.unit, ends.0, ends.1)
+            let digits = if median(values) < 0.1 { 6 } else { 3 };
+            format!("{:.digits$} {} ({:.digits$} to {:.digits$})", median(values), self.unit, ends.0, ends.1)
         };
         let chance = self.chance.map_or_else(|| "–".to_owned(), |chance| format!("{chance:.3}"));
         let mark = match (self.marked(), self.worse > 1.0) {

@@ -9,7 +9,7 @@ use locus_measure::{Environment, FEW, Kind, Latencies, Loaded, Results, SHARES, 
 /// Most curves in one plot: as many as there are colours.
 const CURVES: usize = 6;
 /// Size of a plot.
-const SIZE: (u32, u32) = (580, 400);
+const SIZE: (u32, u32) = (560, 390);
 
 /// What to draw.
 #[derive(clap::Args)]
@@ -98,7 +98,7 @@ fn pictures(way: &str, series: &[&Series]) -> Result<Vec<(Picture, String)>> {
     if engine {
         let caption = "Variants a second over the size of a batch; the bars are from the least to the most of the repeats.";
         pictures.push((batches(series)?, caption.to_owned()));
-    } else if series.len() > 2 {
+    } else if series.len() > 2 && series.iter().all(|series| series.stage != Stage::Harness) {
         let caption = format!(
             "{way}: p50, p99 and p99.9 over the answers that really came a second. Dots of the open loop, joined by lines; medians of the repeats."
         );
@@ -126,13 +126,22 @@ fn most_nines(latencies: &Latencies) -> f64 {
     (latencies.count().max(2) as f64).log10()
 }
 
+/// Values with one more above them: so much room takes a legend of so many lines.
+fn below_legend(values: &[f64], lines: usize) -> Vec<f64> {
+    let (least, most) =
+        values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, m), v| (v.min(l), v.max(m)));
+    let room = 0.06 * (lines + 1) as f64;
+    values.iter().copied().chain([most + room / (1.0 - room) * (most - least)]).collect()
+}
+
 fn percentile_curves(way: &str, kind: &str, series: &[&Series]) -> Result<Picture> {
     let all: Vec<_> = series.iter().map(|series| (short(way, series), series.latencies())).collect();
     let shown = &all[all.len().saturating_sub(CURVES)..];
     let curves: Vec<_> =
         shown.iter().map(|(name, latencies)| ((*name).to_owned(), curve(latencies))).collect();
     let most = shown.iter().map(|(_, latencies)| most_nines(latencies)).fold(1.0, f64::max);
-    let y = Axis::powers("ms", curves.iter().flat_map(|(_, points)| points.iter().map(|point| point.1)));
+    let times: Vec<f64> = curves.iter().flat_map(|(_, points)| points.iter().map(|point| point.1)).collect();
+    let y = Axis::powers("ms", below_legend(&times, curves.len()));
     let words = shown.iter().map(|(name, latencies)| {
         let ms = |share| latencies.percentile(share).as_secs_f64() * 1e3;
         format!("{name}: p50 {:.2} ms, p99 {:.2} ms", ms(0.5), ms(0.99))
@@ -162,7 +171,8 @@ fn over_throughput(way: &str, series: &[&Series]) -> Result<Picture> {
         format!("{rate:.0} a second: p99 {:.2} ms", 10_f64.powf(p99))
     });
     let alt = alt.collect::<Vec<_>>().join("; ");
-    let y = Axis::powers("ms", everything.iter().map(|point| point.1));
+    let times: Vec<f64> = everything.iter().map(|point| point.1).collect();
+    let y = Axis::powers("ms", below_legend(&times, 4));
     let x = Axis::numbers("answers a second", 0.0, 1.06 * most);
     let mut plot = Plot::new(&format!("{way}, latency over throughput"), &alt, x, y);
     for (name, share) in shares {
@@ -188,17 +198,18 @@ fn batches(series: &[&Series]) -> Result<Picture> {
         .zip(&points)
         .map(|(series, point)| format!("batch {}: {:.0} variants a second", series.batch, point.1));
     let alt = alt.collect::<Vec<_>>().join("; ");
-    let most = points.iter().map(|point| point.1).fold(0.0, f64::max);
+    let spread: Vec<_> = spread.collect();
+    let most = spread.iter().map(|(_, most, _)| *most).fold(0.0, f64::max);
     let x = Axis::powers("variants in a batch", points.iter().map(|point| point.0));
-    Ok(Plot::new("throughput over batch size", &alt, x, Axis::numbers("variants a second", 0.0, 1.15 * most))
+    Ok(Plot::new("throughput over batch size", &alt, x, Axis::numbers("variants a second", 0.0, 1.05 * most))
         .with(Layer::Line(String::new(), points.clone()))
-        .with(Layer::Intervals { upright: true, all: spread.collect() })
+        .with(Layer::Intervals { upright: true, all: spread })
         .size(SIZE.0, SIZE.1)
         .draw()?)
 }
 
 fn table(way: &str, series: &[&Series]) -> Table {
-    let mut columns = vec!["load", "asked", "answered", "refused", "failed", "abandoned", "rate, /s"];
+    let mut columns = vec!["load", "asked", "no answer", "rate, /s"];
     let shares = SHARES.map(|(name, _)| format!("{name}, ms"));
     columns.extend(shares.iter().map(String::as_str));
     columns.extend(["max, ms", "sent late, p99, ms"]);
@@ -207,25 +218,26 @@ fn table(way: &str, series: &[&Series]) -> Table {
     );
     let mut table = Table::new(&caption, &columns);
     for series in series {
-        let sum = |of: fn(&Loaded) -> u64| series.repeats.iter().map(of).sum::<u64>().to_string();
-        let counts = [
-            sum(|r| r.asked),
-            sum(|r| r.answered),
-            sum(|r| r.refused),
-            sum(|r| r.failed),
-            sum(|r| r.abandoned),
+        let sum = |of: fn(&Loaded) -> u64| series.repeats.iter().map(of).sum::<u64>();
+        let lost = [
+            ("refused", sum(|r| r.refused)),
+            ("failed", sum(|r| r.failed)),
+            ("abandoned", sum(|r| r.abandoned)),
         ];
+        let lost: Vec<_> =
+            lost.iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{n} {what}")).collect();
+        let lost = if lost.is_empty() { "0".into() } else { lost.join(", ") };
         let all = series.latencies();
         let mut late = Latencies::default();
         series.repeats.iter().for_each(|repeat| late.merge(&repeat.late));
         let times = SHARES.map(|(_, share)| {
             let few = if all.beyond(share) < FEW { " *" } else { "" };
-            format!("{}{few}", with_spread(&series.percentiles_ms(share), 3))
+            format!("{}{few}", with_spread(&series.percentiles_ms(share)))
         });
-        let ms = |time: std::time::Duration| format!("{:.3}", time.as_secs_f64() * 1e3);
+        let ms = |time: std::time::Duration| digits(time.as_secs_f64() * 1e3);
         let mut row = vec![if short(way, series).is_empty() { way } else { short(way, series) }.to_owned()];
-        row.extend(counts);
-        row.push(with_spread(&series.rates(), 1));
+        row.extend([sum(|r| r.asked).to_string(), lost]);
+        row.push(with_spread(&series.rates()));
         row.extend(times);
         row.push(ms(all.max()));
         row.push(if late.count() > 0 { ms(late.percentile(0.99)) } else { "–".into() });
@@ -234,14 +246,24 @@ fn table(way: &str, series: &[&Series]) -> Table {
     table
 }
 
-fn with_spread(values: &[f64], digits: usize) -> String {
+/// The median, and the least and the most, in three digits each.
+fn with_spread(values: &[f64]) -> String {
     let (least, most) =
         values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, m), v| (v.min(l), v.max(m)));
     match values.len() {
         0 => "–".into(),
-        1 => format!("{least:.digits$}"),
-        _ => format!("{:.digits$} ({least:.digits$} to {most:.digits$})", median(values)),
+        1 => digits(least),
+        _ => format!("{} ({}–{})", digits(median(values)), digits(least), digits(most)),
     }
+}
+
+/// A number in three digits, whatever its size.
+fn digits(value: f64) -> String {
+    if value <= 0.0 || !value.is_finite() {
+        return format!("{value}");
+    }
+    let places = (2 - value.log10().floor() as i32).max(0) as usize;
+    format!("{value:.places$}")
 }
 
 /// What the machine told.
@@ -345,7 +367,7 @@ mod tests {
             "99 %",
             "not told",
             "batch 8",
-            "(10.0 to 12.0)",
+            "11.0 (10.0–12.0)",
         ] {
             assert!(html.contains(expected), "{expected}");
         }

@@ -78,9 +78,21 @@ pub(crate) struct LatencyArguments {
 }
 
 impl LatencyArguments {
+    /// What is typed to measure the same again.
     fn command(&self) -> String {
+        fn listed<T: ToString>(of: &[T]) -> String {
+            of.iter().map(T::to_string).collect::<Vec<_>>().join(",")
+        }
         let Self { seconds, warm_up, repeats, seed, .. } = self;
-        format!("latency --seconds {seconds} --warm-up {warm_up} --repeats {repeats} --seed {seed}")
+        let (model, clients) = (self.model.display(), listed(&self.clients));
+        let rates = match &self.rates_of {
+            Some(earlier) => format!("--shares {} --rates-of {}", listed(&self.shares), earlier.display()),
+            None if self.rates.is_empty() => format!("--shares {}", listed(&self.shares)),
+            None => format!("--rates {}", listed(&self.rates)),
+        };
+        format!(
+            "latency --model {model} --seconds {seconds} --warm-up {warm_up} --repeats {repeats} --clients {clients} {rates} --seed {seed}"
+        )
     }
 
     fn plan(&self) -> Result<Plan> {

@@ -57,7 +57,11 @@ fn spread(values: &[f64], digits: usize) -> String {
 
 fn percentile(run: &Run, series: &Series, which: usize) -> Option<Figure> {
     let (name, share) = *SHARES.get(which)?;
-    let (values, all) = (series.percentiles_ms(share), series.latencies());
+    let (mut values, all, mut unit) = (series.percentiles_ms(share), series.latencies(), "ms");
+    if median(&values) < 0.1 {
+        values.iter_mut().for_each(|value| *value *= 1e3);
+        unit = "µs";
+    }
     let sum = |of: fn(&locus_measure::Loaded) -> u64| series.repeats.iter().map(of).sum::<u64>();
     let mut beside = Vec::new();
     if let locus_measure::Kind::Open { rate, .. } = series.kind {
@@ -75,7 +79,7 @@ fn percentile(run: &Run, series: &Series, which: usize) -> Option<Figure> {
     beside.extend(lost.iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{n} {what}")));
     let spread = format!("{}, {} answers", spread(&values, 3), all.count());
     let beside = (!beside.is_empty()).then(|| beside.join("; "));
-    Some(run.figure(format!("{}, {name}", series.name), median(&values), "ms", spread, beside))
+    Some(run.figure(format!("{}, {name}", series.name), median(&values), unit, spread, beside))
 }
 
 fn rate(run: &Run, series: &Series, unit: &'static str) -> Option<Figure> {

@@ -49,7 +49,7 @@ impl Book {
     ) -> Result<()> {
         println!("  {name}: {}", loaded.summary());
         ensure!(
-            loaded.answered > 0,
+            loaded.answered + loaded.abandoned > 0,
             "{name}: got no answer to {} requests, {}",
             loaded.asked,
             loaded.reasons.join("; ")

@@ -1,6 +1,6 @@
 //! The model's engine alone: loaded once more, as the daemon loads it, and asked by nobody else.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use locus_engine::Scorer;
@@ -18,7 +18,7 @@ pub(super) fn measured(
     config: &Config,
     args: &BenchArgs,
     requests: &[Request],
-) -> Result<(Vec<Series>, Vec<(String, String)>)> {
+) -> Result<(Vec<Series>, BTreeMap<String, String>)> {
     let (bundle, profile, options) = serving(config, args.model.as_deref())?;
     let manifest = bundle.manifest();
     let mut scorer =

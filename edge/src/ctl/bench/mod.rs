@@ -191,7 +191,7 @@ pub fn run(config: &Config, args: &BenchArgs) -> Result<ExitCode> {
     let (series, environment, about) = if args.engine {
         let quiet = Environment::here([]);
         let (series, versions) = engine::measured(config, args, &requests)?;
-        let environment = Environment { versions: versions.into_iter().collect(), ..quiet };
+        let environment = Environment { versions, ..quiet };
         let about = "The model alone, loaded once more beside the daemon; requests are encoded beforehand.";
         (series, environment, about.to_owned())
     } else {
