@@ -154,7 +154,9 @@ fn percentile_curves(way: &str, kind: &str, series: &[&Series]) -> Result<Pictur
 
 fn over_throughput(way: &str, series: &[&Series]) -> Result<Picture> {
     let mut open: Vec<_> = series.iter().filter(|s| matches!(s.kind, Kind::Open { .. })).collect();
-    let closed: Vec<_> = series.iter().filter(|s| matches!(s.kind, Kind::Closed { .. })).collect();
+    // What an echo does is no throughput of the box.
+    let own = series.iter().filter(|series| series.stage != Stage::Transport);
+    let closed: Vec<_> = own.filter(|series| matches!(series.kind, Kind::Closed { .. })).collect();
     open.sort_by(|a, b| median(&a.rates()).total_cmp(&median(&b.rates())));
     let at = |series: &Series, share: f64| {
         (median(&series.rates()), median(&series.percentiles_ms(share)).log10())
