@@ -6,7 +6,7 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use locus_tests::{Daemon, Rig};
@@ -256,10 +256,18 @@ fn who_does_not_speak_mllp_or_does_not_acknowledge_is_let_go_and_others_are_serv
     assert_eq!((&*a, &*b, &*c), ("AR", "207", "busy"));
     peer.acknowledge(&answer, "CA");
     peer.ask(&order("v-2", CODING));
-    // More connections than are taken.
-    let held: Vec<_> = (0..15).map(|_| Peer::connect(&daemon, 0)).collect();
-    let mut over = Peer::connect(&daemon, 0);
-    assert_eq!(over.hear(), None);
+    // One connection more than is taken: whichever the box looked at last is let go.
+    let mut held: Vec<_> = (0..16).map(|_| Peer::connect(&daemon, 0)).collect();
+    let waited = Instant::now();
+    let open = |peer: &mut Peer<TcpStream>| {
+        peer.0.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let read = peer.0.read(&mut [0]);
+        matches!(read, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+    };
+    while held.iter_mut().map(open).filter(|open| *open).count() == 16 {
+        assert!(waited.elapsed() < PATIENCE, "all are taken");
+    }
+    assert_eq!(held.iter_mut().map(open).filter(|open| *open).count(), 15);
     peer.ask(&order("v-3", CODING));
     drop(held);
     for reason in ["framing", "too_large", "slow", "unacknowledged", "out_of_turn", "connections"] {

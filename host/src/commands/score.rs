@@ -1,16 +1,20 @@
 //! `locus score`: one row per input allele, never a gap.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+};
 
 use locus_engine::{Bundle, LoadOptions, Score, Scorer, SequenceScorer, SessionSpec, Skipped, Trust};
 use locus_firmware_config::{message::Band, profile::DeviceProfile};
-use locus_genome::{EncodedVariant, ReferencePack, VariantEncoder, vcf};
-use rayon::prelude::*;
+use locus_genome::{EncodedVariant, ReferencePack, vcf};
 
 use crate::{Error, Result, files::Growing};
 
-/// Alleles that are scored together.
-const CHUNK: usize = 1_024;
+/// Alleles that are scored together on one core.
+const CHUNK: usize = 512;
+/// Largest graph that each core gets its own copy of, in bytes.
+const SMALL: usize = 32 << 20;
 /// Header of the table.
 pub const HEADER: &str = "chrom\tpos\tref\talt\tprobability\tband\tconsequence\tstatus";
 
@@ -71,6 +75,29 @@ pub(crate) fn open(bundle: &Path, args: &EngineArgs) -> Result<Scorer> {
     let scorer = Scorer::open(&bundle, &profile, &options)?;
     say(scorer.spec(), scorer.skipped());
     Ok(scorer)
+}
+
+/// As [`open`], once for each core where the model is small: cores that each run rows of their own get through more of
+/// them than cores that share a row. What a GPU runs it runs once.
+fn open_on_all_cores(bundle: &Path, args: &EngineArgs) -> Result<Vec<Scorer>> {
+    let (bundle, profile, options) = parts(bundle, args)?;
+    let graph =
+        bundle.manifest().parts.iter().map(|part| bundle.part(&part.name).map_or(0, |part| part.len())).max();
+    let cores = if graph.is_some_and(|bytes| bytes <= SMALL) {
+        thread::available_parallelism().map_or(1, Into::into)
+    } else {
+        1
+    };
+    let alone = LoadOptions { intra_threads: usize::from(cores > 1), ..options };
+    let first = Scorer::open(&bundle, &profile, &alone)?;
+    say(first.spec(), first.skipped());
+    let on_cores = ["CPUExecutionProvider", "tract"].contains(&first.spec().provider.as_str());
+    let others = if on_cores { cores - 1 } else { 0 };
+    let mut scorers = vec![first];
+    for _ in 0..others {
+        scorers.push(Scorer::open(&bundle, &profile, &alone)?);
+    }
+    Ok(scorers)
 }
 
 /// As [`open`], for a sequence model.
@@ -136,7 +163,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let (Some(gff), Some(path)) = (&args.gff, &args.vcf) else {
         return super::sequence::score::run(args, open_sequence(&args.bundle, &args.engine)?);
     };
-    let mut scorer = open(&args.bundle, &args.engine)?;
+    let mut scorers = open_on_all_cores(&args.bundle, &args.engine)?;
     let reference = ReferencePack::open(&args.fasta, gff)?;
     for reason in reference.skipped() {
         eprintln!("note: {reason}");
@@ -148,30 +175,52 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let (mut scored, mut total) = (0, 0);
     loop {
         // A chunk at a time: a genome's worth of variants need not fit into memory.
-        let chunk = rows.by_ref().take(CHUNK).collect::<Result<Vec<vcf::Row>, _>>()?;
+        let chunk = rows.by_ref().take(CHUNK * scorers.len()).collect::<Result<Vec<vcf::Row>, _>>()?;
         if chunk.is_empty() {
             break;
         }
         total += chunk.len();
-        let encoder = *scorer.encoder();
-        // On all cores, as the model runs: encoding takes a tenth of the model's time.
-        let encoded: Vec<Result<EncodedVariant, String>> =
-            chunk.par_iter().map(|row| encode(&encoder, &reference, row)).collect();
-        let readable: Vec<EncodedVariant> = encoded.iter().filter_map(|e| e.as_ref().ok().cloned()).collect();
-        let mut scores = scorer.score(&readable)?.into_iter();
-        for (row, encoded) in chunk.iter().zip(&encoded) {
-            let score = encoded.is_ok().then(|| scores.next()).flatten();
+        for (row, (encoded, score)) in chunk.iter().zip(scored_by(&mut scorers, &reference, &chunk)?) {
             scored += u64::from(score.as_ref().is_some_and(|s| !s.abstained));
-            if let (Some(inputs), Ok(variant), Some(score)) = (&mut inputs, encoded, &score) {
+            if let (Some(inputs), Ok(variant), Some(score)) = (&mut inputs, &encoded, &score) {
                 inputs.write(format!("{}\n", input_line(row, variant, score)).as_bytes())?;
             }
-            table.write(table_line(row, encoded, score).as_bytes())?;
+            table.write(table_line(row, &encoded, score).as_bytes())?;
         }
     }
     inputs.map_or(Ok(()), Growing::finish)?;
     table.finish()?;
     eprintln!("{scored} of {total} alleles scored");
     Ok(())
+}
+
+/// What the model read of an allele, or why it cannot be read, and its score.
+type Scored = (Result<EncodedVariant, String>, Option<Score>);
+
+/// Scores a chunk, each scorer a share of it beside the others; in the order of the rows.
+fn scored_by(scorers: &mut [Scorer], reference: &ReferencePack, chunk: &[vcf::Row]) -> Result<Vec<Scored>> {
+    let share = chunk.len().div_ceil(scorers.len());
+    thread::scope(|scope| {
+        let shares = scorers.iter_mut().zip(chunk.chunks(share));
+        let running: Vec<_> =
+            shares.map(|(scorer, rows)| scope.spawn(move || share_of(scorer, reference, rows))).collect();
+        let mut all = Vec::with_capacity(chunk.len());
+        for share in running {
+            all.extend(share.join().unwrap_or_else(|defect| std::panic::resume_unwind(defect))?);
+        }
+        Ok(all)
+    })
+}
+
+fn share_of(scorer: &mut Scorer, reference: &ReferencePack, rows: &[vcf::Row]) -> Result<Vec<Scored>> {
+    let encoded: Vec<_> = rows.iter().map(|row| encode(scorer, reference, row)).collect();
+    let readable: Vec<EncodedVariant> = encoded.iter().filter_map(|e| e.as_ref().ok().cloned()).collect();
+    let mut scores = scorer.score(&readable)?.into_iter();
+    let with_scores = encoded.into_iter().map(|encoded| {
+        let score = encoded.is_ok().then(|| scores.next()).flatten();
+        (encoded, score)
+    });
+    Ok(with_scores.collect())
 }
 
 fn input_line(row: &vcf::Row, e: &EncodedVariant, score: &Score) -> serde_json::Value {
@@ -206,13 +255,9 @@ fn table_line(row: &vcf::Row, encoded: &Result<EncodedVariant, String>, score: O
     format!("{contig}\t{}\t{r}\t{a}\t{probability}\t{band}\t{consequence}\t{status}\n", row.position)
 }
 
-fn encode(
-    encoder: &VariantEncoder,
-    reference: &ReferencePack,
-    row: &vcf::Row,
-) -> Result<EncodedVariant, String> {
+fn encode(scorer: &Scorer, reference: &ReferencePack, row: &vcf::Row) -> Result<EncodedVariant, String> {
     let variant = row.variant.as_ref().map_err(|reason| format!("unreadable: {reason}"))?;
-    encoder.encode_reference(reference, variant, None).map_err(|e| format!("{}: {e}", e.code()))
+    scorer.encoder().encode_reference(reference, variant, None).map_err(|e| format!("{}: {e}", e.code()))
 }
 
 #[cfg(test)]
