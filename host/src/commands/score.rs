@@ -13,6 +13,8 @@ use crate::{Error, Result, files::Growing};
 
 /// Alleles that are scored together on one core.
 const CHUNK: usize = 512;
+/// Rows that one core runs together: of 8, 16, 24 and 32 the fewest are the fastest (`locus-bench scoring`).
+const TOGETHER: usize = 8;
 /// Largest graph that each core gets its own copy of, in bytes.
 const SMALL: usize = 32 << 20;
 /// Header of the table.
@@ -173,6 +175,10 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     table.write(format!("{HEADER}\n").as_bytes())?;
     let mut inputs = args.inputs.as_deref().map(Growing::create).transpose()?;
     let (mut scored, mut total) = (0, 0);
+    let together = match args.engine.max_batch {
+        None if scorers.len() > 1 => TOGETHER,
+        _ => CHUNK,
+    };
     loop {
         // A chunk at a time: a genome's worth of variants need not fit into memory.
         let chunk = rows.by_ref().take(CHUNK * scorers.len()).collect::<Result<Vec<vcf::Row>, _>>()?;
@@ -180,7 +186,9 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
             break;
         }
         total += chunk.len();
-        for (row, (encoded, score)) in chunk.iter().zip(scored_by(&mut scorers, &reference, &chunk)?) {
+        for (row, (encoded, score)) in
+            chunk.iter().zip(scored_by(&mut scorers, &reference, &chunk, together)?)
+        {
             scored += u64::from(score.as_ref().is_some_and(|s| !s.abstained));
             if let (Some(inputs), Ok(variant), Some(score)) = (&mut inputs, &encoded, &score) {
                 inputs.write(format!("{}\n", input_line(row, variant, score)).as_bytes())?;
@@ -197,13 +205,19 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
 /// What the model read of an allele, or why it cannot be read, and its score.
 type Scored = (Result<EncodedVariant, String>, Option<Score>);
 
-/// Scores a chunk, each scorer a share of it beside the others; in the order of the rows.
-fn scored_by(scorers: &mut [Scorer], reference: &ReferencePack, chunk: &[vcf::Row]) -> Result<Vec<Scored>> {
+/// Scores a chunk, each scorer a share of it beside the others, so many rows at a time; in the order of the rows.
+fn scored_by(
+    scorers: &mut [Scorer],
+    reference: &ReferencePack,
+    chunk: &[vcf::Row],
+    together: usize,
+) -> Result<Vec<Scored>> {
     let share = chunk.len().div_ceil(scorers.len());
     thread::scope(|scope| {
         let shares = scorers.iter_mut().zip(chunk.chunks(share));
-        let running: Vec<_> =
-            shares.map(|(scorer, rows)| scope.spawn(move || share_of(scorer, reference, rows))).collect();
+        let running: Vec<_> = shares
+            .map(|(scorer, rows)| scope.spawn(move || share_of(scorer, reference, rows, together)))
+            .collect();
         let mut all = Vec::with_capacity(chunk.len());
         for share in running {
             all.extend(share.join().unwrap_or_else(|defect| std::panic::resume_unwind(defect))?);
@@ -212,10 +226,19 @@ fn scored_by(scorers: &mut [Scorer], reference: &ReferencePack, chunk: &[vcf::Ro
     })
 }
 
-fn share_of(scorer: &mut Scorer, reference: &ReferencePack, rows: &[vcf::Row]) -> Result<Vec<Scored>> {
+fn share_of(
+    scorer: &mut Scorer,
+    reference: &ReferencePack,
+    rows: &[vcf::Row],
+    together: usize,
+) -> Result<Vec<Scored>> {
     let encoded: Vec<_> = rows.iter().map(|row| encode(scorer, reference, row)).collect();
     let readable: Vec<EncodedVariant> = encoded.iter().filter_map(|e| e.as_ref().ok().cloned()).collect();
-    let mut scores = scorer.score(&readable)?.into_iter();
+    let mut scores = Vec::with_capacity(readable.len());
+    for rows in readable.chunks(together) {
+        scores.extend(scorer.score(rows)?);
+    }
+    let mut scores = scores.into_iter();
     let with_scores = encoded.into_iter().map(|encoded| {
         let score = encoded.is_ok().then(|| scores.next()).flatten();
         (encoded, score)
