@@ -1,7 +1,7 @@
 //! Keeps answers: all that are ready are made durable at once, then they are given.
 //!
-//! A thread does so beside the inference, but for an answer that is alone in the box: to wake that thread takes longer
-//! than to write the record, and the inference thread has nothing else to do.
+//! A thread does so beside the inference, but for an answer that is alone in the box: that spares a change of
+//! threads, and the inference thread has nothing else to do.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

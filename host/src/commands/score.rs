@@ -79,8 +79,8 @@ pub(crate) fn open(bundle: &Path, args: &EngineArgs) -> Result<Scorer> {
     Ok(scorer)
 }
 
-/// As [`open`], once for each core where the model is small: cores that each run rows of their own get through more of
-/// them than cores that share a row. What a GPU runs it runs once.
+/// As [`open`], once for each core where the model is small; one session leaves a core to others. What a GPU runs it
+/// runs once.
 fn open_on_all_cores(bundle: &Path, args: &EngineArgs) -> Result<Vec<Scorer>> {
     let (bundle, profile, options) = parts(bundle, args)?;
     let graph =
