@@ -222,6 +222,27 @@ impl TokenBatch {
         }
     }
 
+    /// Some of its rows; none of those behind its end.
+    pub(crate) fn part(&self, rows: std::ops::Range<usize>) -> Self {
+        fn of<T: Clone>(values: &[T], width: usize, rows: &std::ops::Range<usize>) -> Vec<T> {
+            values.get(rows.start * width..rows.end * width).unwrap_or_default().to_vec()
+        }
+        let tokens = |values: &[i64]| of(values, self.tokens, &rows);
+        Self {
+            inputs: self.inputs,
+            rows: rows.len(),
+            tokens: self.tokens,
+            ref_ids: tokens(&self.ref_ids),
+            alt_ids: tokens(&self.alt_ids),
+            ref_track: tokens(&self.ref_track),
+            alt_track: tokens(&self.alt_track),
+            ref_mask: tokens(&self.ref_mask),
+            alt_mask: tokens(&self.alt_mask),
+            features: of(&self.features, self.n_features, &rows),
+            n_features: self.n_features,
+        }
+    }
+
     /// Checks that the fields have the sizes that `rows`, `tokens` and `n_features` promise.
     ///
     /// # Errors
@@ -321,6 +342,19 @@ mod tests {
         assert_eq!(batch.features, [1.0, 2.0]);
         assert_eq!(batch.check(), Ok(()));
         assert_eq!(TokenBatch::blank(Inputs::Pair, 2, 4, 3).check(), Ok(()));
+    }
+
+    #[test]
+    fn a_part_is_what_its_rows_alone_would_be() {
+        let (ids, track) = ([[2, 7, 3], [2, 8, 3], [2, 9, 3]], [0, 1, 0]);
+        let rows: Vec<Row<'_>> = ids.iter().map(|ids| row(ids, &track, &[0.5, 1.5])).collect();
+        let all = TokenBatch::pack_rows(&rows, 4).unwrap();
+        for range in [0..1, 1..3, 0..3] {
+            assert_eq!(all.part(range.clone()), TokenBatch::pack_rows(&rows[range], 4).unwrap());
+        }
+        let sequences = [Row::sequence(&[2, 7, 3], &[0, 1, 0]), Row::sequence(&[2, 3], &[0, 0])];
+        let all = TokenBatch::pack_rows(&sequences, 4).unwrap();
+        assert_eq!(all.part(1..2), TokenBatch::pack_rows(&sequences[1..], 4).unwrap());
     }
 
     #[test]

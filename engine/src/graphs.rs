@@ -100,6 +100,12 @@ pub struct Graphs {
 }
 
 impl Graphs {
+    /// Size of the largest graph, in bytes.
+    pub(crate) fn largest(&self) -> usize {
+        let graphs = [&self.fp32, &self.int8, &self.int8_fp16];
+        graphs.into_iter().flatten().map(|onnx| onnx.len()).max().unwrap_or(0)
+    }
+
     /// The graphs of a verified bundle.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ pub struct EngineSettings {
     pub order: Vec<EngineKind>,
     /// Precision where a run asks for none.
     pub precision: Precision,
-    /// Threads inside one operator.
+    /// Cores that engines may use.
     pub threads: usize,
     /// Rows per batch at most, whatever the model takes.
     pub max_batch: u32,
@@ -112,6 +112,11 @@ impl EngineSettings {
         Ok(kept)
     }
 
+    /// Cores that engines may use: the profile's number, where the machine has as many.
+    pub(crate) fn cores(&self) -> usize {
+        self.threads.min(std::thread::available_parallelism().map_or(1, Into::into)).max(1)
+    }
+
     /// Fills what `options` leave to the profile.
     pub(crate) fn fill(&self, options: &LoadOptions) -> LoadOptions {
         let mut filled = options.clone();
@@ -122,19 +127,13 @@ impl EngineSettings {
             filled.precision = self.precision;
         }
         if filled.intra_threads == 0 {
-            let cores = std::thread::available_parallelism().map_or(1, Into::into);
-            filled.intra_threads = beside_others(self.threads, cores);
+            filled.intra_threads = self.cores();
         }
         if filled.onnxruntime.is_none() {
             filled.onnxruntime = library::of_profile(&self.onnxruntime);
         }
         filled
     }
-}
-
-/// Threads of one run: a core is left to transports and journal, which would wait for a run's end otherwise.
-fn beside_others(threads: usize, cores: usize) -> usize {
-    threads.min(cores.saturating_sub(1)).max(1)
 }
 
 #[cfg(test)]
@@ -154,9 +153,8 @@ mod tests {
         let text = "inherit = \"base\"\nprecision = \"fp32\"\nintra_threads = 3\nengines = [\"tract\"]\n";
         let settings = EngineSettings::from_profile(&DeviceProfile::parse("mine", text).unwrap()).unwrap();
         let filled = settings.fill(&LoadOptions::default());
-        let cores = std::thread::available_parallelism().map_or(1, Into::into);
-        assert_eq!((filled.precision, filled.intra_threads), (Precision::Fp32, beside_others(3, cores)));
-        assert_eq!([1, 2, 3, 8].map(|cores| beside_others(3, cores)), [1, 1, 2, 3]);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        assert_eq!((filled.precision, filled.intra_threads), (Precision::Fp32, cores.min(3)));
         assert_eq!(filled.order, [EngineKind::Tract]);
         let asked = LoadOptions {
             order: vec![EngineKind::OrtCpu],

@@ -22,6 +22,8 @@ const BEFORE: &str = "audit.before.jsonl";
 const MAX_FILE: u64 = 1 << 20;
 /// Longest text in an entry, in characters.
 const MAX_TEXT: usize = 400;
+/// Last index that an entry is read with: behind it, the next one would overflow.
+const MAX_INDEX: u64 = u64::MAX / 4;
 /// What a signature covers is this, then the SHA-256 of the entry.
 const CONTEXT: &[u8] = b"locus-audit-v1\0";
 
@@ -57,6 +59,18 @@ pub enum AuditError {
 struct Line {
     entry: Entry,
     signature: String,
+}
+
+impl Line {
+    fn read(bytes: &[u8]) -> Result<Self, String> {
+        let line: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let index = line.entry.index;
+        if index > MAX_INDEX {
+            Err(format!("got index {index}, expected at most {MAX_INDEX}"))
+        } else {
+            Ok(line)
+        }
+    }
 }
 
 /// The trail, open for writing. Whoever has it open holds the lock of the slots.
@@ -150,9 +164,9 @@ impl Audit {
         last = last.or_else(|| last_line(before.as_deref().unwrap_or_default()));
         let mut open = None;
         if let Some(line) = last {
-            let damaged = |error: serde_json::Error| AuditError::Damaged { path, detail: error.to_string() };
-            let entry = serde_json::from_slice::<Line>(line).map_err(damaged)?.entry;
-            audit.next = entry.index.saturating_add(1);
+            let damaged = |detail| AuditError::Damaged { path, detail };
+            let entry = Line::read(line).map_err(damaged)?.entry;
+            audit.next = entry.index + 1;
             audit.previous = hex::encode(Sha256::digest(line));
             audit.known_ms = entry.unix_ms;
             open = (entry.stage == Stage::Begun).then_some(entry);
@@ -284,7 +298,7 @@ pub fn verify(vfs: &dyn Vfs, dir: &Path, device: &VerifyingKey) -> Result<Verifi
         let Some(bytes) = read(vfs, &dir.join(name))? else { continue };
         for (n, line) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
             let at = |what: &str| format!("{name}, line {}: {what}", n + 1);
-            let Ok(read) = serde_json::from_slice::<Line>(line) else {
+            let Ok(read) = Line::read(line) else {
                 verified.findings.push(at("no entry"));
                 continue;
             };
@@ -301,7 +315,7 @@ pub fn verify(vfs: &dyn Vfs, dir: &Path, device: &VerifyingKey) -> Result<Verifi
                     entry.index
                 )));
             }
-            expected = Some((entry.index.saturating_add(1), hex::encode(Sha256::digest(line))));
+            expected = Some((entry.index + 1, hex::encode(Sha256::digest(line))));
             verified.entries.push(entry);
         }
     }
@@ -388,6 +402,24 @@ mod tests {
                 .unwrap();
             assert!(!check(&other).findings.is_empty());
         }
+    }
+
+    #[test]
+    fn an_index_behind_which_none_can_follow_is_damage() {
+        let vfs = FaultyVfs::new();
+        open(&vfs).note(What::Flash, Stage::Done, about("a")).unwrap();
+        let path = Path::new("/audit/audit.jsonl");
+        let last = |bytes: &mut Vec<u8>| {
+            let mut line: Line = serde_json::from_slice(bytes).unwrap();
+            line.entry.index = u64::MAX;
+            line.signature = hex::encode(key().sign(&message(&line.entry)).to_bytes());
+            *bytes = [serde_json::to_vec(&line).unwrap(), b"\n".to_vec()].concat();
+        };
+        vfs.tamper(path, last).unwrap();
+        assert_eq!(check(&vfs).findings, ["audit.jsonl, line 1: no entry"]);
+        let clock = Arc::new(ManualClock::new(1_700_000_000_000));
+        let error = Audit::open(Arc::new(vfs), clock, Path::new(DIR), key()).unwrap_err();
+        assert!(matches!(error, AuditError::Damaged { .. }), "{error}");
     }
 
     #[test]

@@ -163,17 +163,22 @@ impl Config {
         Ok(config)
     }
 
-    /// The device profile that is named.
+    /// The device profile that is named, with as many cores as the configuration says.
     ///
     /// # Errors
     /// [`ConfigError::Profile`], [`ConfigError::Io`].
     pub fn device_profile(&self) -> Result<DeviceProfile, ConfigError> {
-        if !self.profile.ends_with(".toml") {
-            return Ok(DeviceProfile::named(&self.profile)?);
+        let mut profile = if self.profile.ends_with(".toml") {
+            let path = PathBuf::from(&self.profile);
+            let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Io { path, source })?;
+            DeviceProfile::parse(&self.profile, &text)?
+        } else {
+            DeviceProfile::named(&self.profile)?
+        };
+        if let Some(threads) = self.engine.intra_threads {
+            profile.intra_threads = threads;
         }
-        let path = PathBuf::from(&self.profile);
-        let text = std::fs::read_to_string(&path).map_err(|source| ConfigError::Io { path, source })?;
-        Ok(DeviceProfile::parse(&self.profile, &text)?)
+        Ok(profile.check()?)
     }
 
     /// Small files that it names: keys, certificates, trust; not the reference, libraries and devices.

@@ -41,7 +41,7 @@ pub struct Engine {
     pub order: Vec<String>,
     /// `auto`, `fp32` or `int8`.
     pub precision: Option<String>,
-    /// Threads inside one operator.
+    /// Cores that a model may use.
     pub intra_threads: Option<u32>,
     /// The ONNX Runtime library.
     pub onnxruntime: Option<PathBuf>,

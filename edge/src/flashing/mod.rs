@@ -165,7 +165,7 @@ fn options_of(config: &Config, state: &StateDir) -> Result<LoadOptions, FlashErr
     Ok(LoadOptions {
         order: engine.order.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(wrong)?,
         precision: engine.precision.as_deref().unwrap_or("auto").parse().map_err(wrong)?,
-        intra_threads: engine.intra_threads.unwrap_or(0) as usize,
+        intra_threads: 0,
         onnxruntime: engine.onnxruntime.clone(),
         cache_dir: Some(state.engine_cache()),
         built: OnBuilt::default(),

@@ -37,6 +37,8 @@ const TAG: usize = 16;
 /// Bytes of a record's frame beside its plaintext.
 pub(super) const RECORD_OVERHEAD: usize = FRAME + HEAD + WRAPPED + TAG;
 pub(super) const COMMIT_LEN: usize = 3 * 8 + 2 * 32 + 8 + 1 + SIGNATURE;
+/// Most records that a journal counts: behind it, numbers of the next ones would overflow.
+pub(super) const MAX_RECORDS: u64 = u64::MAX / 4;
 /// Version of the format. Version 1 had no Merkle tree and was never outside of tests.
 pub(super) const FORMAT: u32 = 2;
 
@@ -157,7 +159,8 @@ impl Header {
                 "the header has another format than 2: read it with the version of locusctl that wrote it",
             );
         }
-        serde_json::from_slice(json).map_err(|_| wrong)
+        let header: Self = serde_json::from_slice(json).map_err(|_| wrong)?;
+        if header.first_index > MAX_RECORDS { Err("no journal has so many records") } else { Ok(header) }
     }
 
     /// What the start of a segment says, unproved.
@@ -367,11 +370,11 @@ impl Commit {
         Some(commit)
     }
 
-    /// What it says, proved or not.
+    /// What it says, proved or not; none where it is not what [`Commit::sign`] writes.
     pub(super) fn parse(payload: &[u8]) -> Option<Self> {
         let fields = <&[u8; COMMIT_LEN]>::try_from(payload).ok()?;
         let word = |at: usize| u64::from_le_bytes(fields[at..at + 8].try_into().expect("eight bytes"));
-        Some(Self {
+        let said = Self {
             commit: word(0),
             first: word(8),
             records: word(16),
@@ -379,7 +382,8 @@ impl Commit {
             tree: fields[56..88].try_into().expect("32 bytes"),
             unix_ms: word(88),
             closed: fields[96] == 1,
-        })
+        };
+        (fields[96] <= 1 && said.records <= MAX_RECORDS).then_some(said)
     }
 
     /// The last commit of a segment somewhere in bytes that do not parse from their start.

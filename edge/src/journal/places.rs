@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     JournalError,
-    format::{JournalId, segment_of},
+    format::{JournalId, MAX_RECORDS, segment_of},
     scan::{End, Tail},
     segment::io_at,
 };
@@ -161,6 +161,9 @@ impl Note {
             }
             if signed.note.format != 1 {
                 return Err("it has another format than 1");
+            }
+            if signed.note.end.as_ref().is_some_and(|end| end.next_index.max(end.segment) > MAX_RECORDS) {
+                return Err("no journal has so many records");
             }
             Ok(signed.note)
         };

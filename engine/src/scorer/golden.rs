@@ -66,32 +66,32 @@ impl Model {
             report.skipped = Some("the fake engine has no numbers to compare".into());
             return Ok(report);
         }
-        let vectors = std::mem::take(&mut self.golden);
-        let outcome = self.compare_golden(&vectors, &mut report);
-        self.golden = vectors;
-        outcome.map(|()| report)
-    }
-
-    fn compare_golden(&mut self, vectors: &[Expected], report: &mut GoldenReport) -> Result<(), Error> {
-        let rows: Vec<Row<'_>> = vectors.iter().map(Expected::row).collect();
-        let longest = self.session.spec().buckets.last().map_or(0, |bucket| *bucket as usize);
-        let own_bucket = logits_of(&mut self.session, &rows)?;
-        let mut padded = Logits::default();
-        for (vector, (golden, got)) in vectors.iter().zip(own_bucket).enumerate() {
-            let expected = golden.logits(report.precision.is_int8());
-            self.session.run(&TokenBatch::pack_rows(&rows[vector..=vector], longest)?, &mut padded)?;
-            for got in [got.as_slice(), padded.row(0)] {
-                let difference = largest_difference(got, expected);
-                if difference.is_nan() || difference > report.tolerance {
-                    let (tolerance, precision) = (report.tolerance, report.precision);
-                    return Err(ScoreError::GoldenDiffers { vector, difference, tolerance, precision }.into());
-                }
-                report.largest_difference = report.largest_difference.max(difference);
-            }
-            report.vectors += 1;
+        for session in self.session.each() {
+            compare(session, &self.golden, &mut report)?;
         }
-        Ok(())
+        report.vectors = self.golden.len();
+        Ok(report)
     }
+}
+
+fn compare(session: &mut dyn Session, vectors: &[Expected], report: &mut GoldenReport) -> Result<(), Error> {
+    let rows: Vec<Row<'_>> = vectors.iter().map(Expected::row).collect();
+    let longest = session.spec().buckets.last().map_or(0, |bucket| *bucket as usize);
+    let own_bucket = logits_of(session, &rows)?;
+    let mut padded = Logits::default();
+    for (vector, (golden, got)) in vectors.iter().zip(own_bucket).enumerate() {
+        let expected = golden.logits(report.precision.is_int8());
+        session.run(&TokenBatch::pack_rows(&rows[vector..=vector], longest)?, &mut padded)?;
+        for got in [got.as_slice(), padded.row(0)] {
+            let difference = largest_difference(got, expected);
+            if difference.is_nan() || difference > report.tolerance {
+                let (tolerance, precision) = (report.tolerance, report.precision);
+                return Err(ScoreError::GoldenDiffers { vector, difference, tolerance, precision }.into());
+            }
+            report.largest_difference = report.largest_difference.max(difference);
+        }
+    }
+    Ok(())
 }
 
 /// Infinite when the lengths differ.

@@ -1,5 +1,6 @@
 //! Scores encoded variants: the one place that host, box and benchmarks call.
 
+mod crew;
 mod error;
 mod golden;
 mod memory;

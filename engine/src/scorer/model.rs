@@ -2,14 +2,14 @@
 
 use locus_firmware_config::{manifest::Manifest, profile::DeviceProfile};
 
+use super::crew::Crew;
 use super::golden::{self, Expected};
-use super::memory::Remembering;
-use crate::select::{Opened, Skipped, open_session};
+use crate::select::Skipped;
 use crate::session::LoadOptions;
-use crate::{Bundle, Error};
+use crate::{Bundle, Error, Graphs};
 
 pub(super) struct Model {
-    pub(super) session: Remembering,
+    pub(super) session: Crew,
     pub(super) skipped: Vec<Skipped>,
     pub(super) manifest: Manifest,
     pub(super) digest: String,
@@ -24,8 +24,8 @@ impl Model {
         options: &LoadOptions,
     ) -> Result<Self, Error> {
         let golden = golden::read(bundle)?;
-        let Opened { session, skipped } = open_session(bundle, profile, options)?;
+        let (session, skipped) = Crew::open(&Graphs::from_bundle(bundle)?, profile, options)?;
         let (manifest, digest) = (bundle.manifest().clone(), bundle.digest().to_owned());
-        Ok(Self { session: Remembering::new(session), skipped, manifest, digest, golden })
+        Ok(Self { session, skipped, manifest, digest, golden })
     }
 }

@@ -30,7 +30,8 @@ pub struct LoadOptions {
     pub order: Vec<EngineKind>,
     /// Precision asked for; `Auto` takes the profile's.
     pub precision: Precision,
-    /// Threads inside one operator; 0 takes the profile's number.
+    /// Threads inside one operator of the only session; 0 lets the engine use as many cores as the profile says, in
+    /// the way that is fastest.
     pub intra_threads: usize,
     /// The ONNX Runtime library; `None` looks in `LOCUS_ONNXRUNTIME` and the project's `.locus` folder.
     pub onnxruntime: Option<PathBuf>,

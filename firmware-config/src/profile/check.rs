@@ -11,7 +11,11 @@ const MAX_LIST: usize = 32;
 const GIB: u64 = 1 << 30;
 
 impl DeviceProfile {
-    pub(super) fn check(self) -> Result<Self, ProfileError> {
+    /// Gives back a profile whose values can all be.
+    ///
+    /// # Errors
+    /// [`ProfileError::Value`] with the first one that cannot.
+    pub fn check(self) -> Result<Self, ProfileError> {
         match self.problem() {
             None => Ok(self),
             Some((field, got, expected)) => {

@@ -24,7 +24,7 @@ pub struct DeviceProfile {
     pub engines: Vec<String>,
     /// `auto`, `fp32` or `int8`.
     pub precision: String,
-    /// Threads inside one operator.
+    /// Cores that engines may use, where the machine has as many.
     pub intra_threads: u32,
     /// Rows per batch at most.
     pub max_batch: u32,

@@ -60,6 +60,10 @@ fn opened(bytes: &[u8], trust: &Trust) {
         let held = bundle.part(&part.name).expect("every part is there");
         assert_eq!((held.len() as u64, hex::encode(Sha256::digest(&held))), (part.size, part.sha256.clone()));
     }
+    for mode in bundle.manifest().probability.modes.values() {
+        let borders = [true, false].map(|missense| mode.borders(missense));
+        assert!(borders.iter().all(|(low, high)| low <= high), "{borders:?}: a band is both");
+    }
 }
 
 /// What opens is what was signed.
@@ -114,11 +118,6 @@ pub(super) fn manifest(bytes: &[u8]) {
         let again = manifest.to_json().expect("what was checked is written");
         assert_eq!(Manifest::from_json(&again).expect("what was written is read"), manifest);
         let _ = manifest.contract.exceeded();
-        for mode in manifest.probability.modes.values() {
-            assert!(
-                [true, false].map(|missense| mode.borders(missense)).iter().all(|(low, high)| low <= high)
-            );
-        }
     }
     if let Ok(manifest) = PackManifest::from_json(bytes) {
         assert!(PackManifest::is_one(bytes) && Manifest::from_json(bytes).is_err(), "no file is both");

@@ -39,6 +39,16 @@ fn a_checkpoint_changed_in_any_field_is_not_the_devices() {
     assert_eq!(Commit::verify(&payload, &[1; 16], 4, &device), None);
     assert_eq!(Commit::verify(&payload, &[2; 16], 3, &device), None);
     assert!(checkpoint.verify(&device));
+    // A commit that the device did not write so would be taken here, and refused by whoever checks its checkpoint.
+    let signed_again = |change: &dyn Fn(&mut [u8])| {
+        let mut fields = commit.fields();
+        change(&mut fields);
+        let signature = key.sign(&Commit::message(&[1; 16], 3, &fields)).to_bytes();
+        [fields.as_slice(), &signature].concat()
+    };
+    assert_eq!(Commit::parse(&signed_again(&|_| {})), Some(commit));
+    assert_eq!(Commit::parse(&signed_again(&|fields| fields[96] = 2)), None);
+    assert_eq!(Commit::parse(&signed_again(&|fields| fields[23] = 0x80)), None, "records that overflow");
     assert!(!Checkpoint { records: 8, ..checkpoint.clone() }.verify(&device));
     assert!(!Checkpoint { first: 2, ..checkpoint.clone() }.verify(&device));
     assert!(!Checkpoint { tree: "04".repeat(32), ..checkpoint.clone() }.verify(&device));
