@@ -32,18 +32,19 @@ impl Crew {
         profile: &DeviceProfile,
         options: &LoadOptions,
     ) -> Result<(Self, Vec<Skipped>), Error> {
-        let small = graphs.largest() <= SMALL && options.intra_threads == 0;
-        let mut each =
-            LoadOptions { intra_threads: if small { 1 } else { options.intra_threads }, ..options.clone() };
-        let Opened { session, skipped } = open_graphs(graphs, profile, &each)?;
-        let kind = session.spec().engine;
-        let cores = match kind {
-            EngineKind::OrtCpu if small => EngineSettings::from_profile(profile)?.cores(),
-            _ => 1,
-        };
-        (each.order, each.built) = (vec![kind], OnBuilt::default());
-        let others = (1..cores).map(|_| Ok(open_graphs(graphs, profile, &each)?.session));
-        Ok((Self::of(session, others.collect::<Result<_, Error>>()?)?, skipped))
+        let Opened { session, skipped } = open_graphs(graphs, profile, options)?;
+        let (kind, cores) = (session.spec().engine, EngineSettings::from_profile(profile)?.cores());
+        let small = graphs.largest() <= SMALL && kind == EngineKind::OrtCpu;
+        if !small || cores == 1 || options.intra_threads != 0 {
+            return Ok((Self::of(session, Vec::new())?, skipped));
+        }
+        drop(session);
+        let each =
+            LoadOptions { order: vec![kind], intra_threads: 1, built: OnBuilt::default(), ..options.clone() };
+        let open = || Ok::<_, Error>(open_graphs(graphs, profile, &each)?.session);
+        let here = open()?;
+        let others = (1..cores).map(|_| open()).collect::<Result<_, _>>()?;
+        Ok((Self::of(here, others)?, skipped))
     }
 
     fn of(here: Box<dyn Session>, others: Vec<Box<dyn Session>>) -> Result<Self, Error> {
@@ -187,6 +188,7 @@ mod tests {
     use super::*;
     use crate::graphs::Inputs;
     use crate::session::ActivePrecision;
+    use crate::testing::{self, Numbers, OwnedRow};
 
     /// What a member did: its name, and the batch.
     type Seen = Arc<Mutex<Vec<(char, TokenBatch)>>>;
@@ -309,6 +311,33 @@ mod tests {
         }
         assert!(crew.write_over().is_err());
         assert_eq!(run(&mut crew, &[3.0]).unwrap(), [3.0]);
+    }
+
+    #[test]
+    fn with_the_real_library_a_small_model_has_each_core_and_says_what_one_session_says() {
+        if testing::onnxruntime().is_none() {
+            return;
+        }
+        let (graphs, profile) = (testing::graphs(5), testing::profile());
+        let open = |intra_threads, order: &[EngineKind]| {
+            let options = LoadOptions { order: order.to_vec(), intra_threads, ..LoadOptions::default() };
+            Crew::open(&graphs, &profile, &options).unwrap().0
+        };
+        let mut alone = open(1, &[EngineKind::OrtCpu]);
+        let mut crew = open(0, &[EngineKind::OrtCpu]);
+        let cores = EngineSettings::from_profile(&profile).unwrap().cores();
+        assert_eq!((alone.each().count(), crew.each().count()), (1, cores));
+        assert_eq!(open(0, &[EngineKind::Tract]).each().count(), 1, "tract has no sessions to share with");
+        let mut numbers = Numbers::new(6);
+        let rows: Vec<_> = (0..7).map(|n| OwnedRow::new(&mut numbers, 20 + n, 1.0)).collect();
+        let batch = TokenBatch::pack_rows(&rows.iter().map(OwnedRow::row).collect::<Vec<_>>(), 32).unwrap();
+        let (mut shared, mut expected) = (Logits::default(), Logits::default());
+        crew.run(&batch, &mut shared).unwrap();
+        alone.run(&batch, &mut expected).unwrap();
+        assert_eq!((shared.rows, shared.labels), (expected.rows, expected.labels));
+        for (row, (a, b)) in shared.values.iter().zip(&expected.values).enumerate() {
+            assert!((a - b).abs() < 1e-5, "row {row}: {a} {b}");
+        }
     }
 
     #[test]
