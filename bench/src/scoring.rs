@@ -10,7 +10,6 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use locus_engine::{Bundle, LoadOptions, Precision, Scorer, Trust};
-use locus_firmware_config::profile::DeviceProfile;
 use locus_genome::{EncodedVariant, ReferencePack, vcf};
 use locus_tests::{data, onnxruntime, program, root};
 
@@ -69,7 +68,7 @@ fn scorers() -> Result<Vec<Scorer>> {
         intra_threads: 1,
         ..LoadOptions::default()
     };
-    let profile = DeviceProfile::named("cpu-x86")?;
+    let profile = crate::bare::unbounded()?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     (0..cores).map(|_| Ok(Scorer::open(&bundle, &profile, &options)?)).collect()
 }
