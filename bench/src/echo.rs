@@ -13,7 +13,7 @@ use locus_edge::{
     access::Gate,
     client::{Credentials, MqttTerminal, Terminal},
     config::Config,
-    transport::{broker, serial},
+    transport::{broker, mqtt::IN_FLIGHT, serial},
 };
 use locus_firmware_config::{
     line::{Heard, Line},
@@ -117,7 +117,10 @@ fn responder(port: u16, secret: Option<&str>) -> (AsyncClient, EventLoop) {
     }
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
-    options.set_network_options(network).set_clean_start(true);
+    options
+        .set_network_options(network)
+        .set_clean_start(true)
+        .set_outgoing_inflight_upper_limit(IN_FLIGHT);
     AsyncClient::builder(options).capacity(64).build()
 }
 

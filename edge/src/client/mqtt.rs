@@ -21,7 +21,7 @@ use super::{ClientError, Credentials, json_of, outcome_of};
 use crate::{
     keys::random,
     names::{request_topic, response_topic},
-    transport::MAX_INPUT_BYTES,
+    transport::{MAX_INPUT_BYTES, mqtt::IN_FLIGHT},
 };
 
 /// What a subscriber is told.
@@ -91,6 +91,7 @@ impl MqttTerminal {
             .set_network_options(network)
             .set_keep_alive(30)
             .set_clean_start(true)
+            .set_outgoing_inflight_upper_limit(IN_FLIGHT)
             .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_INPUT_BYTES as u32));
         if let Some(credentials) = credentials {
             if !credentials.authority.is_empty() {

@@ -41,6 +41,9 @@ const TASKS: usize = 512;
 /// Requests in work at once, more than ever are: those of QoS 1 are bounded by the receive maximum, and only a lost
 /// connection adds to them. None of them may be dropped: it would stay unacknowledged, and nobody would answer it.
 const ALL_TASKS: u32 = 1 << 20;
+/// Messages that a client has sent and the broker has not taken yet. The library looks at the place of every one after each read:
+/// the 65,535 that it keeps unless it is told otherwise, or a broker allows fewer, cost more than all else on the way.
+pub const IN_FLIGHT: u16 = 128;
 /// Time between attempts to reach the broker.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Time for the last messages when the box stops.
@@ -96,6 +99,7 @@ pub fn options(link: &Link, config: &Mqtt) -> Result<MqttOptions, String> {
         .set_clean_start(true)
         .set_session_expiry_interval(Some(config.session_expiry_s))
         .set_receive_maximum(Some(config.receive_maximum))
+        .set_outgoing_inflight_upper_limit(IN_FLIGHT)
         .set_max_packet_size(Some(MAX_INPUT_BYTES as u32))
         .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_INPUT_BYTES as u32))
         .set_ack_mode(AckMode::Manual)
