@@ -117,10 +117,7 @@ fn responder(port: u16, secret: Option<&str>) -> (AsyncClient, EventLoop) {
     }
     let mut network = NetworkOptions::new();
     network.set_tcp_nodelay(true);
-    options
-        .set_network_options(network)
-        .set_clean_start(true)
-        .set_outgoing_inflight_upper_limit(IN_FLIGHT);
+    options.set_network_options(network).set_clean_start(true).set_outgoing_inflight_upper_limit(IN_FLIGHT);
     AsyncClient::builder(options).capacity(64).build()
 }
 
