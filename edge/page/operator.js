@@ -8,7 +8,7 @@ import { bytes, has, moment, number, spoken, t } from "./words.js";
 /** How often the box is looked at, in milliseconds. */
 const LOOK = 3000;
 
-const state = { box: null, audit: null, told: null, flashing: null, drawn: "" };
+const state = { box: null, audit: null, told: null, flashing: null, file: null, drawn: "" };
 let main;
 
 const short = (digest) => h("code", { title: digest }, `${digest.slice(0, 16)}…`);
@@ -112,7 +112,7 @@ async function upload(file) {
   } else if (status === 0) tell(false, t("done.lost"));
   else if (body && body.reason) tell(false, refusal(body));
   else tell(false, t("done.refused"), (last && last.error) || (body && body.message));
-  state.flashing = null;
+  Object.assign(state, { flashing: null, file: null });
   await look(true);
   const place = document.getElementById("told");
   if (place) place.focus();
@@ -126,7 +126,8 @@ function progress() {
 }
 
 function flashing() {
-  const file = h("input", { type: "file", id: "bundle", accept: ".locus", required: true, "aria-describedby": "bundle-hint" });
+  // The same field for as long as nothing was flashed: a new one would have forgotten what was chosen.
+  const file = state.file ??= h("input", { type: "file", id: "bundle", accept: ".locus", required: true, "aria-describedby": "bundle-hint" });
   const submit = (event) => {
     event.preventDefault();
     if (file.files.length === 1 && !state.flashing) upload(file.files[0]);
@@ -271,7 +272,7 @@ const view = {
   },
   forget() {
     main = null;
-    Object.assign(state, { box: null, audit: null, told: null, drawn: "" });
+    Object.assign(state, { box: null, audit: null, told: null, file: null, drawn: "" });
   },
 };
 

@@ -165,6 +165,7 @@ pub async fn run(
     let mut terminate = signal(SignalKind::terminate()).map_err(io("signals"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("signals"))?;
     let hangup = signal(SignalKind::hangup()).map_err(io("signals"))?;
+    config.exposed().iter().for_each(|exposed| tracing::warn!("{exposed}"));
     let state = StateDir::new(&config.state);
     if state.decommissioned().exists() {
         return Err(DaemonError::Decommissioned(state.decommissioned()));

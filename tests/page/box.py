@@ -42,6 +42,9 @@ def the_box_is_flashed_confirmed_reverted_and_all_is_written_down(browser):
     page.click("#flash")
     sure(visit, yes=False)
     assert page.locator(".slot .trial").count() == 0 and page.locator("#told").count() == 0
+    visit.turn()
+    visit.turn()
+    assert page.evaluate("document.getElementById('bundle').files.length") == 1, "a page that is drawn anew forgets the file"
     flash(GIVEN["two"])
     expect(page.locator("#told")).to_contain_text("variant-effect 8.0.0-two")
     expect(page.locator("#told")).to_be_focused()

@@ -7,11 +7,11 @@ use anyhow::Result;
 use crate::process;
 
 const PACKAGES: [&str; 5] = ["mosquitto", "mosquitto-clients", "chromium", "fonts-noto-cjk", "valgrind"];
-/// What looks at packages; a system that does not let itself be given them goes without.
-const SYSTEM: [&str; 2] = ["debootstrap", "systemd"];
+/// What looks at packages and completions; a system that does not let itself be given them goes without.
+const SYSTEM: [&str; 4] = ["debootstrap", "systemd", "fish", "zsh"];
 /// A program of each, where it has one.
-const PROGRAMS: [&str; 6] =
-    ["mosquitto", "mosquitto_rr", "chromium", "valgrind", "debootstrap", "systemd-analyze"];
+const PROGRAMS: [&str; 8] =
+    ["mosquitto", "mosquitto_rr", "chromium", "valgrind", "debootstrap", "systemd-analyze", "fish", "zsh"];
 
 /// Installs what is missing. Tests whose peer is not there report themselves skipped.
 pub(crate) fn install() -> Result<()> {

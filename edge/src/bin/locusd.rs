@@ -41,6 +41,7 @@ fn start(arguments: Daemon) -> anyhow::Result<()> {
         }
         Some(Instead::Config(ConfigOrder::Check)) => {
             daemon::check(&config)?;
+            config.exposed().iter().for_each(|exposed| say!("warning: {exposed}"));
             say!("{}: good", arguments.config.display());
         }
         None => {

@@ -9,7 +9,10 @@ mod mqtt;
 mod serial;
 mod traces;
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use locus_firmware_config::profile::{DeviceProfile, ProfileError};
 use serde::{Deserialize, Serialize};
@@ -196,6 +199,25 @@ impl Config {
         files
     }
 
+    /// Of the files that it names those that hold a secret and can be read by everybody on the machine: a line on each.
+    pub fn exposed(&self) -> Vec<String> {
+        let secrets = [&self.http.key, &self.mqtt.key, &self.mqtt.password_file, &self.traces.headers_file];
+        let secrets = secrets.into_iter().flatten();
+        let secrets = secrets
+            .chain(self.mllp.iter().filter_map(|listener| listener.key.as_ref()))
+            .chain(self.serial.iter().filter_map(|line| line.key_file.as_ref()));
+        let modes = secrets.filter_map(|path| Some((path, std::fs::metadata(path).ok()?.mode() & 0o777)));
+        modes
+            .filter(|(_, mode)| mode & 0o007 != 0)
+            .map(|(path, mode)| {
+                format!(
+                    "{}: got mode {mode:03o}, expected a secret that others cannot read (chmod o= makes it one)",
+                    path.display()
+                )
+            })
+            .collect()
+    }
+
     fn resolve(&mut self, folder: &Path) {
         let optional = [&mut self.engine.onnxruntime, &mut self.http.certificate, &mut self.http.key];
         let all = std::iter::once(&mut self.state)
@@ -266,6 +288,24 @@ mod tests {
         assert_eq!((config.http.port, config.mqtt.mode), (8443, MqttMode::Embedded));
         let printed = toml::to_string(&config).unwrap();
         assert_eq!(toml::to_string(&parse(&printed).unwrap()).unwrap(), printed);
+    }
+
+    #[test]
+    fn a_secret_that_everybody_can_read_is_named_and_one_for_a_group_is_not() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "{SMALL}[http]\ncertificate = \"c\"\nkey = \"k\"\n[mqtt]\nmode = \"external\"\nusername = \"u\"\npassword_file = \"w\"\n"
+        );
+        let config = Config::parse(&text, &dir.path().join("locusd.toml")).unwrap();
+        assert!(config.exposed().is_empty(), "what is not there is named by whoever reads it");
+        for (name, mode) in [("c", 0o644), ("k", 0o644), ("w", 0o640)] {
+            std::fs::write(dir.path().join(name), "x").unwrap();
+            std::fs::set_permissions(dir.path().join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let exposed = config.exposed();
+        assert_eq!(exposed.len(), 1, "{exposed:?}");
+        assert!(exposed[0].contains("/k: got mode 644"), "{exposed:?}");
     }
 
     #[test]
