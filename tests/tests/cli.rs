@@ -100,6 +100,17 @@ fn a_configuration_is_good_once_all_that_it_names_can_be_used() {
         let (code, _, error) = check();
         assert!(code == 1 && error.contains(named), "{to}: {error}");
     }
+    let secret = "port = 0\nusername = \"u\"\npassword_file = \"none.pub\"\n[http]";
+    fs::write(&config, written.replace("port = 0\n[http]", secret)).unwrap();
+    for (mode, warned) in [(0o644, true), (0o640, false)] {
+        fs::set_permissions(rig.path("none.pub"), fs::Permissions::from_mode(mode)).unwrap();
+        let (code, said, error) = check();
+        assert_eq!(
+            (code, said.contains("warning: ") && said.contains("none.pub")),
+            (0, warned),
+            "{said}{error}"
+        );
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod beside;
 mod boot;
+mod outcome;
 mod packs;
 mod prover;
 mod trials;
@@ -17,13 +18,12 @@ use locus_engine::{
     bundle::{Depth, is_pack},
 };
 use locus_firmware_config::{pack::PACK_SLOTS, profile::DeviceProfile};
-use serde::Serialize;
 
 use crate::{
     audit::{About, Audit, Stage, What},
     clock::{Clock, SystemClock},
-    config::{Config, ConfigError},
-    keys::{KeyError, load_or_create_device_key},
+    config::Config,
+    keys::load_or_create_device_key,
     pipeline::Pipeline,
     slots::{self, FileSlotStore, Flashed, SlotError, SlotRecord, SlotStore, Step, Trial},
     state::StateDir,
@@ -31,37 +31,10 @@ use crate::{
     vfs::OsVfs,
 };
 pub use beside::serving;
+pub(crate) use outcome::damaged_notices;
+pub use outcome::{FlashError, FlashReport, TrustReport};
 pub use prover::OnStep;
 use prover::Prover;
-
-/// Why the box cannot take models.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FlashError {
-    /// Slots.
-    #[error(transparent)]
-    Slot(#[from] SlotError),
-    /// The trust document.
-    #[error(transparent)]
-    Trust(#[from] TrustStoreError),
-    /// The box's own key.
-    #[error(transparent)]
-    Device(#[from] KeyError),
-    /// Configuration.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// A trusted key.
-    #[error("trusted key {path}: {detail}")]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        detail: String,
-    },
-    /// A word of the configuration that the engine does not know.
-    #[error("configuration: {0}")]
-    Engine(String),
-}
 
 /// Owns the slots of a box.
 #[derive(Debug)]
@@ -100,44 +73,6 @@ impl std::fmt::Debug for Told {
 
 fn nobody() -> Told {
     Told(Arc::new(|_: &Step| {}))
-}
-
-/// What came of a flash, with its proof.
-#[derive(Debug, Serialize)]
-pub struct FlashReport {
-    /// `model`, or `reference` for a reference pack.
-    pub kind: &'static str,
-    /// The slots.
-    #[serde(flatten)]
-    pub flashed: Flashed,
-    /// The golden self-test on this device; null where the model served already.
-    pub golden: Option<GoldenReport>,
-    /// Engine and provider that will serve.
-    pub provider: Option<String>,
-    /// What the operator should know.
-    pub warnings: Vec<String>,
-}
-
-/// What came of a new trust document.
-#[derive(Debug, Serialize)]
-pub struct TrustReport {
-    /// Version that counts now.
-    pub version: u64,
-    /// Last day on which bundles are taken under it.
-    pub expires: String,
-    /// Models in the slots that it no longer trusts, with the reason: the next start does not serve them.
-    pub untrusted: Vec<String>,
-}
-
-/// What an operator is told of copies of the slot record that cannot be read.
-pub(crate) fn damaged_notices(copies: &[PathBuf]) -> Vec<String> {
-    let notice = |path: &PathBuf| {
-        format!(
-            "{} is damaged, the other copy of the slot record counts: flash or roll back to write both",
-            path.display()
-        )
-    };
-    copies.iter().map(notice).collect()
 }
 
 /// The one that is named, or the only one.

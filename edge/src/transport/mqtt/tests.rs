@@ -42,6 +42,8 @@ impl Broker {
             connected: Arc::default(),
         };
         let options = options(&link, &config).unwrap();
+        let places = options.get_outgoing_inflight_upper_limit();
+        assert_eq!(places, Some(IN_FLIGHT), "the library looks through every place after each read");
         let stop = CancellationToken::new();
         let running = run(made.pipeline.clone(), link.clone(), options, config, stop.clone());
         (Self(listener), Client { link, stop, running: tokio::spawn(running) })
