@@ -13,7 +13,7 @@ use locus_edge::{
         Checkpoint, Entry, Journal, JournalConfig, Proof, Receipt, Rotation, Witnesses, export, on_disk,
         prove, recall, verify,
     },
-    keys::{Identity, IndexKey},
+    keys::{Identity, IndexKey, Recipient},
     vfs::{Access, Vfs as _, write_new},
 };
 use sha2::{Digest as _, Sha256};
@@ -32,8 +32,9 @@ pub(crate) const TRAIL: [&str; 2] = ["audit.before.jsonl", "audit.jsonl"];
 const SIGNATURE: usize = 64;
 
 /// The device of the cases.
-pub(crate) fn device_key() -> SigningKey {
-    SigningKey::from_bytes(&[3; 32])
+pub(crate) fn device_key() -> &'static SigningKey {
+    static KEY: OnceLock<SigningKey> = OnceLock::new();
+    KEY.get_or_init(|| SigningKey::from_bytes(&[3; 32]))
 }
 
 fn device() -> &'static VerifyingKey {
@@ -128,12 +129,13 @@ pub(super) fn journal(bytes: &[u8]) {
 
 pub(crate) fn config(vfs: &Memory, accept_damage: bool) -> JournalConfig {
     static INDEX: OnceLock<IndexKey> = OnceLock::new();
+    static RECIPIENT: OnceLock<Recipient> = OnceLock::new();
     JournalConfig {
         vfs: Arc::new(vfs.clone()),
         clock: Arc::new(ManualClock::new(1_790_000_000_000)),
-        device_key: device_key(),
+        device_key: device_key().clone(),
         index_key: INDEX.get_or_init(|| IndexKey::generate().expect("a key")).clone(),
-        recipients: vec![identity().recipient()],
+        recipients: vec![RECIPIENT.get_or_init(|| identity().recipient()).clone()],
         rotation: Rotation { records: 2, ..Rotation::default() },
         remember: 100,
         accept_damage,
@@ -219,7 +221,7 @@ pub(super) fn audit(bytes: &[u8]) {
         let vfs = disk(AUDIT, &TRAIL, &files);
         let _ = audit::verify(&vfs, Path::new(AUDIT), device()).expect("it can be read");
         let clock = Arc::new(ManualClock::new(1_790_000_000_000));
-        let Ok(mut trail) = Audit::open(Arc::new(vfs.clone()), clock, Path::new(AUDIT), device_key()) else {
+        let Ok(mut trail) = Audit::open(Arc::new(vfs.clone()), clock, Path::new(AUDIT), device_key().clone()) else {
             continue;
         };
         let about = About { subject: Some("fuzz".into()), ..About::default() };
