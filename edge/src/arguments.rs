@@ -9,12 +9,15 @@ use crate::ctl::{
     slots, terminal, trust,
 };
 
+/// Configuration where none is named.
+pub const CONFIG: &str = "/etc/locus/locusd.toml";
+
 /// Arguments of `locusd`.
 #[derive(Debug, Parser)]
 #[command(name = "locusd", version, about = "Answers what a DNA model makes of a variant, on this box alone")]
 pub struct Daemon {
     /// Configuration
-    #[arg(long, default_value = "/etc/locus/locusd.toml", global = true)]
+    #[arg(long, default_value = CONFIG, global = true)]
     pub config: PathBuf,
     /// Instead of running
     #[command(subcommand)]
@@ -62,7 +65,7 @@ pub enum ConfigOrder {
 #[command(name = "locusctl", version, about = "Sets up a box, flashes models, asks, and reads its journal")]
 pub struct Ctl {
     /// Configuration of the box
-    #[arg(long, default_value = "/etc/locus/locusd.toml", global = true)]
+    #[arg(long, default_value = CONFIG, global = true)]
     pub config: PathBuf,
     /// What to do
     #[command(subcommand)]

@@ -452,8 +452,12 @@ fn witnesses() -> Result<Vec<Vec<u8>>> {
 fn audits() -> Result<Vec<Vec<u8>>> {
     let (vfs, folder) = (Memory::default(), "/audit");
     let clock = std::sync::Arc::new(ManualClock::new(1_790_000_000_000));
-    let mut trail =
-        Audit::open(std::sync::Arc::new(vfs.clone()), clock, Path::new(folder), journal::device_key().clone())?;
+    let mut trail = Audit::open(
+        std::sync::Arc::new(vfs.clone()),
+        clock,
+        Path::new(folder),
+        journal::device_key().clone(),
+    )?;
     for (what, stage) in
         [(What::Flash, Stage::Begun), (What::Flash, Stage::Done), (What::Rollback, Stage::Begun)]
     {

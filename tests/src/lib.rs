@@ -19,7 +19,7 @@ pub use models::{reweighted, variation};
 pub use mosquitto::{Mosquitto, free_port};
 pub use node::node;
 pub use python::python;
-pub use rig::{Daemon, Rig, example, onnxruntime, program};
+pub use rig::{Daemon, Rig, SITE, example, onnxruntime, program};
 pub use vitals::{Vitals, processor_time, vitals};
 
 /// The project's root folder.

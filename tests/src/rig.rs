@@ -19,8 +19,8 @@ use tempfile::TempDir;
 
 use crate::root;
 
-/// Site of every box here.
-const SITE: &str = "ward";
+/// Where the boxes of the tests stand.
+pub const SITE: &str = "ward";
 
 /// Time in which a program says its first line.
 const FIRST_LINE: Duration = Duration::from_secs(60);

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use locus_tests::{Daemon, Rig, peer, program, python};
+use locus_tests::{Daemon, Rig, SITE, peer, program, python};
 use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{Winsize, tcsetwinsize},
@@ -310,4 +310,64 @@ fn shells_complete_every_command_and_each_has_a_manual_page() {
         assert!(page.unwrap_or_else(|error| panic!("{command}: {error}")).contains(".SH"));
     }
     assert!(folder.path().join("man/locusd.1").is_file());
+}
+
+#[test]
+fn on_another_machine_an_address_and_what_was_enrolled_are_enough() {
+    let (rig, daemon) = a_box();
+    let base = rig.enrolled("ward-3", "terminal").unwrap();
+    rig.token("ward-3", "terminal").unwrap();
+    let file = |kind: &str| base.with_added_extension(kind).to_str().unwrap().to_owned();
+    let (certificate, key, token) = (file("crt"), file("key"), file("token"));
+    let ca = rig.path("state/access/ca.crt").to_str().unwrap().to_owned();
+    let port = |address: &Option<String>| address.as_ref().unwrap().rsplit_once(':').unwrap().1.to_owned();
+    let https = format!("localhost:{}", port(&daemon.endpoints.http));
+    let mqtts = format!("127.0.0.1:{}", port(&daemon.endpoints.mqtts));
+    let vcf = rig.path("in.vcf");
+    fs::write(
+        &vcf,
+        "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nchr1\t1201\t.\tT\tA\t.\t.\t.\n",
+    )
+    .unwrap();
+    let (vcf, annotated) = (vcf.to_str().unwrap(), rig.path("out.vcf").to_str().unwrap().to_owned());
+    let shown = ["--certificate", &certificate, "--key", &key];
+    let change = ["--variant", "t1:c.12T>A"];
+    // Nowhere near the configuration of the box.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&[&str]]| {
+        let mut command = program("locusctl");
+        command.current_dir(&elsewhere).args(arguments.concat()).stdin(Stdio::null()).output().unwrap()
+    };
+    let good = |output: Output| {
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        said
+    };
+    let at = ["--at", &https, "--ca", &ca];
+    let answer = good(run(&[&["ask"], &at, &shown, &change]));
+    assert!(answer.contains("t1:c.12T>A") && answer.contains("receipt 0"), "{answer}");
+    good(run(&[&["ask"], &at, &["--token-file", &token], &change]));
+    let broker = ["--transport", "mqtt", "--at", &mqtts, "--ca", &ca, "--site", SITE, "--terminal", "ward-3"];
+    good(run(&[&["ask"], &broker, &shown, &change]));
+    good(run(&[&["ask"], &broker, &["--token-file", &token], &change]));
+    good(run(&[&["simulate", "--count", "3"], &at, &shown, &change]));
+    good(run(&[&["annotate", vcf, "--out", &annotated], &at, &shown]));
+    assert!(fs::read_to_string(&annotated).unwrap().contains("LOCUS_"));
+    assert_eq!(rig.ctl(&["journal", "verify"]).unwrap().matches("8 records").count(), 1);
+    // What is missing is named, before anybody is asked.
+    for (arguments, missing) in [
+        (&[&["ask"][..], &at, &change][..], "--certificate with --key, or --token-file"),
+        (&[&["ask", "--transport", "mqtt"], &at, &shown, &change], "--site"),
+        (&[&["ask", "--transport", "mqtt", "--site", SITE], &at, &shown, &change], "--terminal"),
+        (&[&["ask", "--at", "https://box"], &change], "expected a name or address"),
+        (&[&["ask", "--at", "box"], &change], "--ca"),
+        (&[&["terminal", "--lines"], &at], "--certificate with --key, or --token-file"),
+        (&[&["ask", "--transport", "serial"], &change], "--serial-port"),
+        (&[&["ask", "--config", "none.toml"], &change], "cannot read the configuration none.toml"),
+    ] {
+        let output = run(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(missing), "{missing}: {said}");
+        assert!(said.matches("os error").count() <= 1, "said once: {said}");
+    }
 }

@@ -10,6 +10,7 @@ use locus_edge::{
     config::Config,
     ctl::{
         access, annotate, ask, audit, backup, bench, cable, encode, init, journal, line_key, manual, out,
+        place::{AwayArgs, Place},
         simulate, slots, terminal, trust,
     },
 };
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
     match ended.and_then(|code| out::finish().context("writing to standard output").map(|()| code)) {
         Ok(code) => code,
         Err(error) => {
-            complain!("locusctl: {error:#}");
+            complain!("locusctl: {}", out::whole(&error));
             ExitCode::FAILURE
         }
     }
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Ctl) -> anyhow::Result<ExitCode> {
     let config = || Config::open(&arguments.config);
+    let place = |away: &AwayArgs, lines| Place::of(&arguments.config, away, lines);
     match &arguments.command {
         Order::Keygen(args) => init::keygen(args),
         Order::Cable(args) => cable::run(args),
@@ -46,10 +48,10 @@ fn run(arguments: Ctl) -> anyhow::Result<ExitCode> {
         Order::Audit(args) => audit::run(&config()?, args),
         Order::Status => slots::status(&config()?),
         Order::Clock(args) => slots::clock(&config()?, args),
-        Order::Ask(args) => ask::run(&config()?, args),
-        Order::Annotate(args) => annotate::run(&config()?, args),
-        Order::Terminal(args) => terminal::run(&config()?, args),
-        Order::Simulate(args) => simulate::run(&config()?, args),
+        Order::Ask(args) => ask::run(&place(&args.away, args.way.is_line())?, args),
+        Order::Annotate(args) => annotate::run(&place(&args.away, false)?, args),
+        Order::Terminal(args) => terminal::run(&place(&args.away, args.way.is_line())?, args),
+        Order::Simulate(args) => simulate::run(&place(&args.away, args.is_lines())?, args),
         Order::Bench(args) => bench::run(&config()?, args),
         Order::Encode(args) => encode::run(&config()?, args),
         Order::Backup(args) => backup::make(&config()?, &arguments.config, args),

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     match start(Daemon::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain!("locusd: {error:#}");
+            complain!("locusd: {}", out::whole(&error));
             ExitCode::FAILURE
         }
     }

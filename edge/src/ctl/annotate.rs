@@ -12,8 +12,11 @@ use anyhow::{Context as _, Result, bail};
 use locus_firmware_config::message::Fault;
 use locus_genome::text;
 
-use super::reach::{ReachArgs, Transport, connect, possible};
-use crate::{client::Terminal, config::Config};
+use super::{
+    place::{AwayArgs, Place},
+    reach::{ReachArgs, Transport, connect},
+};
+use crate::client::Terminal;
 
 /// Most records, and most bytes, of a part.
 const RECORDS: usize = 256;
@@ -40,16 +43,19 @@ pub struct AnnotateArgs {
     /// Who asks
     #[command(flatten)]
     pub reach: ReachArgs,
+    /// Where
+    #[command(flatten)]
+    pub away: AwayArgs,
 }
 
 /// Annotates a file over HTTPS.
 ///
 /// # Errors
 /// The file cannot be read or written, or the box refuses it as a whole. What is wrong with a line is told on that line.
-pub fn run(config: &Config, args: &AnnotateArgs) -> Result<ExitCode> {
-    possible(config, Transport::Http, None)?;
+pub fn run(place: &Place, args: &AnnotateArgs) -> Result<ExitCode> {
+    place.possible(&args.reach, Transport::Http, None)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let terminal = runtime.block_on(connect(config, &args.reach, Transport::Http, None, CONNECT))?;
+    let terminal = runtime.block_on(connect(place, &args.reach, Transport::Http, None, CONNECT))?;
     let Terminal::Http(terminal) = terminal else { bail!("expected HTTPS") };
     let named = [("assembly", &args.assembly), ("model", &args.model)];
     let query: Vec<String> =

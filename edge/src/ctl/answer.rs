@@ -53,7 +53,7 @@ pub(super) fn lines(answer: &Answer) -> Vec<String> {
         bars(&answer.attribution).iter().for_each(|line| say(format!("  {line}")));
     }
     if let (Some(assembly), Some(reference)) = (&answer.assembly, &answer.reference) {
-        say(format!("  read on {assembly}, {} {}", reference.name, reference.version));
+        say(format!("  read on {assembly}, {} {}", reference.name, reference.version).trim_end().to_owned());
     }
     say(format!(
         "  model {} {} on {} in {}, {} us",

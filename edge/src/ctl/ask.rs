@@ -13,11 +13,11 @@ use tokio::time::Instant;
 
 use super::{
     answer,
+    place::{AwayArgs, Place},
     reach::{Asker, WayArgs},
 };
 use crate::{
     clock::{Clock as _, SystemClock},
-    config::Config,
     journal::fhir_of,
     keys::random,
     transport::mllp,
@@ -29,6 +29,9 @@ pub struct AskArgs {
     /// Over what
     #[command(flatten)]
     pub way: WayArgs,
+    /// Where
+    #[command(flatten)]
+    pub away: AwayArgs,
     /// A whole request as JSON, in a file or `-` for standard input
     #[arg(long, conflicts_with_all = ["sequence", "mutation", "variant", "transcript_id", "transcript", "gene", "assembly", "explain", "subject", "model"])]
     pub request: Option<PathBuf>,
@@ -168,9 +171,9 @@ fn request(args: &AskArgs) -> Result<Request> {
 ///
 /// # Errors
 /// No outcome in time.
-pub fn run(config: &Config, args: &AskArgs) -> Result<ExitCode> {
+pub fn run(place: &Place, args: &AskArgs) -> Result<ExitCode> {
     let request = request(args)?;
-    let mut asker = Asker::of(config, &args.way)?;
+    let mut asker = Asker::of(place, &args.way)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = runtime.block_on(async {
         let ends = Instant::now() + Duration::from_millis(args.timeout_ms);

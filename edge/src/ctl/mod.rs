@@ -20,6 +20,7 @@ pub mod init;
 pub mod journal;
 pub mod line_key;
 pub mod manual;
+pub mod place;
 mod reach;
 pub mod simulate;
 pub mod slots;

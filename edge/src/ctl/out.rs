@@ -72,6 +72,17 @@ pub fn finish() -> io::Result<()> {
     }
 }
 
+/// An error with its causes, each said once: many say theirs themselves.
+pub fn whole(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for said in error.chain().map(ToString::to_string) {
+        if !text.contains(&said) {
+            text = if text.is_empty() { said } else { format!("{text}: {said}") };
+        }
+    }
+    text
+}
+
 /// A line on standard output.
 #[macro_export]
 macro_rules! say {
@@ -87,6 +98,15 @@ macro_rules! complain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_said_once_whether_the_error_says_it_itself_or_not() {
+        let cause = || io::Error::other("the disk is full");
+        let named = anyhow::Error::from(cause()).context("a.txt").context("saving");
+        assert_eq!(whole(&named), "saving: a.txt: the disk is full");
+        let twice = anyhow::Error::from(cause()).context("a.txt: the disk is full; make room");
+        assert_eq!(whole(&twice), "a.txt: the disk is full; make room");
+    }
 
     #[test]
     fn a_reader_that_is_gone_is_no_error_and_a_full_disk_is() {

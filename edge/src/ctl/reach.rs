@@ -5,16 +5,15 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use locus_firmware_config::message::{Outcome, Request};
 use tokio::time::Instant;
 
+use super::place::Place;
 use crate::{
-    access::{LOCAL, read_token},
-    client::{ClientError, Credentials, HttpTerminal, MqttTerminal, SerialTerminal, Terminal},
-    config::{Config, MqttMode},
-    state::{Endpoints, StateDir},
+    access::LOCAL,
+    client::{ClientError, HttpTerminal, MqttTerminal, SerialTerminal, Terminal},
     transport::serial::read_key,
 };
 
@@ -81,79 +80,35 @@ pub struct WayArgs {
     pub serial_port: Option<PathBuf>,
 }
 
-/// What no waiting mends.
-pub(super) fn possible(config: &Config, transport: Transport, port: Option<&Path>) -> Result<()> {
-    match transport {
-        Transport::Http if !config.http.enabled => bail!("HTTPS is off in the configuration"),
-        Transport::Mqtt if config.mqtt.mode == MqttMode::Off => bail!("MQTT is off in the configuration"),
-        Transport::Serial if port.is_none() => {
-            bail!("expected --serial-port, the terminal's end of the line")
-        }
-        _ => Ok(()),
+impl WayArgs {
+    /// Whether it is a serial line.
+    pub fn is_line(&self) -> bool {
+        self.transport == Transport::Serial
     }
-}
-
-/// What is shown: the token of this machine, unless other credentials are named.
-fn credentials(config: &Config, args: &ReachArgs) -> Result<Credentials> {
-    let state = StateDir::new(&config.state);
-    let authority = config.http.certificate.clone().unwrap_or_else(|| state.authority());
-    let trusting = Credentials::trusting(&authority).with_context(|| authority.display().to_string())?;
-    if let (Some(certificate), Some(key)) = (&args.certificate, &args.key) {
-        return trusting.with_certificate(certificate, key).context("reading --certificate and --key");
-    }
-    let path = args.token_file.clone().unwrap_or_else(|| state.local_token());
-    let token = read_token(&path)?.with_context(|| format!("no token in {}", path.display()))?;
-    Ok(trusting.with_token(&token))
 }
 
 /// Connects a terminal; `port` is the serial line's.
 pub(super) async fn connect(
-    config: &Config,
+    place: &Place,
     args: &ReachArgs,
     transport: Transport,
     port: Option<&Path>,
     patience: Duration,
 ) -> Result<Terminal> {
-    let state = StateDir::new(&config.state);
-    let endpoints = || {
-        Endpoints::read(&state)
-            .with_context(|| format!("no daemon runs on {}; start locusd", config.state.display()))
-    };
     Ok(match transport {
         Transport::Http => {
-            let base = endpoints()?.http.context("the daemon that runs has HTTPS off; start it again")?;
-            Terminal::Http(HttpTerminal::new(&base, &credentials(config, args)?)?)
+            let (base, shown) = place.https(args)?;
+            Terminal::Http(HttpTerminal::new(&base, &shown)?)
         }
         Transport::Mqtt => {
-            let endpoints = endpoints()?;
-            let mut credentials = credentials(config, args)?;
-            let plain = endpoints.mqtt.context("the daemon that runs has MQTT off; start it again")?;
-            // A certificate needs TLS; a token is good enough on loopback.
-            let address = match (endpoints.mqtts, &credentials.certificate) {
-                (Some(encrypted), Some(_)) => encrypted,
-                (Some(_), None) => {
-                    credentials.authority.clear();
-                    plain
-                }
-                (None, _) => {
-                    credentials.authority = match &config.mqtt.ca {
-                        Some(ca) => std::fs::read(ca).with_context(|| ca.display().to_string())?,
-                        None => Vec::new(),
-                    };
-                    if args.token_file.is_none() {
-                        credentials.token = None;
-                    }
-                    plain
-                }
-            };
-            let (host, number) = address.rsplit_once(':').context("no port in run/endpoints.json")?;
-            let (number, site, shown) = (number.parse()?, &config.site, Some(&credentials));
-            let connected = MqttTerminal::connect_as(host, number, site, &args.terminal, shown, patience);
+            let (host, number, site, shown) = place.mqtt(args)?;
+            let connected =
+                MqttTerminal::connect_as(&host, number, &site, &args.terminal, Some(&shown), patience);
             Terminal::Mqtt(Box::new(connected.await?))
         }
         Transport::Serial => {
             let path = port.context("expected --serial-port, the terminal's end of the line")?;
-            let baud = args.baud.or_else(|| config.serial.first().map(|line| line.baud)).unwrap_or(115_200);
+            let baud = args.baud.or_else(|| place.baud()).unwrap_or(115_200);
             let key = args.key_file.as_deref().map(read_key).transpose();
             let key = key.map_err(anyhow::Error::msg)?;
             Terminal::Serial(Box::new(SerialTerminal::open_with(path, baud, key)?))
@@ -164,7 +119,7 @@ pub(super) async fn connect(
 /// A terminal that connects when it asks, and again where the connection broke.
 #[derive(Debug)]
 pub(super) struct Asker<'a> {
-    pub(super) config: &'a Config,
+    pub(super) place: &'a Place,
     pub(super) args: &'a ReachArgs,
     pub(super) transport: Transport,
     pub(super) port: Option<&'a Path>,
@@ -182,25 +137,25 @@ pub(super) struct Told {
 
 impl<'a> Asker<'a> {
     /// Of one terminal, if its way is open at all.
-    pub(super) fn of(config: &'a Config, way: &'a WayArgs) -> Result<Self> {
+    pub(super) fn of(place: &'a Place, way: &'a WayArgs) -> Result<Self> {
         let port = way.serial_port.as_deref();
-        possible(config, way.transport, port)?;
-        Ok(Self::new(config, &way.reach, way.transport, port))
+        place.possible(&way.reach, way.transport, port)?;
+        Ok(Self::new(place, &way.reach, way.transport, port))
     }
 
     pub(super) fn new(
-        config: &'a Config,
+        place: &'a Place,
         args: &'a ReachArgs,
         transport: Transport,
         port: Option<&'a Path>,
     ) -> Self {
-        Self { config, args, transport, port, terminal: None }
+        Self { place, args, transport, port, terminal: None }
     }
 
     async fn attempt(&mut self, request: &Request, patience: Duration) -> Result<Outcome> {
         let mut terminal = match self.terminal.take() {
             Some(terminal) => terminal,
-            None => connect(self.config, self.args, self.transport, self.port, patience).await?,
+            None => connect(self.place, self.args, self.transport, self.port, patience).await?,
         };
         let outcome = terminal.ask(request, patience).await;
         if matches!(outcome, Ok(_) | Err(ClientError::Timeout(_) | ClientError::NoOutcome { .. })) {

@@ -104,7 +104,9 @@ pub(super) fn of(answer: &Answer, gene: Option<&str>) -> Vec<Observation> {
     let prior = answer.prior.filter(|_| probability.is_some()).map(|p| p.to_string());
     let band = (!declined).then(|| format!("computational prediction: {}", answer.band.as_str()));
     let evidence = answer.evidence.as_ref().map(|e| format!("{} {}", e.criterion, e.strength));
+    // Files have no version and no digest.
     let reference = answer.reference.as_ref().map(|r| format!("{} {} {}", r.name, r.version, r.digest));
+    let reference = reference.map(|named| named.trim_end().to_owned());
     let receipt = answer.receipt.as_ref().map(|receipt| {
         format!(
             "journal {} index {} leaf {} root {}",

@@ -221,7 +221,8 @@ pub(super) fn audit(bytes: &[u8]) {
         let vfs = disk(AUDIT, &TRAIL, &files);
         let _ = audit::verify(&vfs, Path::new(AUDIT), device()).expect("it can be read");
         let clock = Arc::new(ManualClock::new(1_790_000_000_000));
-        let Ok(mut trail) = Audit::open(Arc::new(vfs.clone()), clock, Path::new(AUDIT), device_key().clone()) else {
+        let Ok(mut trail) = Audit::open(Arc::new(vfs.clone()), clock, Path::new(AUDIT), device_key().clone())
+        else {
             continue;
         };
         let about = About { subject: Some("fuzz".into()), ..About::default() };

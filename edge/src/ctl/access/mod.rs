@@ -252,7 +252,10 @@ fn settle(config: &Config, registry: &Registry, subject: &str, reason: &str) -> 
             let written = Flasher::open(config).map_err(anyhow::Error::from);
             let written = written.and_then(|mut flasher| Ok(flasher.note(What::Access, subject, reason)?));
             if let Err(error) = written {
-                complain!("locusctl: it counts, but is not in the audit trail: {error:#}");
+                complain!(
+                    "locusctl: it counts, but is not in the audit trail: {}",
+                    crate::ctl::out::whole(&error)
+                );
             }
             Ok(())
         }

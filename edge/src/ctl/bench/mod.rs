@@ -16,7 +16,8 @@ use locus_measure::{Environment, Kind, Outcome as Measure, Results, SCHEMA, Seri
 use serde_json::Value;
 
 use super::{
-    reach::{Transport, WayArgs, connect, possible},
+    place::Place,
+    reach::{Transport, WayArgs, connect},
     simulate::read_requests,
     slots::told,
 };
@@ -82,9 +83,9 @@ pub struct BenchArgs {
 }
 
 impl BenchArgs {
-    fn check(&self, config: &Config) -> Result<()> {
+    fn check(&self, place: &Place) -> Result<()> {
         if !self.engine {
-            possible(config, self.way.transport, self.way.serial_port.as_deref())?;
+            place.possible(&self.way.reach, self.way.transport, self.way.serial_port.as_deref())?;
         }
         ensure!(
             self.way.transport != Transport::Serial || self.clients == 1,
@@ -186,7 +187,8 @@ fn versions(config: &Config) -> Vec<(String, String)> {
 /// # Errors
 /// Nobody agrees, the box cannot be reached, or the first request has no answer.
 pub fn run(config: &Config, args: &BenchArgs) -> Result<ExitCode> {
-    args.check(config)?;
+    let place = Place::Here(Box::new(config.clone()));
+    args.check(&place)?;
     let requests = args.requests()?;
     let (series, environment, about) = if args.engine {
         let quiet = Environment::here([]);
@@ -199,7 +201,7 @@ pub fn run(config: &Config, args: &BenchArgs) -> Result<ExitCode> {
         agreed(args, &tag)?;
         let environment = Environment::here(versions(config));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let series = runtime.block_on(measured(config, args, &requests, &tag))?;
+        let series = runtime.block_on(measured(&place, args, &requests, &tag))?;
         let about = format!(
             "Terminals on the box itself, which share its cores; ids begin with {tag}. A time holds the journal record, which is durable \
              before the answer leaves."
@@ -231,7 +233,7 @@ pub fn run(config: &Config, args: &BenchArgs) -> Result<ExitCode> {
 }
 
 async fn measured(
-    config: &Config,
+    place: &Place,
     args: &BenchArgs,
     requests: &Arc<[Request]>,
     tag: &Arc<str>,
@@ -239,7 +241,7 @@ async fn measured(
     let port: Option<&Path> = args.way.serial_port.as_deref();
     let mut askers = Vec::new();
     for _ in 0..args.clients {
-        let terminal = connect(config, &args.way.reach, args.way.transport, port, PATIENCE).await?;
+        let terminal = connect(place, &args.way.reach, args.way.transport, port, PATIENCE).await?;
         askers.push(Measured::new(terminal, Arc::clone(requests), Arc::clone(tag), PATIENCE));
     }
     let first = askers.first_mut().context("no terminal")?.outcome(u64::MAX).await?;

@@ -24,9 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     chance::Chance,
-    reach::{Asker, ReachArgs, Transport, possible},
+    place::{AwayArgs, Place},
+    reach::{Asker, ReachArgs, Transport},
 };
-use crate::{config::Config, keys::random};
+use crate::keys::random;
 use tally::Tally;
 
 /// Requests where neither a number nor a time is given.
@@ -47,6 +48,9 @@ pub struct SimulateArgs {
     /// Who asks
     #[command(flatten)]
     pub reach: ReachArgs,
+    /// Where
+    #[command(flatten)]
+    pub away: AwayArgs,
     /// The terminal's end of a serial line; once for each line
     #[arg(long)]
     pub serial_port: Vec<PathBuf>,
@@ -150,20 +154,30 @@ fn positive(name: &str, value: Option<f64>) -> Result<Option<f64>> {
     }
 }
 
+impl SimulateArgs {
+    fn transports(&self) -> Vec<Transport> {
+        match self.transport.as_slice() {
+            [] if self.serial_port.is_empty() => vec![Transport::Http],
+            [] => vec![Transport::Serial],
+            some => some.to_vec(),
+        }
+    }
+
+    /// Whether all are serial lines.
+    pub fn is_lines(&self) -> bool {
+        self.transports().iter().all(|transport| *transport == Transport::Serial)
+    }
+}
+
 /// Runs the terminals; exit code 1 where a request has no outcome, or that of another one.
 ///
 /// # Errors
 /// There is nothing to ask, or nobody to ask it.
-pub fn run(config: &Config, args: &SimulateArgs) -> Result<ExitCode> {
-    let transports = match args.transport.as_slice() {
-        [] if args.serial_port.is_empty() => vec![Transport::Http],
-        [] => vec![Transport::Serial],
-        some => some.to_vec(),
-    };
+pub fn run(place: &Place, args: &SimulateArgs) -> Result<ExitCode> {
     let mut askers = Vec::new();
-    for transport in transports {
-        possible(config, transport, args.serial_port.first().map(PathBuf::as_path))?;
-        let asker = |port| Asker::new(config, &args.reach, transport, port);
+    for transport in args.transports() {
+        place.possible(&args.reach, transport, args.serial_port.first().map(PathBuf::as_path))?;
+        let asker = |port| Asker::new(place, &args.reach, transport, port);
         match transport {
             Transport::Serial => {
                 askers.extend(args.serial_port.iter().map(|port| asker(Some(port.as_path()))))

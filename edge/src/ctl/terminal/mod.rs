@@ -31,9 +31,10 @@ use self::{
 };
 use super::{
     ask::Format,
+    place::{AwayArgs, Place},
     reach::{Asker, WayArgs},
 };
-use crate::{config::Config, keys::random};
+use crate::keys::random;
 
 /// Longest line that is read, in bytes.
 const LONGEST: u64 = 64 << 10;
@@ -44,6 +45,9 @@ pub struct TerminalArgs {
     /// Over what
     #[command(flatten)]
     pub way: WayArgs,
+    /// Where
+    #[command(flatten)]
+    pub away: AwayArgs,
     /// How long a question is asked again until there is an outcome
     #[arg(long, default_value_t = 20_000)]
     pub timeout_ms: u64,
@@ -67,17 +71,17 @@ enum Happened {
 ///
 /// # Errors
 /// The transport is off, or the screen cannot be drawn.
-pub fn run(config: &Config, args: &TerminalArgs) -> Result<ExitCode> {
-    Asker::of(config, &args.way)?;
+pub fn run(place: &Place, args: &TerminalArgs) -> Result<ExitCode> {
+    Asker::of(place, &args.way)?;
     if args.lines || !io::stdin().is_terminal() || !io::stdout().is_terminal() {
-        return by_lines(config, args);
+        return by_lines(place, args);
     }
     let (asked, questions) = unbounded();
     let (happened, happenings) = unbounded();
-    let (config_, args_, told) = (config.clone(), args.clone(), happened.clone());
+    let (place_, args_, told) = (place.clone(), args.clone(), happened.clone());
     thread::Builder::new()
         .name("asker".into())
-        .spawn(move || answer_all(&config_, &args_, &questions, &told))?;
+        .spawn(move || answer_all(&place_, &args_, &questions, &told))?;
     // It ends with the process: a read of the keys cannot be called off.
     thread::Builder::new().name("keys".into()).spawn(move || {
         loop {
@@ -94,9 +98,8 @@ pub fn run(config: &Config, args: &TerminalArgs) -> Result<ExitCode> {
         }
     })?;
     let title = format!(
-        "Locus: site {}, box {}, over {} as {}",
-        config.site,
-        config.r#box,
+        "Locus: {}, over {} as {}",
+        place.title(),
         args.way.transport.as_str(),
         args.way.reach.terminal
     );
@@ -135,16 +138,16 @@ fn at_screen(
 }
 
 fn answer_all(
-    config: &Config,
+    place: &Place,
     args: &TerminalArgs,
     questions: &Receiver<Box<Request>>,
     told: &Sender<Happened>,
 ) {
-    let mut asker = By::new(config, args);
+    let mut asker = By::new(place, args);
     for request in questions {
         let outcome = match &mut asker {
-            Ok(asker) => asker.ask(&request).map_err(|error| format!("{error:#}")),
-            Err(error) => Err(format!("{error:#}")),
+            Ok(asker) => asker.ask(&request).map_err(|error| crate::ctl::out::whole(&error)),
+            Err(error) => Err(crate::ctl::out::whole(&error)),
         };
         if told.send(Happened::Told(outcome)).is_err() {
             return;
@@ -160,10 +163,10 @@ struct By<'a> {
 }
 
 impl<'a> By<'a> {
-    fn new(config: &'a Config, args: &'a TerminalArgs) -> Result<Self> {
+    fn new(place: &'a Place, args: &'a TerminalArgs) -> Result<Self> {
         Ok(Self {
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build()?,
-            asker: Asker::of(config, &args.way)?,
+            asker: Asker::of(place, &args.way)?,
             patience: Duration::from_millis(args.timeout_ms),
         })
     }
@@ -175,8 +178,8 @@ impl<'a> By<'a> {
     }
 }
 
-fn by_lines(config: &Config, args: &TerminalArgs) -> Result<ExitCode> {
-    let (mut by, mut settings, mut all) = (By::new(config, args)?, Settings::default(), true);
+fn by_lines(place: &Place, args: &TerminalArgs) -> Result<ExitCode> {
+    let (mut by, mut settings, mut all) = (By::new(place, args)?, Settings::default(), true);
     let mut input = io::stdin().lock();
     loop {
         let mut line = Vec::new();
@@ -208,7 +211,7 @@ fn by_lines(config: &Config, args: &TerminalArgs) -> Result<ExitCode> {
                 }
                 Err(error) => {
                     all = false;
-                    complain!("locusctl: {error:#}");
+                    complain!("locusctl: {}", crate::ctl::out::whole(&error));
                 }
             },
             Ok(Typed::Set(now)) => complain!("{now}"),
