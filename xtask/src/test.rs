@@ -121,7 +121,8 @@ fn report_ignored() -> Result<()> {
                 (entry.path(), entry.file_name().to_string_lossy().into_owned())
             };
             // Nothing here is ignored, but the texts that its own tests read say so.
-            let others = name.starts_with('.') || ["target", "runs", "shared", "xtask"].contains(&name.as_str());
+            let others =
+                name.starts_with('.') || ["target", "runs", "shared", "xtask"].contains(&name.as_str());
             if path.is_dir() && !path.is_symlink() && !others {
                 folders.push(path);
             } else if let Some(suite) = name.strip_suffix(".rs") {

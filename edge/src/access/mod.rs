@@ -9,6 +9,7 @@ mod guests;
 mod registry;
 mod role;
 mod sessions;
+mod token;
 
 use std::{
     collections::HashMap,
@@ -30,11 +31,13 @@ pub(crate) use guests::{Cut, Guest, Guests, MOST};
 pub use registry::{Credential, Enrolled, Kind, Registry, RegistryError};
 pub use role::{Action, Refusal, Role};
 pub(crate) use sessions::Sessions;
+use token::local_token;
+pub use token::{new_token, read_token, token_digest};
 
 use crate::{
     clock::{Clock, SystemClock},
     config::{Config, Http, MqttMode},
-    keys::{self, KeyError},
+    keys::KeyError,
     state::StateDir,
     vfs::{Access, OsVfs, Vfs, write_atomic},
 };
@@ -43,10 +46,6 @@ use crate::{
 pub const LOCAL: &str = "locusctl";
 /// Name of whoever shows nothing, where that is allowed.
 pub const ANONYMOUS: &str = "anonymous";
-/// How a token begins, so that one that was lost is recognised as such.
-const TOKEN: &str = "locus-token-";
-/// Largest token file, in bytes.
-const MAX_TOKEN_BYTES: u64 = 1 << 10;
 /// How often expiry is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 /// How often the server's certificate is looked at.
@@ -141,20 +140,6 @@ pub struct Gate {
     pub(crate) mqtt: Arc<Guests>,
 }
 
-/// SHA-256 of a token, which has 256 bits by itself: nothing slower is needed.
-pub fn token_digest(token: &str) -> [u8; 32] {
-    Sha256::digest(token.trim()).into()
-}
-
-/// A new token.
-///
-/// # Errors
-/// The machine gives no random numbers.
-pub fn new_token() -> Result<Zeroizing<String>, KeyError> {
-    let secret = keys::random::<32>()?;
-    Ok(Zeroizing::new(format!("{TOKEN}{}", &*Zeroizing::new(hex::encode(*secret)))))
-}
-
 /// Whether nobody may be enrolled under a name: it is the box's, or says who came without being enrolled.
 pub fn is_reserved(name: &str, box_name: &str) -> bool {
     name == LOCAL || name == ANONYMOUS || name == box_name
@@ -188,37 +173,6 @@ pub fn write_revocations(
 ) -> Result<(), AccessError> {
     let (path, list) = (state.revoked(), authority.revocations(&registry.revoked(now_s), now_s)?);
     Ok(write_atomic(&OsVfs, &path, list.as_bytes(), Access::Public).map_err(authority::io_at(&path))?)
-}
-
-/// The token of `locusctl`, made where there is none.
-fn local_token(state: &StateDir) -> Result<Zeroizing<String>, AccessError> {
-    let path = state.local_token();
-    if let Some(token) = read_token(&path)? {
-        return Ok(token);
-    }
-    let token = new_token()?;
-    write_atomic(&OsVfs, &path, token.as_bytes(), Access::Group).map_err(authority::io_at(&path))?;
-    Ok(token)
-}
-
-/// Reads a token file.
-///
-/// # Errors
-/// It is there and cannot be read.
-pub fn read_token(path: &Path) -> Result<Option<Zeroizing<String>>, AuthorityError> {
-    match OsVfs.read(path, MAX_TOKEN_BYTES) {
-        Ok(bytes) => {
-            let text = String::from_utf8(bytes).map_err(|_| AuthorityError::Pem {
-                path: path.to_owned(),
-                detail: "it is not text".into(),
-            })?;
-            let text = Zeroizing::new(text);
-            let token = Zeroizing::new(text.trim().to_owned());
-            Ok((!token.is_empty()).then_some(token))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(authority::io_at(path)(error)),
-    }
 }
 
 /// Names and addresses in the certificate that the box issues to itself.

@@ -3,12 +3,15 @@ mod genome;
 mod keeping;
 mod models;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use locus_engine::{Bundle, EngineKind, LoadOptions, Trust};
 use locus_firmware_config::{
     manifest::Manifest,
-    message::{Answer, Band, EngineInfo, ModelInfo, Timing},
+    message::{Answer, Band, EngineInfo, Lane, ModelInfo, Outcome, Request, Timing},
     profile::DeviceProfile,
 };
 
