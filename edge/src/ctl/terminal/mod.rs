@@ -147,7 +147,7 @@ fn answer_all(
     for request in questions {
         let outcome = match &mut asker {
             Ok(asker) => asker.ask(&request).map_err(|error| crate::ctl::out::whole(&error)),
-            Err(error) => Err(crate::ctl::out::whole(&error)),
+            Err(error) => Err(crate::ctl::out::whole(error)),
         };
         if told.send(Happened::Told(outcome)).is_err() {
             return;
