@@ -94,7 +94,7 @@ fn g2_power_loss_at_every_operation() {
 }
 
 #[test]
-#[ignore = "a thousand seeds at every operation take a quarter of an hour"]
+#[ignore = "a thousand seeds at every operation take minutes"]
 fn g2_power_loss_at_every_operation_and_a_thousand_seeds() {
     power_loss(0..1_000);
 }
@@ -186,7 +186,7 @@ fn g4_every_flipped_bit_is_seen() {
 }
 
 #[test]
-#[ignore = "a million flips take a quarter of an hour"]
+#[ignore = "a million flips take minutes"]
 fn g4_a_million_flipped_bits_are_seen() {
     bit_flips(1_000_000, 2);
 }
