@@ -1,5 +1,8 @@
 //! What runs on the box: slots, pipeline, transports and the encrypted journal.
 
+#[macro_use(say, complain)]
+extern crate locus_console;
+
 pub mod access;
 pub mod arguments;
 pub mod audit;

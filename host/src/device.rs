@@ -48,7 +48,7 @@ impl DeviceChoice {
             Self::Auto if !cfg!(feature = "cuda") => return Ok(Device::Cpu),
             Self::Auto => match own_gpu() {
                 Err(Error::Device { got, .. }) => {
-                    eprintln!("device: cpu; {got}");
+                    complain!("device: cpu; {got}");
                     return Ok(Device::Cpu);
                 }
                 device => device?,
@@ -56,7 +56,7 @@ impl DeviceChoice {
             Self::Cuda(None) => own_gpu()?,
             Self::Cuda(Some(n)) => gpu(n)?,
         };
-        eprintln!("device: {}", name(&device));
+        complain!("device: {}", name(&device));
         Ok(device)
     }
 }
@@ -103,7 +103,7 @@ fn gpu(number: usize) -> Result<Device> {
 pub(crate) fn all() -> Vec<Device> {
     let gpu = gpu(0);
     if let Err(error) = &gpu {
-        println!("skipped: GPU: {error}");
+        say!("skipped: GPU: {error}");
     }
     std::iter::once(Device::Cpu).chain(gpu.ok()).collect()
 }

@@ -115,7 +115,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
                     return Ok(stage.pretrain()?);
                 }
             };
-            println!("{}: unsigned; `locus bundle sign` makes it flashable", bundle.display());
+            locus_console::say!("{}: unsigned; `locus bundle sign` makes it flashable", bundle.display());
         }
     }
     Ok(())

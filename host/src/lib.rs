@@ -1,5 +1,8 @@
 //! The workbench: trains, evaluates and ships DNA language models.
 
+#[macro_use(say, complain)]
+extern crate locus_console;
+
 pub mod align;
 pub mod calibrate;
 pub mod commands;

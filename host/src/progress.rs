@@ -74,7 +74,7 @@ impl Progress {
                 }
             }
             None => {
-                eprintln!("{} {done}/{} {line}", self.stage, self.total);
+                complain!("{} {done}/{} {line}", self.stage, self.total);
                 self.printed = Instant::now();
                 self.shares = shares;
             }

@@ -8,7 +8,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use locus_tests::{Rig, facts, program};
+use locus_tests::{Rig, facts, program, root};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -214,31 +214,37 @@ fn who_stops_reading_ends_no_command_in_the_middle() {
     let request = rig.path("request.json");
     fs::write(&request, serde_json::to_string(&facts().variants[0].request("pipe")).unwrap()).unwrap();
     let request = request.display().to_string();
-    let all: [&[&str]; 5] = [
-        &["ask", "--request", &request],
-        &["ask", "--json", "--request", &request],
-        &["status"],
-        &["slots"],
-        &["journal", "export", "--identity", &rig.path("hospital.key").display().to_string()],
+    let config = rig.config().display().to_string();
+    let bundle = root().join("models/variant-effect.locus").display().to_string();
+    let identity = rig.path("hospital.key").display().to_string();
+    let all: [(&str, &[&str]); 6] = [
+        ("locusctl", &["--config", &config, "ask", "--request", &request]),
+        ("locusctl", &["--config", &config, "ask", "--json", "--request", &request]),
+        ("locusctl", &["--config", &config, "status"]),
+        ("locusctl", &["--config", &config, "slots"]),
+        ("locusctl", &["--config", &config, "journal", "export", "--identity", &identity]),
+        ("locus", &["bundle", "inspect", &bundle]),
     ];
-    for arguments in all {
-        let mut child = program("locusctl")
-            .arg("--config")
-            .arg(rig.config())
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+    for (name, arguments) in all {
+        let mut child =
+            program(name).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let ended = child.wait_with_output().unwrap();
         let error = String::from_utf8_lossy(&ended.stderr);
         assert!(ended.status.success() && !error.contains("panicked"), "{arguments:?}: {error}");
     }
+    // Nobody hears the complaint either: `2>&1 | head`. A panic would end with 101.
+    let mut unheard = program("locus")
+        .args(["bundle", "inspect", "no-such-file"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop((unheard.stdout.take(), unheard.stderr.take()));
+    assert_eq!(unheard.wait().unwrap().code(), Some(1));
     // A disk that is full is not a reader who is gone.
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let slots =
-        program("locusctl").arg("--config").arg(rig.config()).arg("slots").stdout(full).output().unwrap();
+    let slots = program("locusctl").args(["--config", &config, "slots"]).stdout(full).output().unwrap();
     let error = String::from_utf8_lossy(&slots.stderr);
     assert!(slots.status.code() == Some(1) && error.contains("standard output"), "{error}");
     // Writing to who reads on works.

@@ -17,8 +17,8 @@ use crate::{
 
 const ENTRIES: &str = "docs/assurance/soup.toml";
 /// Crates that run in a box; what they use in production does too.
-const OF_THE_BOX: [&str; 5] =
-    ["locus-edge", "locus-engine", "locus-firmware-config", "locus-genome", "locus-measure"];
+const OF_THE_BOX: [&str; 6] =
+    ["locus-console", "locus-edge", "locus-engine", "locus-firmware-config", "locus-genome", "locus-measure"];
 /// Crates that train and ship models.
 const OF_THE_WORKBENCH: [&str; 5] =
     ["locus-host", "locus-export", "locus-onnx", "locus-calibration", "locus-mapped"];

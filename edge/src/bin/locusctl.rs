@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use locus_console::complain;
 use locus_edge::{
     arguments::{Ctl, Order},
-    complain,
     config::Config,
     ctl::{
-        access, annotate, ask, audit, backup, bench, cable, encode, init, journal, line_key, manual, out,
+        access, annotate, ask, audit, backup, bench, cable, encode, init, journal, line_key, manual,
         place::{AwayArgs, Place},
         simulate, slots, terminal, trust,
     },
@@ -17,10 +17,11 @@ use locus_edge::{
 
 fn main() -> ExitCode {
     let ended = run(Ctl::parse());
-    match ended.and_then(|code| out::finish().context("writing to standard output").map(|()| code)) {
+    match ended.and_then(|code| locus_console::finish().context("writing to standard output").map(|()| code))
+    {
         Ok(code) => code,
         Err(error) => {
-            complain!("locusctl: {}", out::whole(&error));
+            complain!("locusctl: {}", locus_console::whole(&error));
             ExitCode::FAILURE
         }
     }

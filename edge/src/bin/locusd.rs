@@ -3,13 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use locus_console::{complain, say};
 use locus_edge::{
     arguments::{ConfigOrder, Daemon, Instead, Run},
-    complain,
     config::Config,
-    ctl::out,
     daemon::{self, seal_memory},
-    say,
 };
 use tracing_subscriber::{
     Layer as _, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
@@ -24,7 +22,7 @@ fn main() -> ExitCode {
     match start(Daemon::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain!("locusd: {}", out::whole(&error));
+            complain!("locusd: {}", locus_console::whole(&error));
             ExitCode::FAILURE
         }
     }
@@ -34,10 +32,10 @@ fn start(arguments: Daemon) -> anyhow::Result<()> {
     let config = Config::open(&arguments.config)?;
     match arguments.command {
         Some(Instead::Config(ConfigOrder::Print)) => {
-            out::write(format_args!("{}", toml::to_string(&config)?))
+            locus_console::write(format_args!("{}", toml::to_string(&config)?));
         }
         Some(Instead::Config(ConfigOrder::Profile)) => {
-            out::write(format_args!("{}", toml::to_string_pretty(&config.device_profile()?)?));
+            locus_console::write(format_args!("{}", toml::to_string_pretty(&config.device_profile()?)?));
         }
         Some(Instead::Config(ConfigOrder::Check)) => {
             daemon::check(&config)?;
@@ -54,7 +52,7 @@ fn start(arguments: Daemon) -> anyhow::Result<()> {
             }))?;
         }
     }
-    Ok(out::finish()?)
+    Ok(locus_console::finish()?)
 }
 
 /// Libraries see payloads: whatever is asked for, they say warnings only, and ONNX Runtime errors only.

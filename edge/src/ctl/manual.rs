@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, ValueEnum};
 use clap_complete::{Shell, generate};
 
-use super::out::Stdout;
 use crate::arguments::{Ctl, Daemon};
+use locus_console::Stdout;
 
 /// A program of this project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -2,9 +2,6 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-#[macro_use]
-pub mod out;
-
 pub mod access;
 pub mod annotate;
 mod answer;

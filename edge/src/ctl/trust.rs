@@ -60,7 +60,7 @@ fn show(config: &Config, json: bool) -> Result<()> {
     }
     let document = policy.document();
     if json {
-        crate::ctl::out::write(format_args!("{}", String::from_utf8_lossy(&document.to_json())));
+        locus_console::write(format_args!("{}", String::from_utf8_lossy(&document.to_json())));
         return Ok(());
     }
     let role = |role: &Role| format!("{} of {}", role.threshold, role.keys.join(", "));

@@ -34,9 +34,7 @@ pub enum ArchiveError {
         limit: u64,
     },
     /// The length is no multiple of a tar block, or the closing blocks are missing.
-    #[error(
-        "the bundle ends early or is not a tar archive ({got} bytes, expected {expected}); copy it again"
-    )]
+    #[error("the file ends early or is not a tar archive ({got} bytes, expected {expected}); copy it again")]
     Truncated {
         /// Size of the file in bytes.
         got: u64,

@@ -13,7 +13,7 @@ pub enum BundleError {
     #[error(transparent)]
     Trust(#[from] TrustError),
     /// The file cannot be opened.
-    #[error("the bundle {path} cannot be opened: {source}")]
+    #[error("{path} cannot be opened: {source}")]
     Open {
         /// The path given.
         path: String,

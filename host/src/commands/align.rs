@@ -52,14 +52,14 @@ pub fn run(args: &AlignArgs) -> Result<()> {
     }
     let found = align(&a, &b, if args.protein { &Scoring::PROTEIN } else { &Scoring::NUCLEOTIDE });
     if args.json {
-        println!(
+        say!(
             "{}",
             json!({ "score": found.score, "columns": found.columns, "identical": found.identical, "identity": found.identity() })
         );
         return Ok(());
     }
-    println!("identity {:.4} ({} of {} columns)", found.identity(), found.identical, found.columns);
-    println!("score    {}", found.score);
+    say!("identity {:.4} ({} of {} columns)", found.identity(), found.identical, found.columns);
+    say!("score    {}", found.score);
     Ok(())
 }
 

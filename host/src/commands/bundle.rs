@@ -138,7 +138,7 @@ pub(super) fn assemble<G: Serialize>(
     let bundle = opens(&bytes, &Trust::AllowUnsigned)?;
     fits(&bundle)?;
     files::write_atomically(out, &bytes)?;
-    eprintln!("bundle: {} bytes, digest {}", bytes.len(), bundle.digest());
+    complain!("bundle: {} bytes, digest {}", bytes.len(), bundle.digest());
     Ok(())
 }
 
@@ -169,7 +169,7 @@ pub fn delta(old: &Path, new: &Path, out: &Path) -> Result<()> {
     let (old, new) = (read(old)?, read(new)?);
     let delta = locus_export::delta(&old, &new)?;
     files::write_atomically(out, &delta)?;
-    println!("{}: {} of {} bytes", out.display(), delta.len(), new.len());
+    say!("{}: {} of {} bytes", out.display(), delta.len(), new.len());
     Ok(())
 }
 
@@ -186,7 +186,7 @@ pub(super) fn opens(bytes: &[u8], trust: &Trust) -> Result<Bundle> {
 pub fn inspect(path: &Path, json: bool) -> Result<()> {
     let bundle = Bundle::open(path, &Trust::AllowUnsigned).map_err(locus_engine::Error::from)?;
     if json {
-        println!("{}", String::from_utf8_lossy(bundle.manifest_bytes()).trim_end());
+        say!("{}", String::from_utf8_lossy(bundle.manifest_bytes()).trim_end());
         return Ok(());
     }
     let m = bundle.manifest();
@@ -194,10 +194,10 @@ pub fn inspect(path: &Path, json: bool) -> Result<()> {
         [] => "not signed".to_owned(),
         claimed => format!("claimed signatures by {}, not checked", claimed.join(", ")),
     };
-    println!("{} {} ({signatures})", m.name, m.version);
-    println!("digest {}", bundle.digest());
+    say!("{} {} ({signatures})", m.name, m.version);
+    say!("digest {}", bundle.digest());
     for part in &m.parts {
-        println!("{:>10} {} {}", part.size, part.sha256, part.name);
+        say!("{:>10} {} {}", part.size, part.sha256, part.name);
     }
     Ok(())
 }
@@ -240,7 +240,7 @@ pub fn verify(args: &VerifyArgs) -> Result<()> {
     if let Some(recipe) = &args.data {
         super::proof::again(&bundle, recipe, args.onnxruntime.clone())?;
     }
-    println!(
+    say!(
         "{} {}: every part and the signature are good; a device still has to prove its golden vectors",
         bundle.manifest().name,
         bundle.manifest().version

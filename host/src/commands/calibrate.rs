@@ -184,14 +184,15 @@ pub fn run(stage: &Stage) -> Result<()> {
         let genes: Vec<&str> = records.iter().map(|&i| dataset.records[i].gene.as_str()).collect();
         let logits: Vec<f64> = logits.iter().map(|&z| f64::from(z)).collect();
         for (method, f) in compare(&logits, &labels, &genes, plan.prior) {
-            eprintln!(
+            complain!(
                 "calibrate {name}: {method} on genes it was not fitted on: ECE {:.4}, log loss {:.4}",
-                f.ece, f.log_loss
+                f.ece,
+                f.log_loss
             );
             figures.insert(format!("{name}.{method}.ece"), f.ece);
             figures.insert(format!("{name}.{method}.log_loss"), f.log_loss);
         }
-        eprintln!(
+        complain!(
             "calibrate {name}: temperature {:.3}, offset {:.3} at prior {}; benign below {:.3} (LR {:.3}), pathogenic above {:.3} (LR {:.1}); {:.1} % answered, {:.1} % of these right",
             fitted.temperature,
             fitted.offset,
@@ -204,7 +205,7 @@ pub fn run(stage: &Stage) -> Result<()> {
             100.0 * fitted.answered_accuracy,
         );
         if let Some(own) = fitted.missense {
-            eprintln!(
+            complain!(
                 "calibrate {name}: missense benign below {:.3} (LR {:.3}), pathogenic above {:.3} (LR {:.1}); {:.1} % answered, {:.1} % of these right",
                 own.benign_below,
                 own.lr_benign,
@@ -217,7 +218,7 @@ pub fn run(stage: &Stage) -> Result<()> {
             figures.insert(format!("{name}.missense.answered_share"), own.answered_share);
         }
         if fitted.answered_share == 0.0 {
-            eprintln!(
+            complain!(
                 "calibrate {name}: no bands tried are right often enough on enough records; it abstains"
             );
         }

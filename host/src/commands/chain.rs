@@ -182,7 +182,7 @@ impl<R: ChainRecipe> Stage<R> {
         }
         let done = self.undone(link)?.is_none();
         if done {
-            eprintln!("{}: done before", link.name());
+            complain!("{}: done before", link.name());
         }
         Ok(done)
     }

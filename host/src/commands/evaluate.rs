@@ -373,37 +373,40 @@ pub(super) fn on_validation(stage: &Stage, bundle: &Path) -> Result<Report> {
 
 fn print(mode: InputMode, report: &ModeReport) {
     for (name, group) in [("all", &report.overall), ("missense", &report.missense)] {
-        println!(
+        say!(
             "{mode} {name}: {} records, {} pathogenic, {} genes",
-            group.records, group.pathogenic, group.genes
+            group.records,
+            group.pathogenic,
+            group.genes
         );
         for (kind, table) in [("", &group.figures), ("floor ", &group.floors), ("above ", &group.above_floor)]
         {
             for (figure, e) in table {
                 let interval =
                     e.low.zip(e.high).map_or_else(String::new, |(l, h)| format!("  [{l:.4}, {h:.4}]"));
-                println!("  {kind}{figure:<20} {:.4}{interval}", e.value);
+                say!("  {kind}{figure:<20} {:.4}{interval}", e.value);
             }
         }
     }
     if let Some(split) = report.missense_pairs {
         for (name, pairs) in [("within", split.within), ("between", split.between)] {
             let auroc = pairs.auroc.map_or_else(|| "none".into(), |a| format!("{a:.4}"));
-            println!("  missense pairs {name} genes: AUROC {auroc} over {} pairs", pairs.pairs);
+            say!("  missense pairs {name} genes: AUROC {auroc} over {} pairs", pairs.pairs);
         }
     }
     if let Some(c) = &report.calibration {
-        println!(
+        say!(
             "{mode} ECE: {:.4} as it is, {:.4} at the records' own share of pathogenic",
-            c.raw.ece, c.at_share.ece
+            c.raw.ece,
+            c.at_share.ece
         );
         if let Some(r) = &c.reweighted {
-            println!("  {:.4} with each consequence reweighted to the shares of {}", r.calibrated.ece, r.to);
+            say!("  {:.4} with each consequence reweighted to the shares of {}", r.calibrated.ece, r.to);
         }
         for (method, f) in &c.cross_fitted {
-            println!("  cross-fitted {method:<12} ECE {:.4}, log loss {:.4}", f.ece, f.log_loss);
+            say!("  cross-fitted {method:<12} ECE {:.4}, log loss {:.4}", f.ece, f.log_loss);
         }
     }
     let accuracy = report.answered_accuracy.map_or_else(|| "none".into(), |a| format!("{:.1} %", 100.0 * a));
-    println!("{mode}: {:.1} % answered, {accuracy} of these right", 100.0 * report.answered_share);
+    say!("{mode}: {:.1} % answered, {accuracy} of these right", 100.0 * report.answered_share);
 }

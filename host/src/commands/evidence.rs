@@ -59,13 +59,16 @@ pub fn run(args: &EvidenceArgs) -> Result<()> {
     mode.evidence = measured(&stage, &dataset, &bundle, mode)?;
     for step in &mode.evidence {
         let side = if step.criterion == "PP3" { "from" } else { "up to" };
-        println!(
+        say!(
             "{} {}: {side} {:.4}, likelihood ratio {:.4}",
-            step.criterion, step.strength, step.from, step.likelihood_ratio
+            step.criterion,
+            step.strength,
+            step.from,
+            step.likelihood_ratio
         );
     }
     if mode.evidence.is_empty() {
-        println!("no step of evidence is reached with 95 % confidence: answers will have none");
+        say!("no step of evidence is reached with 95 % confidence: answers will have none");
     }
     write(manifest, &args.bundle, &args.out)
 }
@@ -82,7 +85,7 @@ fn measured(
     let logits = engine_logits(&mut *float, &pairs, bundle.manifest().graph.features.len())?;
     let is_missense = |i: usize| dataset.records[records[i]].is_missense();
     let of = (0..records.len()).filter(|&i| is_missense(i)).count();
-    println!("{of} missense records of the half of validation that probabilities are fitted on");
+    say!("{of} missense records of the half of validation that probabilities are fitted on");
     Ok(evidence(stage, dataset, &records, &is_missense, |i| {
         locus_engine::probability::probability(f64::from(logits[i]), mode.temperature, mode.offset)
     }))
@@ -101,6 +104,6 @@ fn write(manifest: Manifest, from: &Path, out: &Path) -> Result<()> {
     let bytes = builder.build()?;
     let written = opens(&bytes, &Trust::AllowUnsigned)?;
     files::write_atomically(out, &bytes)?;
-    println!("{}: digest {}", out.display(), written.digest());
+    say!("{}: digest {}", out.display(), written.digest());
     Ok(())
 }

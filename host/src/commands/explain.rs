@@ -38,7 +38,7 @@ impl Source {
             (Some(folder), _) => Model::run(folder)?,
             (None, bundle) => Model::bundle(&bundle.clone().unwrap_or_default())?,
         };
-        eprintln!("explains {} by its float weights", model.name);
+        complain!("explains {} by its float weights", model.name);
         Ok((model, ReferencePack::open(&self.fasta, &self.gff)?))
     }
 }
@@ -79,7 +79,7 @@ pub fn variants(args: &VariantArgs) -> Result<()> {
         let maps = safetensors::serialize(maps, None).map_err(candle_core::Error::from)?;
         files::write_atomically(&at("attention.safetensors"), &maps)?;
         let a = &explanation.attribution;
-        println!(
+        say!(
             "{variant}: logit {:.3}, completeness error {:.2} % with {} points, {}",
             a.logit,
             100.0 * a.completeness_error,
@@ -142,7 +142,7 @@ pub fn test(args: &TestArgs) -> Result<Faithfulness> {
         progress.get_or_insert_with(|| Progress::new("explain", 0, all as u64)).step(n as u64, 0, "");
     })?;
     for (mode, m) in &report.modes {
-        println!(
+        say!(
             "{mode}: {} records of {} genes; completeness error {:.3} % median, {:.3} % at the 90th percentile, {:.0} % within 1 %, {} points median",
             m.records,
             m.genes,
@@ -152,10 +152,10 @@ pub fn test(args: &TestArgs) -> Result<Faithfulness> {
             m.points_median
         );
         let [w, t, f] = m.shares.map(|s| 100.0 * s);
-        println!("  attribution: words {w:.1} %, track {t:.1} %, features {f:.1} %");
+        say!("  attribution: words {w:.1} %, track {t:.1} %, features {f:.1} %");
         for (name, e) in &m.areas {
             let interval = e.low.zip(e.high).map_or_else(String::new, |(l, h)| format!("  [{l:.4}, {h:.4}]"));
-            println!("  area {name:<18} {:.4}{interval}", e.value);
+            say!("  area {name:<18} {:.4}{interval}", e.value);
         }
     }
     if let Some(path) = &args.json {

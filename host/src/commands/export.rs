@@ -288,7 +288,7 @@ pub fn run(stage: &Stage) -> Result<()> {
             }
         })
         .collect();
-    eprintln!(
+    complain!(
         "export: parity {parity:?}; INT8 less FP32 on validation {:?}, {:.3} % of bands changed; {} and {} bytes",
         contract.difference,
         100.0 * contract.flips.unwrap_or(f64::NAN),

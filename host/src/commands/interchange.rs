@@ -20,7 +20,7 @@ pub struct InterchangeArgs {
 
 fn say(args: &InterchangeArgs, transfer: &Transfer) {
     let (c, t) = (&transfer.config, &transfer.tokenizer);
-    println!(
+    say!(
         "{}: {} layers of {}, {} heads, {} words of {}, norms {} each sub-layer",
         args.out.display(),
         c.num_hidden_layers,
@@ -31,10 +31,10 @@ fn say(args: &InterchangeArgs, transfer: &Transfer) {
         if c.norm_position == "pre" { "before" } else { "after" },
     );
     if !transfer.tensors.keys().any(|n| n.starts_with("cls.")) {
-        println!("no masked-token head: it would start anew");
+        say!("no masked-token head: it would start anew");
     }
     if !transfer.left_out.is_empty() {
-        println!("left out: {}", transfer.left_out.join(", "));
+        say!("left out: {}", transfer.left_out.join(", "));
     }
 }
 

@@ -84,7 +84,7 @@ impl LanguageStage {
     pub fn prepare(&self) -> Result<()> {
         self.run.ranks().expect_alone("prepare")?;
         if chain::undone(&self.run, "prepare", &PREPARED, || self.prepare_inputs())?.is_none() {
-            eprintln!("prepare: done before");
+            complain!("prepare: done before");
             return Ok(());
         }
         let r = &self.recipe;
@@ -122,7 +122,7 @@ impl LanguageStage {
         figures.insert("train bases".into(), regions.train_bases() as f64);
         figures.insert("train stretches".into(), regions.train.len() as f64);
         figures.insert("held-out stretches".into(), regions.held_out.len() as f64);
-        eprintln!("prepare: {figures:?}");
+        complain!("prepare: {figures:?}");
         chain::finish(&self.run, "prepare", &PREPARED, made_from, figures)
     }
 
@@ -141,7 +141,7 @@ impl LanguageStage {
             return Err(Error::Undone { stage: "pretrain", needs: "prepare", reason });
         }
         if chain::undone(&self.run, "pretrain", &PRETRAINED, || self.pretrain_inputs())?.is_none() {
-            eprintln!("pretrain: done before");
+            complain!("pretrain: done before");
             return Ok(());
         }
         let r = &self.recipe;
@@ -201,16 +201,17 @@ impl LanguageStage {
 
 /// The report as a table.
 fn print(report: &Report) {
-    println!(
+    say!(
         "bits per base, {} held-out bases in {} stretches (95 % interval, stretches resampled)",
-        report.bases, report.stretches
+        report.bases,
+        report.stretches
     );
     let line = |what: &str, e: &crate::evaluate::Estimate| {
         let interval = match (e.low, e.high) {
             (Some(low), Some(high)) => format!("  {low:.4} to {high:.4}"),
             _ => String::new(),
         };
-        println!("  {what:<44} {:>8.4}{interval}", e.value);
+        say!("  {what:<44} {:>8.4}{interval}", e.value);
     };
     line("model, both sides", &report.model);
     line("model, left side alone", &report.model_left);

@@ -55,7 +55,7 @@ pub fn build(args: &BuildArgs) -> Result<()> {
     let folder = tempfile::tempdir_in(beside).map_err(io_at(beside))?;
     let built = packed::build(&args.fasta, &args.gff, folder.path())?;
     for reason in &built.skipped {
-        eprintln!("{reason}");
+        complain!("{reason}");
     }
     let mut sources = BTreeMap::new();
     for path in [&args.fasta, &args.gff] {
@@ -81,7 +81,7 @@ pub fn build(args: &BuildArgs) -> Result<()> {
     let mut file = files::Growing::create(&args.out)?;
     let digest = locus_export::write_pack(manifest, folder.path(), &mut file)?;
     file.finish()?;
-    println!(
+    say!(
         "{}: {} bases in {} records, {} transcripts of {} genes, digest {digest}",
         args.out.display(),
         built.bases,
@@ -137,7 +137,7 @@ pub fn verify(args: &VerifyArgs) -> Result<()> {
     };
     let pack = opened(&args.pack, &trust, Depth::Whole)?;
     let manifest = pack.manifest();
-    println!("{} {}: every part and the signature are good", manifest.name, manifest.version);
+    say!("{} {}: every part and the signature are good", manifest.name, manifest.version);
     Ok(())
 }
 
@@ -151,21 +151,18 @@ pub fn show(path: &Path, json: bool) -> Result<()> {
     let m = pack.manifest();
     if json {
         let bytes = m.to_json().map_err(locus_export::ExportError::from)?;
-        println!("{}", String::from_utf8_lossy(&bytes).trim_end());
+        say!("{}", String::from_utf8_lossy(&bytes).trim_end());
         return Ok(());
     }
     let signatures = match pack.claimed_signers() {
         [] => "not signed".to_owned(),
         claimed => format!("claimed signatures by {}, not checked", claimed.join(", ")),
     };
-    println!("{} {} on {} ({signatures})", m.name, m.version, m.assembly);
-    println!("digest {}", pack.digest());
-    println!(
-        "{} bases in {} records, {} transcripts of {} genes",
-        m.bases, m.records, m.transcripts, m.genes
-    );
+    say!("{} {} on {} ({signatures})", m.name, m.version, m.assembly);
+    say!("digest {}", pack.digest());
+    say!("{} bases in {} records, {} transcripts of {} genes", m.bases, m.records, m.transcripts, m.genes);
     for part in &m.parts {
-        println!("{:>12} {} {}", part.size, part.sha256, part.name);
+        say!("{:>12} {} {}", part.size, part.sha256, part.name);
     }
     Ok(())
 }

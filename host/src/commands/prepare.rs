@@ -51,6 +51,6 @@ pub fn run(stage: &Stage) -> Result<()> {
         figures.insert(split.as_str().to_owned(), dataset.of_split(split).len() as f64);
     }
     figures.insert("pretraining_regions".into(), dataset.pretraining_regions.len() as f64);
-    eprintln!("prepare: {figures:?}, left out {:?}", dataset.left_out);
+    complain!("prepare: {figures:?}, left out {:?}", dataset.left_out);
     stage.finish(Link::Prepare, made_from, figures)
 }

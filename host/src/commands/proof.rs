@@ -48,7 +48,7 @@ pub(super) fn again(bundle: &Bundle, recipe: &Path, onnxruntime: Option<PathBuf>
     {
         for (name, claimed) in claimed {
             let found = found.get(name).copied().unwrap_or(f64::NAN);
-            println!("{precision} {name}: the contract says {claimed:.5}, measured again {found:.5}");
+            say!("{precision} {name}: the contract says {claimed:.5}, measured again {found:.5}");
             let off = (found - claimed).abs();
             if off.is_nan() || off > TOLERANCE {
                 let expected = format!("{claimed}, give or take {TOLERANCE}, as its contract says");
@@ -61,7 +61,7 @@ pub(super) fn again(bundle: &Bundle, recipe: &Path, onnxruntime: Option<PathBuf>
         }
     }
     let claimed = contract.flips.map_or_else(|| "nothing".into(), |f| format!("{:.3} %", 100.0 * f));
-    println!(
+    say!(
         "decisions that INT8 changes: the contract says {claimed}, measured again {:.3} %",
         100.0 * measured.flips
     );

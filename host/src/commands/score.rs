@@ -112,17 +112,17 @@ pub(crate) fn open_sequence(bundle: &Path, args: &EngineArgs) -> Result<Sequence
 
 fn say(spec: &SessionSpec, skipped: &[Skipped]) {
     for skipped in skipped {
-        eprintln!("note: {} skipped: {}", skipped.engine, skipped.reason);
+        complain!("note: {} skipped: {}", skipped.engine, skipped.reason);
     }
-    eprintln!("engine {} in {}", spec.provider, spec.precision);
+    complain!("engine {} in {}", spec.provider, spec.precision);
 }
 
 fn parts(bundle: &Path, args: &EngineArgs) -> Result<(Bundle, DeviceProfile, LoadOptions)> {
     let bundle = Bundle::open(bundle, &Trust::AllowUnsigned).map_err(locus_engine::Error::from)?;
     let (name, version) = (&bundle.manifest().name, &bundle.manifest().version);
     match bundle.claimed_signers() {
-        [] => eprintln!("note: {name} {version} is not signed; a box would refuse it"),
-        claimed => eprintln!(
+        [] => complain!("note: {name} {version} is not signed; a box would refuse it"),
+        claimed => complain!(
             "note: {name} {version} has claimed signatures by {}, which were not checked; `locus bundle verify` checks",
             claimed.join(", ")
         ),
@@ -168,7 +168,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     let mut scorers = open_on_all_cores(&args.bundle, &args.engine)?;
     let reference = ReferencePack::open(&args.fasta, gff)?;
     for reason in reference.skipped() {
-        eprintln!("note: {reason}");
+        complain!("note: {reason}");
     }
     let mut rows = vcf::Reader::open(path)?;
     let mut table = Growing::create(&args.out)?;
@@ -198,7 +198,7 @@ pub fn run(args: &ScoreArgs) -> Result<()> {
     }
     inputs.map_or(Ok(()), Growing::finish)?;
     table.finish()?;
-    eprintln!("{scored} of {total} alleles scored");
+    complain!("{scored} of {total} alleles scored");
     Ok(())
 }
 

@@ -54,14 +54,14 @@ pub fn run(args: &StructureArgs) -> Result<()> {
         expected: "two structures of one protein, or --pairs sequence or shape".into(),
     })?;
     if args.json {
-        println!("{}", json!(found));
+        say!("{}", json!(found));
         return Ok(());
     }
-    println!("{} of {} residues paired", found.pairs, found.length);
-    println!("RMSD     {:.3} Å", found.rmsd);
-    println!("TM-score {:.4} (d0 {:.2} Å)", found.tm_score, found.d0);
-    println!("GDT-TS   {:.4}", found.gdt_ts);
-    println!("GDT-HA   {:.4}", found.gdt_ha);
+    say!("{} of {} residues paired", found.pairs, found.length);
+    say!("RMSD     {:.3} Å", found.rmsd);
+    say!("TM-score {:.4} (d0 {:.2} Å)", found.tm_score, found.d0);
+    say!("GDT-TS   {:.4}", found.gdt_ts);
+    say!("GDT-HA   {:.4}", found.gdt_ha);
     Ok(())
 }
 
@@ -77,13 +77,13 @@ fn by_shape(args: &StructureArgs, model: &Chain, reference: &Chain) -> Result<()
             }
         })?;
     if args.json {
-        println!("{}", json!(found));
+        say!("{}", json!(found));
         return Ok(());
     }
-    println!("{} residues aligned, {:.1} % the same", found.pairs, 100.0 * found.identity);
-    println!("RMSD     {:.3} Å", found.rmsd);
-    println!("TM-score {:.5} by the length of the model ({})", found.tm_score_first, x.len());
-    println!("TM-score {:.5} by the length of the reference ({})", found.tm_score_second, y.len());
+    say!("{} residues aligned, {:.1} % the same", found.pairs, 100.0 * found.identity);
+    say!("RMSD     {:.3} Å", found.rmsd);
+    say!("TM-score {:.5} by the length of the model ({})", found.tm_score_first, x.len());
+    say!("TM-score {:.5} by the length of the reference ({})", found.tm_score_second, y.len());
     Ok(())
 }
 

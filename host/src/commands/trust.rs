@@ -109,7 +109,7 @@ pub fn create(args: &CreateArgs) -> Result<()> {
         return Err(io_at(&args.out)(std::io::ErrorKind::AlreadyExists.into()));
     }
     files::write_atomically(&args.out, &bytes)?;
-    println!("{}: version {version}, unsigned; `locus trust sign` is for each root", args.out.display());
+    say!("{}: version {version}, unsigned; `locus trust sign` is for each root", args.out.display());
     Ok(())
 }
 
@@ -129,13 +129,13 @@ pub fn sign(key: &Path, input: &Path, out: &Path) -> Result<()> {
 /// No trust document.
 pub fn show(path: &Path) -> Result<()> {
     let signed = read(path)?;
-    print!("{}", words(&signed.trust));
+    locus_console::write(format_args!("{}", words(&signed.trust)));
     let ids: Vec<_> = signed.signatures.iter().map(|one| one.key_id.as_str()).collect();
     let verdict = match Policy::open(&signed.to_json()) {
         Ok(_) => "enough of its own roots signed it".to_owned(),
         Err(error) => error.to_string(),
     };
-    println!("signed    {}: {verdict}", if ids.is_empty() { "by nobody".to_owned() } else { ids.join(", ") });
+    say!("signed    {}: {verdict}", if ids.is_empty() { "by nobody".to_owned() } else { ids.join(", ") });
     Ok(())
 }
 

@@ -24,16 +24,19 @@ pub fn write(run: &Run, name: &str, found: &Quantised) -> Result<()> {
 
 fn print(report: &Report, table: &CalibrationTable) {
     for c in &report.candidates {
-        eprintln!("quantise: {} with migration {}: {:.2} dB", c.method, c.migration, c.sqnr_db);
+        complain!("quantise: {} with migration {}: {:.2} dB", c.method, c.migration, c.sqnr_db);
     }
     for l in &report.layers {
-        eprintln!(
+        complain!(
             "quantise: {} alone: {:.2} dB, {} bytes less, {:.0} us a row",
-            l.name, l.sqnr_db, l.bytes_saved, l.us_per_row
+            l.name,
+            l.sqnr_db,
+            l.bytes_saved,
+            l.us_per_row
         );
     }
     for s in &report.steps {
-        eprintln!(
+        complain!(
             "quantise: {} layers in float: loss {:.5}, {:.3} % of decisions changed, {:.2} dB, {} bytes, {:.0} us a row ({:.0} in float32)",
             s.float.len(),
             s.cost.loss,
@@ -44,9 +47,11 @@ fn print(report: &Report, table: &CalibrationTable) {
             report.float.0,
         );
     }
-    eprintln!(
+    complain!(
         "quantise: took {} with migration {}, in float {:?}",
-        table.method, table.migration, table.float
+        table.method,
+        table.migration,
+        table.float
     );
 }
 

@@ -75,7 +75,7 @@ impl Records {
         figures: &BTreeMap<String, f64>,
     ) -> Result<()> {
         let (stage, name) = (self.stage, &metric.name);
-        eprintln!("{stage} {at}/{} validation {name} {score:.4} {figures:.4?}", self.steps);
+        complain!("{stage} {at}/{} validation {name} {score:.4} {figures:.4?}", self.steps);
         self.log.write(&json!({
             "stage": stage, "step": at, "validation": score, "metric": name, "figures": figures,
         }))?;

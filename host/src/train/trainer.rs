@@ -238,9 +238,10 @@ impl Trainer<'_> {
         }
         let warmup_steps = plan.warmup.min(self.steps / 4);
         if warmup_steps < plan.warmup && self.steps > 0 {
-            eprintln!(
+            complain!(
                 "{}: {warmup_steps} steps of warm-up, a quarter of the run, instead of {}",
-                self.stage, plan.warmup
+                self.stage,
+                plan.warmup
             );
         }
         Ok(Schedule { peak: plan.learning_rate, warmup_steps, total_steps: self.steps })
@@ -358,9 +359,12 @@ impl Trainer<'_> {
             state.stopped = self.plan.patience > 0 && state.worse >= self.plan.patience;
         }
         if state.stopped {
-            eprintln!(
+            complain!(
                 "{}: stopped at step {}: {} was not better in {} validations",
-                self.stage, state.step, metric.name, state.worse
+                self.stage,
+                state.step,
+                metric.name,
+                state.worse
             );
         }
         Ok(())

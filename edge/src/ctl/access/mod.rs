@@ -131,7 +131,7 @@ pub fn run(config: &Config, command: &AccessCommand) -> Result<ExitCode> {
         AccessCommand::Ca { pem } => {
             let authority = access::prepare(config, now_s())?;
             if *pem {
-                crate::ctl::out::write(format_args!("{}", authority.pem()));
+                locus_console::write(format_args!("{}", authority.pem()));
             } else {
                 show_authority(&state, &authority);
             }
@@ -254,7 +254,7 @@ fn settle(config: &Config, registry: &Registry, subject: &str, reason: &str) -> 
             if let Err(error) = written {
                 complain!(
                     "locusctl: it counts, but is not in the audit trail: {}",
-                    crate::ctl::out::whole(&error)
+                    locus_console::whole(&error)
                 );
             }
             Ok(())

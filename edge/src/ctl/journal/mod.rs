@@ -238,14 +238,14 @@ fn run_export(args: &ExportArgs, Located { dir, device }: &Located) -> Result<Ex
             let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
             Box::new(std::io::BufWriter::new(file.with_context(|| path.display().to_string())?))
         }
-        None => Box::new(super::out::Stdout),
+        None => Box::new(locus_console::Stdout),
     };
     let (mut records, mut damaged, mut left_out) = (0_u64, 0_u64, 0_u64);
     if args.format == Format::Csv {
         out.write_all(&csv_line(COLUMNS.iter().map(|column| column.as_bytes()))?)?;
     }
     for record in export(&OsVfs, dir, device, &identity)? {
-        if super::out::closed() {
+        if locus_console::closed() {
             break;
         }
         let record = match record {

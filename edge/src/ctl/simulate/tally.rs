@@ -57,7 +57,7 @@ impl Tally {
             Ok(Outcome::Fault(fault)) => &fault.id,
             Err(error) => {
                 self.missing += 1;
-                self.why = Some(crate::ctl::out::whole(error));
+                self.why = Some(locus_console::whole(error));
                 return;
             }
         };

@@ -146,8 +146,8 @@ fn answer_all(
     let mut asker = By::new(place, args);
     for request in questions {
         let outcome = match &mut asker {
-            Ok(asker) => asker.ask(&request).map_err(|error| crate::ctl::out::whole(&error)),
-            Err(error) => Err(crate::ctl::out::whole(error)),
+            Ok(asker) => asker.ask(&request).map_err(|error| locus_console::whole(&error)),
+            Err(error) => Err(locus_console::whole(error)),
         };
         if told.send(Happened::Told(outcome)).is_err() {
             return;
@@ -183,7 +183,7 @@ fn by_lines(place: &Place, args: &TerminalArgs) -> Result<ExitCode> {
     let mut input = io::stdin().lock();
     loop {
         let mut line = Vec::new();
-        if io::Read::take(&mut input, LONGEST).read_until(b'\n', &mut line)? == 0 || super::out::closed() {
+        if io::Read::take(&mut input, LONGEST).read_until(b'\n', &mut line)? == 0 || locus_console::closed() {
             break;
         }
         if line.len() as u64 == LONGEST && !line.ends_with(b"\n") {
@@ -211,7 +211,7 @@ fn by_lines(place: &Place, args: &TerminalArgs) -> Result<ExitCode> {
                 }
                 Err(error) => {
                     all = false;
-                    complain!("locusctl: {}", crate::ctl::out::whole(&error));
+                    complain!("locusctl: {}", locus_console::whole(&error));
                 }
             },
             Ok(Typed::Set(now)) => complain!("{now}"),

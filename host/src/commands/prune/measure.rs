@@ -166,7 +166,7 @@ pub(super) fn report(work: &Work<'_>, all: &[Pruned]) -> Result<Report> {
     let kept = budget.choose(&steps).ok_or_else(no_records)?.name.clone();
     for s in &steps {
         let [loss, missense] = s.loss(&steps[0]);
-        eprintln!(
+        complain!(
             "prune: {}: AUROC {:.4} (loss {loss:.4}), missense {:.4} (loss {missense:.4}), {} numbers, {} bytes, {:.0} us, ratio {:.3}{}",
             s.name,
             s.val_select.auroc,

@@ -135,7 +135,7 @@ impl Work<'_> {
         if let Ok(done) = read_json::<Done>(&folder.join(DONE))
             && done.inputs == inputs
         {
-            eprintln!("prune: {name}: done before");
+            complain!("prune: {name}: done before");
             let place = folder.join("config.json");
             let config = ModelConfig::read(&place).map_err(io_at(&place))?;
             let params = Params::read(&folder.join("model.safetensors"), &config, 0)?;
@@ -143,7 +143,7 @@ impl Work<'_> {
         }
         let Cut { config, params, masks } = cut()?;
         let untuned = self.validated.select(&config, &params)?;
-        eprintln!("prune: {name}: {:?}; AUROC {:.4} before training", sizes(&config), untuned.auroc);
+        complain!("prune: {name}: {:?}; AUROC {:.4} before training", sizes(&config), untuned.auroc);
         let objective = LabelledPairs::new(
             self.stage,
             self.dataset,

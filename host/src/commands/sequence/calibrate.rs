@@ -25,7 +25,7 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
     let train = set.of_split(Split::Train);
     let calibration = fit(&fitted_on, &truth, scale(&Truth::of(&set, &train)))?;
     let all = figures(&predicted(&fitted_on, &calibration), &truth);
-    eprintln!("calibrate: {calibration:?}; on {} records {all:.4?}", records.len());
+    complain!("calibrate: {calibration:?}; on {} records {all:.4?}", records.len());
     let step = (train.len() / stage.recipe.calibrate.range_records).max(1);
     let picked: Vec<usize> = train.iter().copied().step_by(step).collect();
     let seen_on = stage.encode(&set, &picked)?;

@@ -246,14 +246,14 @@ fn floor_answers(
 }
 
 fn print(report: &SequenceReport) {
-    println!("{} records of {} in {} groups", report.records, report.split, report.groups);
+    say!("{} records of {} in {} groups", report.records, report.split, report.groups);
     let tables =
         std::iter::once(("model", &report.figures)).chain(report.floors.iter().map(|(n, t)| (n.as_str(), t)));
     for (name, table) in tables {
-        println!("{name}");
+        say!("{name}");
         for (figure, e) in table {
             let interval = e.low.zip(e.high).map_or_else(String::new, |(l, h)| format!("  [{l:.4}, {h:.4}]"));
-            println!("  {figure:<14} {:.4}{interval}", e.value);
+            say!("  {figure:<14} {:.4}{interval}", e.value);
         }
     }
 }

@@ -149,7 +149,7 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
             logits_int8,
         })
         .collect();
-    eprintln!(
+    complain!(
         "export: parity {difference:.2e}; INT8 less FP32 on validation {:.5?}, {:.3} % of classes changed; {} and {} bytes",
         contract.difference,
         100.0 * contract.flips.unwrap_or(f64::NAN),

@@ -123,7 +123,7 @@ fn refit(
         seed,
     )?;
     let steps = objective.steps_per_epoch() * plan.balance.epochs();
-    eprintln!(
+    complain!(
         "refit: the head on {} records and {} samples made up by SMOTE; before it {:.4?}",
         train.len(),
         objective.made_up(),

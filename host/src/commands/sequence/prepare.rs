@@ -27,7 +27,7 @@ pub fn run(stage: &SequenceStage) -> Result<()> {
     for split in [Split::Train, Split::ValSelect, Split::ValFit, Split::Test] {
         figures.insert(split.as_str().to_owned(), set.of_split(split).len() as f64);
     }
-    eprintln!("prepare: {figures:?}, left out {:?}", set.left_out);
+    complain!("prepare: {figures:?}, left out {:?}", set.left_out);
     stage.finish(Link::Prepare, made_from, figures)
 }
 

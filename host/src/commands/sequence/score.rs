@@ -59,7 +59,7 @@ pub fn run(args: &ScoreArgs, mut scorer: SequenceScorer) -> Result<()> {
     })?;
     flush(&mut chunk)?;
     table.finish()?;
-    eprintln!("{scored} of {total} sequences scored");
+    complain!("{scored} of {total} sequences scored");
     Ok(())
 }
 

@@ -43,7 +43,7 @@ pub(super) fn over(mut ring: Ring, device: &Device) -> Result<Box<dyn Collective
         Ok(_) => "on another rank".into(),
         Err(why) => why,
     };
-    eprintln!("NCCL did not start ({why}): gradients go over TCP");
+    complain!("NCCL did not start ({why}): gradients go over TCP");
     Ok(Box::new(ring))
 }
 

@@ -230,7 +230,7 @@ fn gather(listener: &TcpListener, world: usize, digest: &str, until: Instant) ->
         match why {
             None => joined[hello.rank - 1] = Some((sender, SocketAddr::new(from.ip(), hello.port))),
             Some(why) => {
-                eprintln!("ranks: rank {} at {from} was refused: {why}", hello.rank);
+                complain!("ranks: rank {} at {from} was refused: {why}", hello.rank);
                 let _ = sender.message(&Welcome::Refused { why: why.clone() });
                 refused.push(format!("(refused rank {}: {why})", hello.rank));
             }

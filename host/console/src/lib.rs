@@ -1,6 +1,7 @@
 //! What the commands write: nobody who stops reading ends a command in the middle.
 //!
-//! `println!` panics where the reader is gone (`locusctl slots | head -1`). Here the rest is left unsaid, and the command
+//! `println!` panics where the reader is gone (`locusctl slots | head -1`), and so does `eprintln!`
+//! (`locus run 2>&1 | head`). Here the rest is left unsaid, and the command
 //! goes on to its own end and exit code. Any other failure to write is told at the end by [`finish`].
 
 use std::{
@@ -86,13 +87,13 @@ pub fn whole(error: &anyhow::Error) -> String {
 /// A line on standard output.
 #[macro_export]
 macro_rules! say {
-    ($($text:tt)*) => { $crate::ctl::out::write(format_args!("{}\n", format_args!($($text)*))) };
+    ($($text:tt)*) => { $crate::write(format_args!("{}\n", format_args!($($text)*))) };
 }
 
 /// A line on standard error.
 #[macro_export]
 macro_rules! complain {
-    ($($text:tt)*) => { $crate::ctl::out::write_error(format_args!("{}\n", format_args!($($text)*))) };
+    ($($text:tt)*) => { $crate::write_error(format_args!("{}\n", format_args!($($text)*))) };
 }
 
 #[cfg(test)]
