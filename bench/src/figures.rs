@@ -49,6 +49,12 @@ impl Machine {
     }
 }
 
+/// What a command line begins with where other programs than the workspace's own were measured.
+fn programs() -> String {
+    std::env::var("LOCUS_PROGRAMS")
+        .map_or_else(|_| String::new(), |folder| format!("LOCUS_PROGRAMS={folder} "))
+}
+
 /// What the figures of one run share.
 pub(crate) struct Run {
     command: String,
@@ -60,7 +66,7 @@ impl Run {
     /// Of `cargo run -p locus-bench -- ARGUMENTS`, now and here.
     pub(crate) fn of(arguments: &str) -> Self {
         Self {
-            command: format!("cargo run -p locus-bench -- {arguments}"),
+            command: format!("{}cargo run -p locus-bench -- {arguments}", programs()),
             date: time::OffsetDateTime::now_utc().date().to_string(),
             machine: Machine::this(),
         }

@@ -100,7 +100,7 @@ pub(crate) fn run(requests: usize, out: &Path) -> Result<()> {
             });
         }
     }
-    let about = "Sequential requests of one terminal, one variant with transcript each, all in one run; MQTT with QoS 1 and nodelay on \
+    let about = "The box's programs are the workspace's, or those that LOCUS_PROGRAMS names (of a package: a release). Sequential requests of one terminal, one variant with transcript each, all in one run; MQTT with QoS 1 and nodelay on \
                  both ends. The time of a request holds its journal record, written and synced. State in memory: the box's folder is in \
                  /dev/shm, where syncing costs nothing. Beyond the engine: each request's time less the inference time that its own \
                  answer states; queue, tokenise and journal are as answers state them. The way's own: the same percentile of an echo of the same \

@@ -38,10 +38,12 @@ pub fn onnxruntime() -> Option<PathBuf> {
     })
 }
 
-/// A program of this project, as the workspace's build left it beside the tests; or from the folder that `LOCUS_PROGRAMS`
-/// names, where `cargo xtask cross` has those of another machine.
+/// A program of this project, as the workspace's build left it beside the tests; those of a box from the folder that
+/// `LOCUS_PROGRAMS` names: of another machine (`cargo xtask cross`), or a release's.
 pub fn program(name: &str) -> Command {
-    if let Some(folder) = std::env::var_os("LOCUS_PROGRAMS") {
+    if name != "locus"
+        && let Some(folder) = std::env::var_os("LOCUS_PROGRAMS")
+    {
         return started(&PathBuf::from(folder).join(name));
     }
     let this = std::env::current_exe().expect("a program has a path");

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt as _, symlink},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -138,7 +138,6 @@ fn emulated() -> Result<PathBuf> {
         fs::write(&script, format!("#!/bin/sh\n{cable}{run}\n"))?;
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
     }
-    symlink(process::root().join("target/debug/locus"), folder.join("locus"))?;
     Ok(folder)
 }
 
