@@ -1,13 +1,13 @@
 //! `cargo xtask test`: format, lints, suites.
 
-use std::{collections::BTreeSet, fs, process::Command};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use anyhow::Result;
 
 use crate::{benchmarks, cross, onnxruntime, package, process, soup, trace};
 
-/// Where nextest leaves what the tests printed.
-const REPORT: &str = "target/nextest/default/junit.xml";
+/// Where nextest leaves what the tests printed, below the name of its profile.
+const REPORTS: &str = "target/nextest";
 
 /// A Cortex-M4 or M7 with a floating-point unit.
 const MICROCONTROLLER: &str = "thumbv7em-none-eabihf";
@@ -37,7 +37,7 @@ pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
     if nextest {
         tests.args(["nextest", "run", "--workspace"]);
         if full {
-            tests.args(["--run-ignored", "all"]);
+            tests.args(["--profile", "full", "--run-ignored", "all"]);
         }
     } else {
         tests.args(["test", "--workspace", "--", "--show-output"]);
@@ -50,10 +50,11 @@ pub(crate) fn run(full: bool, no_lint: bool) -> Result<()> {
     if let Some(library) = library {
         tests.env("LOCUS_ONNXRUNTIME", library);
     }
-    let _ = fs::remove_file(process::root().join(REPORT));
+    let report = process::root().join(REPORTS).join(if full { "full" } else { "default" }).join("junit.xml");
+    let _ = fs::remove_file(&report);
     let passed = process::run(&mut tests);
     if nextest {
-        report_skipped();
+        report_skipped(&report);
     }
     if !full {
         report_ignored()?;
@@ -101,8 +102,8 @@ fn microcontroller() -> Result<()> {
 }
 
 /// A test that could not run here passes and says why; nextest hides what passing tests print.
-fn report_skipped() {
-    let report = fs::read_to_string(process::root().join(REPORT)).unwrap_or_default();
+fn report_skipped(report: &Path) {
+    let report = fs::read_to_string(report).unwrap_or_default();
     let lines = report.lines().filter_map(|line| line.split("skipped: ").nth(1));
     let skipped: BTreeSet<&str> = lines.map(|line| line.split('<').next().unwrap_or(line).trim()).collect();
     for reason in &skipped {
