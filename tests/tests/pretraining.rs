@@ -217,7 +217,7 @@ fn memory_does_not_grow_with_the_genome() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = recipe(folder.path(), 20, "", "");
     let mut peaks = Vec::new();
-    for (name, bases_each) in [("small", 500_000), ("large", 30_000_000)] {
+    for (name, bases_each) in [("small", 500_000), ("large", 45_000_000)] {
         write_fasta(
             &folder.path().join("g.fa"),
             &[("chrA", bases(bases_each, 5)), ("chrB", bases(bases_each, 6))],
@@ -225,11 +225,11 @@ fn memory_does_not_grow_with_the_genome() {
         let out = folder.path().join(name);
         peaks.push([peak(locus("prepare", &recipe, &out)), peak(locus("pretrain", &recipe, &out))]);
     }
-    println!("peak bytes of prepare and pretrain: 1 Mb {:?}, 60 Mb {:?}", peaks[0], peaks[1]);
-    // 59 Mb more bases: whole in memory they were 59 MB more, twice that while they are read. The seeds of held-out
-    // stretches are allowed.
+    println!("peak bytes of prepare and pretrain: 1 Mb {:?}, 90 Mb {:?}", peaks[0], peaks[1]);
+    // 89 Mb more bases: whole in memory they were 85 MiB more, twice that while they are read. Allowed are the seeds of
+    // held-out stretches, and one array of 32 MiB of a training step, which is there too briefly to be seen each time.
     for (small, large) in peaks[0].iter().zip(&peaks[1]) {
-        assert!(large.saturating_sub(*small) < 32 << 20, "{peaks:?}");
+        assert!(large.saturating_sub(*small) < 48 << 20, "{peaks:?}");
     }
 }
 
