@@ -217,19 +217,25 @@ fn memory_does_not_grow_with_the_genome() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = recipe(folder.path(), 20, "", "");
     let mut peaks = Vec::new();
-    for (name, bases_each) in [("small", 500_000), ("large", 45_000_000)] {
+    for (name, bases_each) in [("small", 500_000), ("large", 30_000_000)] {
         write_fasta(
             &folder.path().join("g.fa"),
             &[("chrA", bases(bases_each, 5)), ("chrB", bases(bases_each, 6))],
         );
-        let out = folder.path().join(name);
-        peaks.push([peak(locus("prepare", &recipe, &out)), peak(locus("pretrain", &recipe, &out))]);
+        // A step's array of 32 MiB is seen in one run of several, with either genome: what grows is seen in each.
+        let runs: Vec<[u64; 2]> = (0..3)
+            .map(|n| {
+                let out = folder.path().join(format!("{name}-{n}"));
+                ["prepare", "pretrain"].map(|command| peak(locus(command, &recipe, &out)))
+            })
+            .collect();
+        println!("{name}: peak bytes of prepare and pretrain {runs:?}");
+        peaks.push([0, 1].map(|command| runs.iter().map(|run| run[command]).min().unwrap()));
     }
-    println!("peak bytes of prepare and pretrain: 1 Mb {:?}, 90 Mb {:?}", peaks[0], peaks[1]);
-    // 89 Mb more bases: whole in memory they were 85 MiB more, twice that while they are read. Allowed are the seeds of
-    // held-out stretches, and one array of 32 MiB of a training step, which is there too briefly to be seen each time.
+    // 59 Mb more bases: whole in memory they were 59 MB more, twice that while they are read. The seeds of held-out
+    // stretches are allowed.
     for (small, large) in peaks[0].iter().zip(&peaks[1]) {
-        assert!(large.saturating_sub(*small) < 48 << 20, "{peaks:?}");
+        assert!(large.saturating_sub(*small) < 32 << 20, "{peaks:?}");
     }
 }
 
